@@ -1,0 +1,1 @@
+"""Boxes, anchors and the records that travel from files to reports."""

@@ -1,0 +1,124 @@
+"""Anchor boxes: the sets YOLOv3 ships with, how scales share them, and k-means on IoU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from yolo_jax.core.boxes import size_iou
+
+
+@dataclass(frozen=True)
+class AnchorSet:
+    """Anchors and how the scales of a network use them, coarse to fine.
+
+    Attributes:
+        sizes: (width, height) of each anchor, in pixels of the network's input.
+        masks: for each scale the indices into `sizes` of its anchors.
+        strides: for each scale the pixels of the input that one cell covers.
+
+    Raises:
+        ValueError: masks and strides differ in length, or a mask names an anchor that is not there.
+    """
+
+    sizes: tuple[tuple[float, float], ...]
+    masks: tuple[tuple[int, ...], ...]
+    strides: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.masks) != len(self.strides):
+            raise ValueError(
+                f"an anchor set needs one stride a mask: found {len(self.masks)} masks "
+                f"and {len(self.strides)} strides"
+            )
+        unknown = sorted({i for mask in self.masks for i in mask} - set(range(len(self.sizes))))
+        if unknown:
+            raise ValueError(
+                f"anchor masks name the anchors {unknown}, but there are only {len(self.sizes)} "
+                "anchors (counted from 0)"
+            )
+
+    def scale_sizes(self, scale: int) -> Float[np.ndarray, "a 2"]:
+        """Returns the (width, height) in input pixels of the anchors of one scale."""
+        return np.asarray([self.sizes[i] for i in self.masks[scale]], np.float32)
+
+    def grid_shapes(self, input_shape: tuple[int, int]) -> list[tuple[int, int]]:
+        """Returns (rows, columns) of each scale's grid for an input of (height, width) pixels."""
+        return [(input_shape[0] // s, input_shape[1] // s) for s in self.strides]
+
+
+_YOLOV3_SIZES = (
+    (10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326),
+)  # fmt: skip
+_TINY_SIZES = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
+
+# Source: darknet's yolov3.cfg.
+YOLOV3 = AnchorSet(_YOLOV3_SIZES, ((6, 7, 8), (3, 4, 5), (0, 1, 2)), (32, 16, 8))
+# Source: keras-yolo3 and the training of yolov3-tiny.weights: anchor 3 serves both scales and
+# anchor 0 neither.
+TINY = AnchorSet(_TINY_SIZES, ((3, 4, 5), (1, 2, 3)), (32, 16))
+# Source: yolov3-tiny.cfg as the darknet program ships and reads it.
+TINY_DARKNET = AnchorSet(_TINY_SIZES, ((3, 4, 5), (0, 1, 2)), (32, 16))
+
+
+def anchor_set(sizes: Sequence[Sequence[float]] | np.ndarray, num_scales: int) -> AnchorSet:
+    """Gives bare anchors (as in keras-yolo3) the masks and strides of YOLOv3 or of tiny.
+
+    Args:
+        sizes: `[9, 2]` or `[6, 2]` (width, height) in input pixels.
+        num_scales: 3 for YOLOv3, 2 for tiny.
+
+    Raises:
+        ValueError: no network has that many scales, or the number of anchors does not fit.
+    """
+    shipped = {3: YOLOV3, 2: TINY}.get(num_scales)
+    if shipped is None:
+        raise ValueError(f"a YOLOv3 network has 3 scales and tiny has 2; found {num_scales}")
+    pairs = tuple((float(width), float(height)) for width, height in np.asarray(sizes))
+    if len(pairs) != len(shipped.sizes):
+        raise ValueError(
+            f"{num_scales} scales go with {len(shipped.sizes)} anchors; found {len(pairs)}"
+        )
+    return AnchorSet(pairs, shipped.masks, shipped.strides)
+
+
+def kmeans_anchors(
+    box_sizes: Float[np.ndarray, "n 2"], k: int, *, seed: int = 0, max_rounds: int = 300
+) -> Float[np.ndarray, "k 2"]:
+    """Clusters box sizes under the distance 1 − IoU and returns `k` anchors by growing area.
+
+    Each centre moves to its cluster's median, as keras-yolo3 does. A centre that loses all its
+    boxes moves to the box that is served worst; the search ends when no box changes its cluster,
+    or after `max_rounds`.
+
+    Args:
+        box_sizes: (width, height) of the boxes, in pixels of the network's input.
+        k: number of anchors.
+        seed: of the choice of the first centres.
+        max_rounds: upper bound of the rounds.
+
+    Raises:
+        ValueError: fewer than `k` boxes have a positive width and height.
+
+    Source: YOLO9000 (arXiv:1612.08242), section 2, "Dimension Clusters".
+    """
+    sizes = np.asarray(box_sizes, np.float64)
+    sizes = sizes[(sizes > 0).all(axis=1)]
+    if len(sizes) < k:
+        raise ValueError(f"k-means for {k} anchors needs as many boxes; found {len(sizes)}")
+    generator = np.random.default_rng(seed)
+    centres = sizes[generator.choice(len(sizes), k, replace=False)]
+    nearest = np.full(len(sizes), -1)
+    for _ in range(max_rounds):
+        overlaps = size_iou(sizes[:, None], centres[None])
+        previous, nearest = nearest, overlaps.argmax(axis=1)
+        if np.array_equal(previous, nearest):
+            break
+        worst_first = iter(overlaps.max(axis=1).argsort(kind="stable"))
+        for cluster in range(k):
+            members = sizes[nearest == cluster]
+            centres[cluster] = (
+                np.median(members, axis=0) if len(members) else sizes[next(worst_first)]
+            )
+    return centres[centres.prod(axis=1).argsort(kind="stable")].astype(np.float32)

@@ -1,0 +1,1 @@
+"""From boxes to targets and loss, and from predictions back to boxes."""

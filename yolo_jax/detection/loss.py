@@ -1,0 +1,355 @@
+"""The YOLOv3 loss, from padded boxes and from dense grids.
+
+For each scale, with the object mask m, the box scale s = 2 − w·h and the raw predictions t:
+
+    xy         = m · s · BCE(offset of the centre in its cell, t_xy)
+    wh         = m · s · ½ (log(wh · input / anchor) − t_wh)²
+    objectness = m · BCE(1, t_o) + (1 − m) · ignore · BCE(0, t_o)
+    class      = m · BCE(class bits, t_c)
+
+where ignore is 0 for a prediction whose box overlaps a true box of its scale by `ignore_thresh`
+or more. Summed over cells, anchors and scales; divided by the batch size. Source: keras-yolo3's
+`yolo_loss`; YOLOv3 (arXiv:1804.02767), section 2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from yolo_jax.core.anchors import AnchorSet, anchor_set
+from yolo_jax.core.boxes import box_cxcywh_to_xyxy
+from yolo_jax.detection.decode import cell_origins, decode_boxes, flat_head
+from yolo_jax.detection.targets import Matches, match_boxes
+
+# True boxes compared in one round of the ignore mask's loop: unrolled, they share one pass over
+# the predictions (measured on CPU: 8 at a time take a third of a broadcast's time).
+_BLOCK = 8
+
+
+class LossTerms(NamedTuple):
+    """The four terms of each image, summed over cells, anchors and scales."""
+
+    xy: Float[Array, "b"]
+    wh: Float[Array, "b"]
+    objectness: Float[Array, "b"]
+    classification: Float[Array, "b"]
+
+    def total(self) -> Float[Array, "b"]:
+        """Returns the loss of each image."""
+        return self.xy + self.wh + self.objectness + self.classification
+
+
+def _sum_terms(scales: Sequence[LossTerms]) -> LossTerms:
+    return LossTerms(*(sum(terms) for terms in zip(*scales, strict=True)))
+
+
+def binary_cross_entropy(target: Array | float, logits: Array) -> Array:
+    """Returns −target·log σ(logits) − (1 − target)·log(1 − σ(logits)), in a form that is stable."""
+    return jnp.maximum(logits, 0) - logits * target + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+@dataclass(frozen=True)
+class DetectionLoss:
+    """The loss from padded boxes: nothing dense is built but the gradient of the heads.
+
+    Attributes:
+        anchors: of the network.
+        num_classes: C.
+        ignore_thresh: IoU from which a prediction without an object is not punished.
+        exact_centres: False rounds centres down to whole pixels, as keras-yolo3 does.
+    """
+
+    anchors: AnchorSet
+    num_classes: int
+    ignore_thresh: float = 0.5
+    exact_centres: bool = True
+
+    def __call__(
+        self,
+        heads: Sequence[Float[Array, "b gh gw *rest"]],
+        boxes: Float[Array, "b t 4"],
+        classes: Int[Array, "b t"],
+    ) -> LossTerms:
+        """Computes the loss of each image.
+
+        Args:
+            heads: raw predictions, coarse to fine, `[b, gh, gw, 3*(5+C)]` or
+                `[b, gh, gw, 3, 5+C]`.
+            boxes: xyxy in pixels of the network's input.
+            classes: −1 marks padding, which may stand anywhere.
+
+        Raises:
+            ValueError: the heads do not fit the anchors or the number of classes.
+        """
+        _check_heads(heads, self.anchors, self.num_classes)
+        input_shape = _input_shape(heads[0], self.anchors)
+        match = partial(
+            match_boxes,
+            anchors=self.anchors,
+            input_shape=input_shape,
+            exact_centres=self.exact_centres,
+        )
+        matches = jax.vmap(match)(boxes, classes)
+        return _sum_terms(
+            [
+                self._scale_terms(scale, head, matches[scale], classes, input_shape)
+                for scale, head in enumerate(heads)
+            ]
+        )
+
+    def _scale_terms(
+        self,
+        scale: int,
+        head: Float[Array, "b gh gw *rest"],
+        match: Matches,
+        classes: Int[Array, "b t"],
+        input_shape: tuple[int, int],
+    ) -> LossTerms:
+        sizes = self.anchors.scale_sizes(scale)
+        grid = (head.shape[1], head.shape[2])
+        raw = flat_head(head, len(sizes)).astype(jnp.float32)
+        cells = raw.shape[1]
+        cell = jnp.where(match.owner, match.cell, 0)
+        rows, objectness = _read_head(raw, cell, match.owner)
+
+        is_object = _mark(cells, jnp.where(match.owner, match.cell, cells))
+        predicted = decode_boxes(lax.stop_gradient(raw), sizes, grid, self.anchors.strides[scale])
+        true_boxes = box_cxcywh_to_xyxy(match.boxes) * _box_scale(input_shape)
+        ignored = overlaps_any(predicted, true_boxes, match.owner, self.ignore_thresh)
+        objectness_loss = _objectness_loss(objectness, is_object, ignored)
+
+        # Only the boxes' own rows have box and class terms: [b, t] instead of [b, cells].
+        anchor = jnp.asarray(sizes)[cell % len(sizes)]
+        origin = jnp.asarray(cell_origins(*grid, len(sizes)))[cell]
+        centre, size = match.boxes[..., :2], match.boxes[..., 2:]
+        offset = centre * jnp.asarray([grid[1], grid[0]], jnp.float32) - origin
+        true_wh = jnp.where(match.owner[..., None], size * _box_scale(input_shape)[:2] / anchor, 1)
+        weight = jnp.where(match.owner, 2 - size[..., 0] * size[..., 1], 0)
+        xy = weight[..., None] * binary_cross_entropy(offset, rows[..., :2])
+        wh = weight[..., None] * 0.5 * jnp.square(jnp.log(true_wh) - rows[..., 2:4])
+        return LossTerms(
+            xy=xy.sum((1, 2)),
+            wh=wh.sum((1, 2)),
+            objectness=objectness_loss,
+            classification=_classification_loss(rows[..., 5:], match, classes),
+        )
+
+
+def _classification_loss(
+    logits: Float[Array, "b t c"], match: Matches, classes: Int[Array, "b t"]
+) -> Float[Array, "b"]:
+    """Sums the class term over the owners; a cell's bits are the classes of all its boxes."""
+    bits = jnp.arange(logits.shape[-1]) == classes[..., None]
+    bits = (match.same_cell[..., None] & bits[:, None]).any(axis=2)
+    loss = binary_cross_entropy(bits.astype(logits.dtype), logits).sum(axis=-1)
+    return jnp.where(match.owner, loss, 0).sum(axis=1)
+
+
+def _objectness_loss(
+    logits: Float[Array, "b n"], is_object: Bool[Array, "b n"], ignored: Bool[Array, "b n"]
+) -> Float[Array, "b"]:
+    loss = binary_cross_entropy(is_object.astype(logits.dtype), logits)
+    return jnp.where(is_object | ~ignored, loss, 0).sum(axis=1)
+
+
+def _mark(cells: int, index: Int[Array, "b t"]) -> Bool[Array, "b n"]:
+    """Returns True at the indexed cells of each image; an index of `cells` marks none."""
+    marks = jnp.zeros((len(index), cells), bool)
+    return jax.vmap(lambda m, i: m.at[i].set(True, mode="drop"))(marks, index)
+
+
+@jax.custom_vjp
+def _read_head(
+    raw: Float[Array, "b n 5+C"], cell: Int[Array, "b t"], used: Bool[Array, "b t"]
+) -> tuple[Float[Array, "b t 5+C"], Float[Array, "b n"]]:
+    """Reads what the loss differentiates: the rows of the given cells, every objectness.
+
+    Its own gradient rule writes the gradient of `raw` in one pass, where autodiff would write one
+    array for each of the two readings and then add them.
+    """
+    return jnp.take_along_axis(raw, cell[..., None], axis=1), raw[..., 4]
+
+
+def _read_head_forward(raw: Array, cell: Array, used: Array):
+    return _read_head(raw, cell, used), (raw.shape[-1], cell, used)
+
+
+def _read_head_backward(residuals, grads: tuple[Array, Array]):
+    width, cell, used = residuals
+    row_grad, objectness_grad = grads
+    grad = jnp.where(jnp.arange(width) == 4, objectness_grad[..., None], 0)
+    row_grad = jnp.where(used[..., None], row_grad, 0)
+    grad = jax.vmap(lambda g, i, r: g.at[i].add(r))(grad, cell, row_grad)
+    return grad, None, None
+
+
+_read_head.defvjp(_read_head_forward, _read_head_backward)
+
+
+def overlaps_any(
+    predicted: Float[Array, "b n 4"],
+    true_boxes: Float[Array, "b t 4"],
+    is_true: Bool[Array, "b t"],
+    threshold: float,
+    *,
+    count: Int[Array, ""] | int | None = None,
+) -> Bool[Array, "b n"]:
+    """Tells which predictions overlap any true box of their image by the threshold or more.
+
+    IoU ≥ θ is tested as shared − κ·area_true ≥ κ·area_predicted with κ = θ / (1 + θ), which needs
+    no division.
+
+    Args:
+        predicted: cxcywh.
+        true_boxes: xyxy, in the same unit.
+        is_true: False marks padding.
+        threshold: of the IoU, θ.
+        count: true boxes to look at, when those of every image stand before it; None: all.
+    """
+    rounds = -(-(true_boxes.shape[1] if count is None else count) // _BLOCK)
+    padding = (0, -true_boxes.shape[1] % _BLOCK)
+    true_boxes = jnp.pad(true_boxes, ((0, 0), padding, (0, 0)))
+    is_true = jnp.pad(is_true, ((0, 0), padding))
+    kappa = threshold / (1 + threshold)
+    corners = box_cxcywh_to_xyxy(predicted)
+    # The barrier keeps XLA from decoding the predictions anew for every true box.
+    x1, y1, x2, y2, area = lax.optimization_barrier(
+        (*(corners[..., i] for i in range(4)), kappa * predicted[..., 2] * predicted[..., 3])
+    )
+    size = true_boxes[..., 2:] - true_boxes[..., :2]
+    true_area = jnp.where(is_true, kappa * size[..., 0] * size[..., 1], jnp.inf)
+
+    def one_block(block: Array, best: Array) -> Array:
+        boxes = lax.dynamic_slice_in_dim(true_boxes, block * _BLOCK, _BLOCK, axis=1)
+        areas = lax.dynamic_slice_in_dim(true_area, block * _BLOCK, _BLOCK, axis=1)
+        for i in range(_BLOCK):
+            tx1, ty1, tx2, ty2 = (boxes[:, i, side, None] for side in range(4))
+            width = jnp.maximum(jnp.minimum(x2, tx2) - jnp.maximum(x1, tx1), 0)
+            height = jnp.maximum(jnp.minimum(y2, ty2) - jnp.maximum(y1, ty1), 0)
+            best = jnp.maximum(best, width * height - areas[:, i, None])
+        return best
+
+    best = lax.fori_loop(0, rounds, one_block, jnp.full(x1.shape, -jnp.inf, x1.dtype))
+    return best >= area
+
+
+def dense_terms(
+    heads: Sequence[Float[Array, "b gh gw *rest"]],
+    targets: Sequence[Float[Array, "b gh gw a 5+C"]],
+    anchors: AnchorSet,
+    ignore_thresh: float = 0.5,
+) -> LossTerms:
+    """Computes the loss of each image from dense grids, for users who bring their own.
+
+    Args:
+        heads: raw predictions, coarse to fine.
+        targets: grids as `targets.dense_targets` lays them out.
+        anchors: of the network.
+        ignore_thresh: IoU from which a prediction without an object is not punished.
+
+    Raises:
+        ValueError: heads and targets do not fit each other or the anchors.
+    """
+    _check_heads(heads, anchors, targets[0].shape[-1] - 5)
+    input_shape = _input_shape(heads[0], anchors)
+    scales = []
+    for scale, (head, target) in enumerate(zip(heads, targets, strict=True)):
+        sizes = anchors.scale_sizes(scale)
+        grid = (head.shape[1], head.shape[2])
+        if target.shape != (*head.shape[:3], len(sizes), target.shape[-1]):
+            raise ValueError(
+                f"scale {scale}: the head is {head.shape}, so y_true should be "
+                f"{(*head.shape[:3], len(sizes), target.shape[-1])}; found {target.shape}"
+            )
+        raw, true = (flat_head(a, len(sizes)).astype(jnp.float32) for a in (head, target))
+        is_object = true[..., 4] > 0
+        count = is_object.sum(axis=1)
+        first = jnp.argsort(~is_object, axis=1, stable=True)[..., None]
+        true_boxes = jnp.take_along_axis(true[..., :4], first, axis=1)
+        ignored = overlaps_any(
+            decode_boxes(lax.stop_gradient(raw), sizes, grid, anchors.strides[scale]),
+            box_cxcywh_to_xyxy(true_boxes) * _box_scale(input_shape),
+            jnp.arange(raw.shape[1]) < count[:, None],
+            ignore_thresh,
+            count=count.max(),
+        )
+        anchor = jnp.tile(jnp.asarray(sizes), (grid[0] * grid[1], 1))
+        offset = true[..., :2] * jnp.asarray([grid[1], grid[0]], jnp.float32)
+        offset = offset - cell_origins(*grid, len(sizes))
+        has_size = is_object[..., None] & (true[..., 2:4] > 0)
+        true_wh = jnp.where(has_size, true[..., 2:4] * _box_scale(input_shape)[:2] / anchor, 1)
+        weight = (true[..., 4] * (2 - true[..., 2] * true[..., 3]))[..., None]
+        xy = weight * binary_cross_entropy(offset, raw[..., :2])
+        wh = weight * 0.5 * jnp.square(jnp.log(true_wh) - raw[..., 2:4])
+        classification = true[..., 4:5] * binary_cross_entropy(true[..., 5:], raw[..., 5:])
+        scales.append(
+            LossTerms(
+                xy=xy.sum((1, 2)),
+                wh=wh.sum((1, 2)),
+                objectness=_objectness_loss(raw[..., 4], is_object, ignored),
+                classification=classification.sum((1, 2)),
+            )
+        )
+    return _sum_terms(scales)
+
+
+def yolo_loss(
+    args: Sequence[Array],
+    anchors: Float[Array, "k 2"] | Sequence[Sequence[float]],
+    num_classes: int,
+    ignore_thresh: float = 0.5,
+) -> Float[Array, ""]:
+    """Computes keras-yolo3's loss, as its users pass it to `Lambda`.
+
+    Args:
+        args: `[*outputs, *y_true]`, each coarse to fine: heads `[b, gh, gw, 3*(5+C)]` or
+            `[b, gh, gw, 3, 5+C]`, grids `[b, gh, gw, 3, 5+C]`.
+        anchors: (width, height) in pixels of the input, 9 for three scales or 6 for two.
+        num_classes: C.
+        ignore_thresh: IoU from which a prediction without an object is not punished.
+
+    Returns:
+        The scalar loss: the sum of all terms, divided by the batch size.
+
+    Raises:
+        ValueError: the shapes, anchors and number of classes do not fit each other.
+    """
+    if len(args) % 2:
+        raise ValueError(f"yolo_loss takes as many heads as y_true grids; found {len(args)} arrays")
+    heads, targets = args[: len(args) // 2], args[len(args) // 2 :]
+    used = anchor_set(anchors, len(heads))
+    _check_heads(heads, used, num_classes)
+    return dense_terms(heads, targets, used, ignore_thresh).total().mean()
+
+
+def _input_shape(head: Array, anchors: AnchorSet) -> tuple[int, int]:
+    """Returns (height, width) of the input in pixels, from the coarsest head."""
+    return head.shape[1] * anchors.strides[0], head.shape[2] * anchors.strides[0]
+
+
+def _box_scale(input_shape: tuple[int, int]) -> Float[Array, "4"]:
+    """Returns the factors from boxes relative to the input to pixels."""
+    height, width = input_shape
+    return jnp.asarray([width, height, width, height], jnp.float32)
+
+
+def _check_heads(heads: Sequence[Array], anchors: AnchorSet, num_classes: int) -> None:
+    """Raises ValueError unless the heads' shapes are those of the anchors and classes."""
+    if len(heads) != len(anchors.masks):
+        raise ValueError(f"found {len(heads)} heads for anchors of {len(anchors.masks)} scales")
+    height, width = _input_shape(heads[0], anchors)
+    expected_grids = anchors.grid_shapes((height, width))
+    for scale, (head, grid) in enumerate(zip(heads, expected_grids, strict=True)):
+        used, depth = len(anchors.masks[scale]), 5 + num_classes
+        shapes = ((*grid, used * depth), (*grid, used, depth))
+        if head.shape[1:] not in shapes:
+            raise ValueError(
+                f"scale {scale}: a head for {num_classes} classes should be (batch, "
+                f"{', '.join(map(str, shapes[0]))}); found {head.shape}"
+            )

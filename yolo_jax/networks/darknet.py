@@ -1,0 +1,180 @@
+"""Darknet's `.weights` files: read into a network, written from one.
+
+Layout (darknet's parser.c): int32 major, minor, revision; images seen, uint64 from version 0.2 on,
+else uint32; then float32 in the order of the .cfg. A batch-normalised convolution holds bias
+(beta), scale (gamma), moving mean, moving variance, kernel; a plain one holds bias, kernel.
+Kernels are [filters, channels, rows, columns].
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from yolo_jax.networks.blocks import ConvBlock, OutputConv
+
+_VERSION = (0, 2, 0)
+
+
+class DarknetNetwork(Protocol):
+    """What this file needs of a network."""
+
+    num_classes: int
+
+    def convolutions(self) -> list[ConvBlock | OutputConv]:
+        """Returns the convolutions in the order of the .cfg file."""
+        ...
+
+
+def _parts(convolution: ConvBlock | OutputConv) -> list[nnx.Variable]:
+    """Returns the arrays of a convolution in the file's order."""
+    match convolution:
+        case ConvBlock():
+            norm = convolution.norm
+            return [norm.bias, norm.scale, norm.mean, norm.var, convolution.kernel]
+        case OutputConv():
+            return [convolution.bias, convolution.kernel]
+
+
+def count_floats(network: DarknetNetwork) -> int:
+    """Returns how many float32 a weights file of this network holds after its header."""
+    return sum(part[...].size for conv in network.convolutions() for part in _parts(conv))
+
+
+def load_weights(path: Path | str, network: DarknetNetwork) -> int:
+    """Reads a `.weights` file into a network.
+
+    Args:
+        path: of the file.
+        network: a YOLOv3 or TinyYOLOv3 with the file's number of classes; filled in place, and
+            left as it was when the file does not fit.
+
+    Returns:
+        The number of images the file says it was trained on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is cut short, too long, or of another network; the message names the
+            convolution and the numbers of floats.
+    """
+    path = Path(path)
+    seen, values = _read(path)
+    arrays, offset = [], 0
+    convolutions = network.convolutions()
+    for index, convolution in enumerate(convolutions):
+        for part in _parts(convolution):
+            size = part[...].size
+            if offset + size > len(values):
+                expected = count_floats(network)
+                raise ValueError(
+                    f"{path} ends in convolution {index} of {len(convolutions)} (counted from 0): "
+                    f"it holds {len(values)} floats after its header, and {_describe(network)} "
+                    f"takes {expected}. The file is cut short, or of another network or number of "
+                    "classes."
+                )
+            arrays.append(values[offset : offset + size])
+            offset += size
+    if offset < len(values):
+        raise ValueError(
+            f"{path} goes on after convolution {len(convolutions) - 1}, the last: it holds "
+            f"{len(values)} floats after its header, and {_describe(network)} takes {offset}. "
+            "The file is of another network or number of classes."
+        )
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f"{path} holds {values[bad]} as float {bad} after its header; it is damaged")
+    remaining = iter(arrays)
+    for convolution in convolutions:
+        for part in _parts(convolution):
+            _assign(part, next(remaining))
+    return seen
+
+
+def save_weights(path: Path | str, network: DarknetNetwork, *, seen: int = 0) -> None:
+    """Writes a network as a `.weights` file that darknet reads.
+
+    Args:
+        path: of the file; replaced when it exists.
+        network: a YOLOv3 or TinyYOLOv3.
+        seen: images trained on, for the header.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(np.asarray(_VERSION, "<i4").tobytes())
+        file.write(np.asarray([seen], "<u8").tobytes())
+        for convolution in network.convolutions():
+            for part in _parts(convolution):
+                value = np.asarray(part[...], "<f4")
+                if value.ndim == 4:
+                    value = value.transpose(3, 2, 0, 1)
+                file.write(value.tobytes())
+    partial.replace(path)
+
+
+def transfer_heads(source: DarknetNetwork, target: DarknetNetwork) -> None:
+    """Copies a network into one with other classes: all but the rows of the class scores.
+
+    The four box rows and the objectness row of every anchor are kept; the class rows of `target`
+    stay as they were drawn.
+
+    Args:
+        source: a network of the same kind as `target`, with any number of classes.
+        target: filled in place.
+
+    Raises:
+        ValueError: the two are not of one kind.
+    """
+    pairs = list(zip(source.convolutions(), target.convolutions(), strict=False))
+    if len(source.convolutions()) != len(target.convolutions()):
+        raise ValueError(f"cannot copy {_describe(source)} into {_describe(target)}")
+    for from_conv, to_conv in pairs:
+        for from_part, to_part in zip(_parts(from_conv), _parts(to_conv), strict=True):
+            if isinstance(to_conv, OutputConv):
+                old = _by_anchor(from_part[...], source.num_classes)
+                new = _by_anchor(to_part[...], target.num_classes)
+                to_part[...] = new.at[..., :5].set(old[..., :5]).reshape(to_part[...].shape)
+            else:
+                to_part[...] = from_part[...]
+
+
+def _by_anchor(values: nnx.Variable | jnp.ndarray, num_classes: int) -> jnp.ndarray:
+    """Reshapes the last axis of an output convolution to [anchors, 5 + C]."""
+    values = jnp.asarray(values)
+    return values.reshape(*values.shape[:-1], -1, 5 + num_classes)
+
+
+def _read(path: Path) -> tuple[int, Float[np.ndarray, "n"]]:
+    """Returns the images seen and the floats behind the header."""
+    data = path.read_bytes()
+    if len(data) < 16:
+        raise ValueError(f"{path} has {len(data)} bytes, fewer than the header of a weights file")
+    major, minor, _ = np.frombuffer(data, "<i4", 3)
+    if not (0 <= major < 1000 and 0 <= minor < 1000):
+        raise ValueError(
+            f"{path} does not start as a Darknet weights file: its version reads {major}.{minor}"
+        )
+    wide = major * 10 + minor >= 2
+    header = 20 if wide else 16
+    if (len(data) - header) % 4 or len(data) < header:
+        raise ValueError(
+            f"{path} has {len(data)} bytes: not a header of {header} and whole float32 values; "
+            "it is cut short or not a Darknet weights file"
+        )
+    seen = int(np.frombuffer(data, "<u8" if wide else "<u4", 1, offset=12)[0])
+    return seen, np.frombuffer(data, "<f4", offset=header)
+
+
+def _assign(part: nnx.Variable, values: Float[np.ndarray, "n"]) -> None:
+    shape = part[...].shape
+    if len(shape) == 4:
+        rows, columns, channels, filters = shape
+        values = values.reshape(filters, channels, rows, columns).transpose(2, 3, 1, 0)
+    part[...] = jnp.asarray(np.ascontiguousarray(values).reshape(shape), part[...].dtype)
+
+
+def _describe(network: DarknetNetwork) -> str:
+    return f"{type(network).__name__} with {network.num_classes} classes"

@@ -1,0 +1,249 @@
+"""Darknet-53, YOLOv3 and YOLOv3-tiny.
+
+Source: Redmon & Farhadi, YOLOv3 (arXiv:1804.02767); darknet's yolov3.cfg and yolov3-tiny.cfg.
+"""
+
+from functools import partial
+
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Num
+
+import jax.numpy as jnp
+
+from yolo_jax.core.precision import Precision
+from yolo_jax.networks.blocks import ConvBlock, OutputConv, Residual, image_to_unit
+from yolo_jax.networks.convolution import max_pool_2x2, upsample_2x
+
+ANCHORS_PER_SCALE = 3
+STRIDE = 32  # of the coarsest scale: input sizes are its multiples
+
+RowMask = Bool[Array, "b"] | None
+
+
+def check_input_size(height: int, width: int) -> None:
+    """Raises ValueError unless both sides are positive multiples of 32 px."""
+    if height % STRIDE or width % STRIDE or height <= 0 or width <= 0:
+        raise ValueError(
+            f"the input size must be a multiple of {STRIDE} px in height and width; found "
+            f"{height}×{width} (nearest: {_nearest(height)}×{_nearest(width)})"
+        )
+
+
+def _nearest(side: int) -> int:
+    return max(STRIDE, round(side / STRIDE) * STRIDE)
+
+
+class Darknet53(nnx.Module):
+    """The body of YOLOv3: five stages of residual blocks, each halving the resolution."""
+
+    stage_blocks = (1, 2, 8, 8, 4)
+
+    def __init__(self, *, precision: Precision, rngs: nnx.Rngs) -> None:
+        block = partial(ConvBlock, precision=precision, rngs=rngs)
+        self.stem = block(3, 32, 3)
+        downsamples, stages = [], []
+        for index, count in enumerate(self.stage_blocks):
+            channels = 64 * 2**index
+            downsamples.append(block(channels // 2, channels, 3, stride=2))
+            stages.append(
+                nnx.List([Residual(channels, precision=precision, rngs=rngs) for _ in range(count)])
+            )
+        self.downsamples = nnx.List(downsamples)
+        self.stages = nnx.List(stages)
+
+    def __call__(
+        self, image: Float[Array, "b h w 3"], row_mask: RowMask = None
+    ) -> tuple[Array, Array, Array]:
+        """Returns the features at strides 8, 16 and 32 (256, 512 and 1024 channels)."""
+        features = []
+        x = self.stem(image, row_mask)
+        for downsample, stage in zip(self.downsamples, self.stages, strict=True):
+            x = downsample(x, row_mask)
+            for residual in stage:
+                x = residual(x, row_mask)
+            features.append(x)
+        return features[2], features[3], features[4]
+
+    def convolutions(self) -> list[ConvBlock]:
+        """Returns the 52 convolutions in the order of the .cfg file."""
+        found = [self.stem]
+        for downsample, stage in zip(self.downsamples, self.stages, strict=True):
+            found.append(downsample)
+            for residual in stage:
+                found += [residual.reduce, residual.expand]
+        return found
+
+
+class DetectionHead(nnx.Module):
+    """One scale of YOLOv3's neck: five alternating convolutions, then a 3×3 and the output."""
+
+    def __init__(
+        self, channels: int, filters: int, outputs: int, *, precision: Precision, rngs: nnx.Rngs
+    ) -> None:
+        block = partial(ConvBlock, precision=precision, rngs=rngs)
+        self.neck = nnx.List(
+            [
+                block(channels, filters, 1),
+                block(filters, 2 * filters, 3),
+                block(2 * filters, filters, 1),
+                block(filters, 2 * filters, 3),
+                block(2 * filters, filters, 1),
+            ]
+        )
+        self.expand = block(filters, 2 * filters, 3)
+        self.output = OutputConv(2 * filters, outputs, precision=precision, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"], row_mask: RowMask) -> tuple[Array, Array]:
+        """Returns the features that the next finer scale takes, and the raw predictions."""
+        for block in self.neck:
+            x = block(x, row_mask)
+        return x, self.output(self.expand(x, row_mask))
+
+    def convolutions(self) -> list[ConvBlock | OutputConv]:
+        """Returns the convolutions in the order of the .cfg file."""
+        return [*self.neck, self.expand, self.output]
+
+
+class YOLOv3(nnx.Module):
+    """YOLOv3 with its Darknet-53 body and three scales.
+
+    Args:
+        num_classes: of the data.
+        precision: number formats.
+        rngs: `params` is drawn from.
+    """
+
+    def __init__(
+        self, num_classes: int, *, precision: Precision | None = None, rngs: nnx.Rngs
+    ) -> None:
+        self.num_classes = num_classes
+        self.precision = precision = precision or Precision()
+        outputs = ANCHORS_PER_SCALE * (5 + num_classes)
+        block = partial(ConvBlock, precision=precision, rngs=rngs)
+        head = partial(DetectionHead, outputs=outputs, precision=precision, rngs=rngs)
+        self.body = Darknet53(precision=precision, rngs=rngs)
+        self.coarse = head(1024, 512)
+        self.medium_reduce = block(512, 256, 1)
+        self.medium = head(256 + 512, 256)
+        self.fine_reduce = block(256, 128, 1)
+        self.fine = head(128 + 256, 128)
+
+    def __call__(
+        self, image: Num[Array, "b h w 3"], row_mask: RowMask = None
+    ) -> tuple[Array, Array, Array]:
+        """Predicts three scales, coarse to fine.
+
+        Args:
+            image: RGB, uint8 or 0–1; height and width are multiples of 32.
+            row_mask: False marks rows that only fill the batch.
+
+        Returns:
+            Raw predictions `[b, h/32, w/32, 3*(5+C)]`, `[b, h/16, …]`, `[b, h/8, …]`, float32.
+
+        Raises:
+            ValueError: the input size is no multiple of 32.
+        """
+        check_input_size(*image.shape[1:3])
+        fine, medium, x = self.body(image_to_unit(image, self.precision), row_mask)
+        x, coarse_output = self.coarse(x, row_mask)
+        x = upsample_2x(self.medium_reduce(x, row_mask))
+        x, medium_output = self.medium(jnp.concatenate([x, medium], axis=-1), row_mask)
+        x = upsample_2x(self.fine_reduce(x, row_mask))
+        _, fine_output = self.fine(jnp.concatenate([x, fine], axis=-1), row_mask)
+        return coarse_output, medium_output, fine_output
+
+    def convolutions(self) -> list[ConvBlock | OutputConv]:
+        """Returns the 75 convolutions in the order of yolov3.cfg."""
+        return [
+            *self.body.convolutions(),
+            *self.coarse.convolutions(),
+            self.medium_reduce,
+            *self.medium.convolutions(),
+            self.fine_reduce,
+            *self.fine.convolutions(),
+        ]
+
+
+class TinyBody(nnx.Module):
+    """The body of YOLOv3-tiny: seven convolutions with max-pools between, then a 1×1."""
+
+    filters = (16, 32, 64, 128, 256, 512, 1024)
+
+    def __init__(self, *, precision: Precision, rngs: nnx.Rngs) -> None:
+        block = partial(ConvBlock, precision=precision, rngs=rngs)
+        channels = (3, *self.filters[:-1])
+        self.blocks = nnx.List([block(c, f, 3) for c, f in zip(channels, self.filters, strict=True)])
+        self.reduce = block(1024, 256, 1)
+
+    def __call__(self, x: Float[Array, "b h w 3"], row_mask: RowMask) -> tuple[Array, Array]:
+        """Returns the features at strides 16 and 32 (256 channels each)."""
+        fine = x
+        for index, block in enumerate(self.blocks):
+            x = block(x, row_mask)
+            if index == 4:
+                fine = x
+            if index < 6:
+                x = max_pool_2x2(x, stride=2 if index < 5 else 1)
+        return fine, self.reduce(x, row_mask)
+
+    def convolutions(self) -> list[ConvBlock]:
+        """Returns the 8 convolutions in the order of the .cfg file."""
+        return [*self.blocks, self.reduce]
+
+
+class TinyYOLOv3(nnx.Module):
+    """YOLOv3-tiny with two scales.
+
+    Args:
+        num_classes: of the data.
+        precision: number formats.
+        rngs: `params` is drawn from.
+    """
+
+    def __init__(
+        self, num_classes: int, *, precision: Precision | None = None, rngs: nnx.Rngs
+    ) -> None:
+        self.num_classes = num_classes
+        self.precision = precision = precision or Precision()
+        outputs = ANCHORS_PER_SCALE * (5 + num_classes)
+        block = partial(ConvBlock, precision=precision, rngs=rngs)
+        output = partial(OutputConv, precision=precision, rngs=rngs)
+        self.body = TinyBody(precision=precision, rngs=rngs)
+        self.coarse_expand = block(256, 512, 3)
+        self.coarse_output = output(512, outputs)
+        self.fine_reduce = block(256, 128, 1)
+        self.fine_expand = block(128 + 256, 256, 3)
+        self.fine_output = output(256, outputs)
+
+    def __call__(
+        self, image: Num[Array, "b h w 3"], row_mask: RowMask = None
+    ) -> tuple[Array, Array]:
+        """Predicts two scales, coarse to fine.
+
+        Args:
+            image: RGB, uint8 or 0–1; height and width are multiples of 32.
+            row_mask: False marks rows that only fill the batch.
+
+        Returns:
+            Raw predictions `[b, h/32, w/32, 3*(5+C)]` and `[b, h/16, w/16, 3*(5+C)]`, float32.
+
+        Raises:
+            ValueError: the input size is no multiple of 32.
+        """
+        check_input_size(*image.shape[1:3])
+        fine, x = self.body(image_to_unit(image, self.precision), row_mask)
+        coarse_output = self.coarse_output(self.coarse_expand(x, row_mask))
+        x = upsample_2x(self.fine_reduce(x, row_mask))
+        x = self.fine_expand(jnp.concatenate([x, fine], axis=-1), row_mask)
+        return coarse_output, self.fine_output(x)
+
+    def convolutions(self) -> list[ConvBlock | OutputConv]:
+        """Returns the 13 convolutions in the order of yolov3-tiny.cfg."""
+        return [
+            *self.body.convolutions(),
+            self.coarse_expand,
+            self.coarse_output,
+            self.fine_reduce,
+            self.fine_expand,
+            self.fine_output,
+        ]
