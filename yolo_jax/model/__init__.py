@@ -1,0 +1,1 @@
+"""Keras's surface: graphs of layers, `Model`, losses, callbacks and the one training loop."""

@@ -1,0 +1,116 @@
+"""Optimizers and schedules from plain numbers, which weights decay, and which are frozen."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import jax
+import optax
+
+PyTree = Any
+
+
+def learning_rate_schedule(
+    kind: Literal["constant", "cosine"],
+    peak: float,
+    *,
+    total_steps: int,
+    warmup_steps: int = 0,
+    final_fraction: float = 0.0,
+) -> optax.Schedule:
+    """Returns a learning rate by step: a linear warm-up, then the schedule; flat past its end.
+
+    Args:
+        kind: `constant`, or `cosine` from the peak to `final_fraction` of it.
+        peak: the rate after the warm-up.
+        total_steps: warm-up included.
+        warmup_steps: from 0 to the peak.
+        final_fraction: last rate / peak.
+
+    Raises:
+        ValueError: the warm-up is longer than the whole.
+    """
+    if not 0 <= warmup_steps <= total_steps:
+        raise ValueError(
+            f"a schedule of {total_steps} steps cannot have a warm-up of {warmup_steps}"
+        )
+    match kind:
+        case "constant":
+            main = optax.constant_schedule(peak)
+        case "cosine":
+            steps = max(total_steps - warmup_steps, 1)
+            main = optax.cosine_decay_schedule(peak, steps, alpha=final_fraction)
+    if not warmup_steps:
+        return main
+    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+    return optax.join_schedules([warmup, main], [warmup_steps])
+
+
+def build_optimizer(
+    kind: Literal["adam", "sgd"],
+    schedule: optax.Schedule,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Builds Adam (with decoupled decay) or SGD with Nesterov momentum (with L2 decay).
+
+    Args:
+        kind: which.
+        schedule: learning rate by step.
+        momentum: of SGD; Adam's first moment.
+        weight_decay: on kernels alone, never on biases or normalisation.
+        clip_norm: largest global norm of the gradient, or None.
+    """
+    steps: list[optax.GradientTransformation] = []
+    if clip_norm is not None:
+        steps.append(optax.clip_by_global_norm(clip_norm))
+    decay = optax.add_decayed_weights(weight_decay, mask=kernel_mask)
+    match kind:
+        case "adam":
+            steps += [optax.scale_by_adam(b1=momentum), decay]
+        case "sgd":
+            steps += [decay, optax.trace(decay=momentum, nesterov=True)]
+    steps.append(optax.scale_by_learning_rate(schedule))
+    return optax.chain(*steps)
+
+
+def kernel_mask(params: PyTree) -> PyTree:
+    """Returns True for the kernels of a pytree of parameters: arrays named `kernel`."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: parameter_path(path).endswith("kernel"), params
+    )
+
+
+def parameter_path(path: tuple[Any, ...]) -> str:
+    """Returns a parameter's path as `body/blocks/0/kernel`."""
+    keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path)
+    return "/".join(str(key) for key in keys if key not in (None, "value"))
+
+
+def trainable_mask(params: PyTree, frozen: Iterable[str]) -> PyTree:
+    """Returns False for the parameters that a pattern freezes, True for the others.
+
+    Args:
+        params: a pytree of parameters.
+        frozen: patterns of paths, with `*` for anything: `*body/*`.
+
+    Raises:
+        ValueError: a pattern freezes nothing, or all is frozen.
+    """
+    patterns = tuple(frozen)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = [parameter_path(path) for path, _ in leaves]
+    for pattern in patterns:
+        if not any(fnmatchcase(path, pattern) for path in paths):
+            raise ValueError(
+                f"freezing {pattern!r} matches no parameter; their paths look like "
+                f"{', '.join(paths[:3])}"
+            )
+    mask = jax.tree_util.tree_map_with_path(
+        lambda path, _: not any(fnmatchcase(parameter_path(path), p) for p in patterns), params
+    )
+    if not any(jax.tree.leaves(mask)):
+        raise ValueError(f"freezing {patterns} leaves no parameter to train")
+    return mask

@@ -1,0 +1,83 @@
+"""Spreads a step's body over devices: plain jit on one, pmap over the axis `batch` on several.
+
+JAX implements pmap by jit and shard_map; state goes in and out replicated (`in_axes=None`,
+`out_axes=None`) and donated.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+PyTree = Any
+AXIS = "batch"
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """The devices that share every batch.
+
+    Attributes:
+        devices: of one process; their number divides every batch.
+    """
+
+    devices: tuple[jax.Device, ...]
+
+    @classmethod
+    def over(cls, devices: Sequence[jax.Device] | None = None) -> "Parallel":
+        """Returns the strategy over the given devices, or over all local ones."""
+        return cls(tuple(devices or jax.local_devices()))
+
+    @property
+    def axis_name(self) -> str | None:
+        """Name of the mapped axis inside a step; None on one device."""
+        return AXIS if len(self.devices) > 1 else None
+
+    def compile(
+        self,
+        body: Callable[..., PyTree],
+        *,
+        replicated: int,
+        donate: tuple[int, ...] = (),
+        sharded_output: bool = False,
+    ) -> Callable[..., PyTree]:
+        """Compiles a step's body.
+
+        Args:
+            body: takes `replicated` replicated arguments and then one batch, whose arrays are
+                split among the devices along their first axis.
+            replicated: how many arguments precede the batch.
+            donate: arguments whose buffers the result may take over.
+            sharded_output: the result has the batch's rows rather than being replicated.
+        """
+        if len(self.devices) == 1:
+            return jax.jit(body, donate_argnums=donate)
+        mapped = jax.pmap(
+            body,
+            axis_name=AXIS,
+            in_axes=(*(None,) * replicated, 0),
+            out_axes=0 if sharded_output else None,  # pyright: ignore[reportArgumentType]
+            donate_argnums=donate,
+            devices=self.devices,
+        )
+        return partial(self._call, mapped, sharded_output)
+
+    def _call(self, mapped: Callable, sharded_output: bool, *args: PyTree) -> PyTree:
+        *replicated, batch = args
+        count = len(self.devices)
+        split = jax.tree.map(lambda a: a.reshape(count, len(a) // count, *a.shape[1:]), batch)
+        result = mapped(*replicated, split)
+        if sharded_output:
+            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), result)
+        return result
+
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Places a pytree on every device."""
+        if len(self.devices) == 1:
+            return jax.device_put(tree, self.devices[0])
+        mesh = Mesh(np.asarray(self.devices), (AXIS,))
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

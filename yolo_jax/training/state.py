@@ -1,0 +1,89 @@
+"""All that training changes from step to step, as one pytree."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, UInt32
+
+PyTree = Any
+
+
+class TrainState(NamedTuple):
+    """What a step takes and returns.
+
+    Attributes:
+        step: updates tried so far.
+        params: every parameter, frozen ones too.
+        batch_stats: the moving statistics.
+        opt_state: the optimizer's, over the trainable parameters alone.
+        ema: moving average of `params`, or None.
+        key: seed of everything random, as raw key data.
+        failure: (step, term) of the first update that was refused for a value that is not
+            finite; −1 while there is none. See `step.FAILURES`.
+    """
+
+    step: Int[Array, ""]
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    ema: PyTree
+    key: UInt32[Array, "..."]
+    failure: Int[Array, "2"]
+
+
+def create_state(
+    params: PyTree,
+    batch_stats: PyTree,
+    *,
+    seed: int,
+) -> TrainState:
+    """Returns the state before the first step, without an optimizer yet."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=(),
+        ema=None,
+        key=jax.random.key_data(jax.random.key(seed)),
+        failure=jnp.full(2, -1, jnp.int32),
+    )
+
+
+def with_optimizer(
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    trainable: PyTree,
+    *,
+    ema: bool,
+) -> TrainState:
+    """Returns the state with fresh optimizer slots, and the EMA started where asked for.
+
+    Args:
+        state: its step, parameters and statistics are kept, and its EMA where there is one.
+        optimizer: whose slots are made.
+        trainable: pytree of bools like `state.params`.
+        ema: keep a moving average of the parameters.
+    """
+    slots = optimizer.init(partition(state.params, trainable)[0])
+    average = None
+    if ema:
+        started = state.params if state.ema is None else state.ema
+        # A copy: the step donates its input, which must not hold one buffer twice.
+        average = jax.tree.map(jnp.copy, started)
+    return state._replace(opt_state=slots, ema=average)
+
+
+def partition(tree: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
+    """Splits a pytree in two of its structure: True's leaves and False's, None elsewhere."""
+    chosen = jax.tree.map(lambda keep, leaf: leaf if keep else None, mask, tree)
+    others = jax.tree.map(lambda keep, leaf: None if keep else leaf, mask, tree)
+    return chosen, others
+
+
+def combine(chosen: PyTree, others: PyTree) -> PyTree:
+    """Undoes `partition`."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, chosen, others, is_leaf=lambda leaf: leaf is None
+    )
