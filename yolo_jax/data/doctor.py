@@ -1,0 +1,47 @@
+"""What is wrong with a data set, record by record."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One bad record.
+
+    Attributes:
+        file: that holds it.
+        record: which: `image 3`, `annotation 17`.
+        reason: what was found, and what was done about it.
+    """
+
+    file: Path
+    record: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Returns `file: record: reason`."""
+        return f"{self.file}: {self.record}: {self.reason}"
+
+
+def report(problems: Sequence[Problem], *, strict: bool) -> None:
+    """Warns of bad records, or raises.
+
+    Args:
+        problems: found by a reader, which has skipped the records.
+        strict: raise rather than warn.
+
+    Raises:
+        ValueError: strict, and there are problems; the message has the first ten and the count.
+    """
+    if not problems:
+        return
+    lines = [str(problem) for problem in problems[:_SHOWN]]
+    text = f"{len(problems)} bad records:\n" + "\n".join(lines)
+    if strict:
+        raise ValueError(text)
+    _log.warning("skipped %s", text)
