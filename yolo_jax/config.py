@@ -97,13 +97,11 @@ class OptimizerConfig:
         momentum: of SGD; Adam's first moment.
         weight_decay: on kernels alone.
         clip_norm: largest global norm of the gradient, or None.
-        schedule: `constant`, `cosine`, or `plateau` (× 0.1 when the validation loss has not
-            improved for `patience` epochs).
+        schedule: `constant` or `cosine`.
         horizon: epochs that the cosine spans; None: the first run's `epochs`. Past it the final
             rate holds.
         warmup_steps: linear from 0.
         final_fraction: the cosine's last rate / its peak.
-        patience: of the plateau schedule, epochs.
         ema_decay: of the averaged weights, or None for no averaging.
     """
 
@@ -112,27 +110,11 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: float | None = None
-    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    schedule: Literal["constant", "cosine"] = "cosine"
     horizon: int | None = None
     warmup_steps: int = 0
     final_fraction: float = 0.0
-    patience: int = 3
     ema_decay: float | None = None
-
-
-@dataclass(frozen=True)
-class FreezeConfig:
-    """A first stage with part of the network frozen, as keras-yolo3 trains.
-
-    Attributes:
-        epochs: of the first stage; 0 for none.
-        what: pattern of the parameters' paths.
-        learning_rate: of the first stage, constant.
-    """
-
-    epochs: int = 0
-    what: str = "*body/*"
-    learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -158,7 +140,6 @@ class ExperimentConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     epochs: int = 10
     batch_size: int = 8
     steps_per_epoch: int | None = None
@@ -170,7 +151,7 @@ class ExperimentConfig:
 
 
 # What may differ between a run folder's config and the one that resumes it.
-MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "keep_checkpoints"})
+MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "keep_checkpoints", "optimizer.horizon"})
 
 
 def load_config(path: Path | str) -> ExperimentConfig:

@@ -116,7 +116,9 @@ class Augment:
     def _flip(self, key: Array, image: Array, boxes: Array) -> tuple[Array, Array]:
         flipped = jax.random.uniform(key) < self.flip
         width = self.output_shape[1]
-        mirrored = jnp.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+        mirrored = jnp.stack(
+            [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1
+        )
         image = jnp.where(flipped, image[:, ::-1], image)
         return image, jnp.where(flipped, mirrored, boxes)
 

@@ -56,7 +56,9 @@ def decode_boxes(
     """
     rows, columns = grid
     sizes = np.tile(np.asarray(anchor_sizes, np.float32), (rows * columns, 1))
-    centre = (jax.nn.sigmoid(raw[..., :2]) + cell_origins(rows, columns, len(anchor_sizes))) * stride
+    centre = (
+        jax.nn.sigmoid(raw[..., :2]) + cell_origins(rows, columns, len(anchor_sizes))
+    ) * stride
     return jnp.concatenate([centre, jnp.exp(raw[..., 2:4]) * sizes], axis=-1)
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from yolo_jax.core.anchors import AnchorSet
@@ -51,9 +50,7 @@ def relative_boxes(
     """
     lower, upper = boxes[..., :2], boxes[..., 2:]
     centre = (lower + upper) / 2 if exact_centres else (lower + upper) // 2
-    scale = jnp.broadcast_to(jnp.asarray([input_shape[1], input_shape[0]], boxes.dtype), lower.shape)
-    # XLA multiplies by the reciprocal of a broadcast divisor, one bit off keras-yolo3's division.
-    scale = lax.optimization_barrier(scale)
+    scale = jnp.asarray([input_shape[1], input_shape[0]], boxes.dtype)
     return jnp.concatenate([centre / scale, (upper - lower) / scale], axis=-1)
 
 

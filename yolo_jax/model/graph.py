@@ -146,9 +146,7 @@ class Graph(nnx.Module):
         ValueError: an output needs an input that is not given, or two layers share a name.
     """
 
-    def __init__(
-        self, inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor]
-    ) -> None:
+    def __init__(self, inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor]) -> None:
         self.inputs = nnx.static(tuple(inputs))
         self.outputs = nnx.static(tuple(outputs))
         nodes = _in_order(self.inputs, self.outputs)
@@ -172,7 +170,9 @@ class Graph(nnx.Module):
             given = jax.tree.map(lambda tensor: known[id(tensor)], node.inputs)
             keywords = {"row_mask": row_mask} if _takes_row_mask(layer) else {}
             made = layer(given, **keywords)
-            for tensor, value in zip(jax.tree.leaves(node.outputs), jax.tree.leaves(made), strict=True):
+            for tensor, value in zip(
+                jax.tree.leaves(node.outputs), jax.tree.leaves(made), strict=True
+            ):
                 known[id(tensor)] = value
         return [known[id(tensor)] for tensor in self.outputs]
 
@@ -181,9 +181,7 @@ def _takes_row_mask(layer: nnx.Module) -> bool:
     return "row_mask" in inspect.signature(type(layer).__call__).parameters
 
 
-def _in_order(
-    inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor]
-) -> list[Node]:
+def _in_order(inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor]) -> list[Node]:
     """Returns the nodes between inputs and outputs, each after those it reads."""
     known = {id(tensor) for tensor in inputs}
     done: list[Node] = []
@@ -222,5 +220,3 @@ def _layer_names(nodes: Sequence[Node]) -> dict[int, str]:
 
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-

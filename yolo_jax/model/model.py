@@ -62,9 +62,7 @@ class Model:
         self.outputs = _as_list(outputs)
         self.single_output = isinstance(outputs, SymbolicTensor)
         self.graph = Graph(self.inputs, self.outputs)
-        _, params, batch_stats, self._rest = nnx.split(
-            self.graph, nnx.Param, nnx.BatchStat, ...
-        )
+        _, params, batch_stats, self._rest = nnx.split(self.graph, nnx.Param, nnx.BatchStat, ...)
         self.parallel = Parallel.over(jax.local_devices()[:1])
         # Copies: the step donates the state, and the layers keep their own arrays.
         self.state = create_state(
@@ -217,9 +215,7 @@ class Model:
         state = jax.device_get(self.state)
         params = state.ema if ema and state.ema is not None else state.params
         self.graph.eval()
-        return nnx.merge(
-            nnx.graphdef(self.graph), params, state.batch_stats, self._rest, copy=True
-        )
+        return nnx.merge(nnx.graphdef(self.graph), params, state.batch_stats, self._rest, copy=True)
 
     def train_function(self, rows: int) -> Callable:
         """Returns the compiled train step for batches of so many rows."""
@@ -326,9 +322,7 @@ class Model:
         """Remembers which batch normalisations are frozen: those whose scale is not trained."""
         self._sync_batch_norm = sync
         marks = nnx.merge(nnx.graphdef(self.graph), trainable, self.state.batch_stats, self._rest)
-        self._frozen_norms = [
-            not norm.scale.get_value() for norm in _batch_norms(marks)
-        ]
+        self._frozen_norms = [not norm.scale.get_value() for norm in _batch_norms(marks)]
 
     def _freeze_batch_norm(self) -> None:
         for norm, is_frozen in zip(_batch_norms(self.graph), self._frozen_norms, strict=True):

@@ -38,7 +38,10 @@ def _xla_conv2d(inputs: Array, kernel: Array, stride: int, padding: Padding) -> 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv2d(
-    inputs: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"], stride: int, padding: Padding
+    inputs: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    stride: int,
+    padding: Padding,
 ) -> Float[Array, "b h2 w2 d"]:
     """Convolves NHWC images with an HWIO kernel of the same dtype.
 

@@ -85,7 +85,9 @@ def load_weights(path: Path | str, network: DarknetNetwork) -> int:
         )
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"{path} holds {values[bad]} as float {bad} after its header; it is damaged")
+        raise ValueError(
+            f"{path} holds {values[bad]} as float {bad} after its header; it is damaged"
+        )
     remaining = iter(arrays)
     for convolution in convolutions:
         for part in _parts(convolution):

@@ -5,10 +5,9 @@ Source: Redmon & Farhadi, YOLOv3 (arXiv:1804.02767); darknet's yolov3.cfg and yo
 
 from functools import partial
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Num
-
-import jax.numpy as jnp
 
 from yolo_jax.core.precision import Precision
 from yolo_jax.networks.blocks import ConvBlock, OutputConv, Residual, image_to_unit
@@ -172,7 +171,9 @@ class TinyBody(nnx.Module):
     def __init__(self, *, precision: Precision, rngs: nnx.Rngs) -> None:
         block = partial(ConvBlock, precision=precision, rngs=rngs)
         channels = (3, *self.filters[:-1])
-        self.blocks = nnx.List([block(c, f, 3) for c, f in zip(channels, self.filters, strict=True)])
+        self.blocks = nnx.List(
+            [block(c, f, 3) for c, f in zip(channels, self.filters, strict=True)]
+        )
         self.reduce = block(1024, 256, 1)
 
     def __call__(self, x: Float[Array, "b h w 3"], row_mask: RowMask) -> tuple[Array, Array]:

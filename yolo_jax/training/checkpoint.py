@@ -47,7 +47,12 @@ class Checkpoints:
         policies: list[Any] = [LatestN(keep)]
         if monitor is not None:
             policies.append(
-                BestN(get_metric_fn=lambda metrics: metrics[monitor], reverse=True, n=1, keep_checkpoints_without_metrics=False)
+                BestN(
+                    get_metric_fn=lambda metrics: metrics[monitor],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
             )
         self._manager = ocp.CheckpointManager(
             self.folder,

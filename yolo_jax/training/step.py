@@ -73,9 +73,7 @@ class Forward(Protocol):
         ...
 
 
-def example_keys(
-    key_data: Array, step: Array, rows: int, axis_name: str | None
-) -> Key[Array, "b"]:
+def example_keys(key_data: Array, step: Array, rows: int, axis_name: str | None) -> Key[Array, "b"]:
     """Returns a key for each row: a function of the seed, the step and the row in the whole batch.
 
     So the same on 1, 2 or 256 devices.
@@ -167,9 +165,7 @@ def train_step(
     )
     failed = jnp.stack([state.step, jnp.where(loss_ok, 1, 0)]).astype(jnp.int32)
     failure = jnp.where(ok | (state.failure[0] >= 0), state.failure, failed)
-    new_state = TrainState(
-        state.step + 1, params, batch_stats, opt_state, ema, state.key, failure
-    )
+    new_state = TrainState(state.step + 1, params, batch_stats, opt_state, ema, state.key, failure)
     return new_state, add_sums(sums, new_sums | {"loss": (loss, count)})
 
 

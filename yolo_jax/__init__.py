@@ -1,0 +1,6 @@
+"""YOLO detectors trained with Keras's manners and JAX's speed."""
+
+from yolo_jax.model.graph import Input, Lambda
+from yolo_jax.model.model import Model
+
+__all__ = ["Input", "Lambda", "Model"]

@@ -1,0 +1,80 @@
+"""The console command: `yolo-jax train | detect | convert`."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from yolo_jax import experiment, use
+from yolo_jax.config import ExperimentConfig, load_config
+from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; an error that a user can mend is one line and exit status 2."""
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("yolo_jax").setLevel(logging.INFO)
+    # Set before JAX starts: what was compiled once is read from the cache the next time.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command is not _train:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        options.command(options, rest)
+    except (ValueError, FileNotFoundError, PretrainedUnavailable, FloatingPointError) as error:
+        print(f"yolo-jax: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="yolo-jax", description="YOLO detectors on JAX.")
+    commands = parser.add_subparsers(required=True)
+    train = commands.add_parser(
+        "train", help="run an experiment config", add_help=False, description="Runs a config."
+    )
+    train.add_argument("config", type=Path, help="Python file with get_config()")
+    train.set_defaults(command=_train)
+
+    detect = commands.add_parser("detect", help="find objects in images")
+    detect.add_argument("weights", help="a run folder, a .weights file (COCO), or yolov3-tiny")
+    detect.add_argument("images", nargs="+", type=Path)
+    detect.add_argument("--out", type=Path, help="folder for the drawn images")
+    detect.add_argument("--json", type=Path, help="file for the detections")
+    detect.add_argument("--conf", type=float, default=0.25, help="least score (default 0.25)")
+    detect.add_argument("--iou", type=float, default=0.45, help="NMS threshold (default 0.45)")
+    detect.add_argument(
+        "--darknet", action="store_true", help="do as the darknet program: its resize, its mask"
+    )
+    detect.set_defaults(command=lambda options, _: _detect(options))
+
+    convert = commands.add_parser("convert", help="fetch and convert weights")
+    convert.add_argument("--pretrained", choices=["yolov3-tiny"], required=True)
+    convert.add_argument("--source", type=Path, help="take this file instead of fetching")
+    convert.set_defaults(command=lambda options, _: print(fetch_pretrained(options.source)))
+    return parser
+
+
+def _train(options: argparse.Namespace, overrides: list[str]) -> None:
+    default = load_config(options.config)
+    prog = f"yolo-jax train {options.config}"
+    config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
+    experiment.train(config)
+
+
+def _detect(options: argparse.Namespace) -> None:
+    use.detect_files(
+        options.weights,
+        options.images,
+        out=options.out,
+        json_file=options.json,
+        score_threshold=options.conf,
+        iou_threshold=options.iou,
+        darknet=options.darknet,
+    )

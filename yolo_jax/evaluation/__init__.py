@@ -1,0 +1,1 @@
+"""Scores of detections against annotations, by COCO's rules."""

@@ -1,0 +1,139 @@
+"""Average precision by COCO's rules, through pycocotools."""
+
+import contextlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from yolo_jax.core.boxes import box_xyxy_to_xywh
+from yolo_jax.core.types import Dataset, Detections
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """COCO's figures; NaN where there is no true box to find.
+
+    Attributes:
+        ap: mean over IoU .50:.05:.95.
+        ap50: at IoU .50.
+        ap75: at IoU .75.
+        per_class: (AP, AP50) by class name.
+        precision: at IoU .50 by recall 0:.01:1, mean over the classes that have true boxes.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    per_class: dict[str, tuple[float, float]]
+    precision: Float[np.ndarray, "101"]
+
+
+def coco_average_precision(
+    dataset: Dataset, detections: Mapping[int, Detections]
+) -> AveragePrecision:
+    """Scores the detections of a data set's images; an image without an entry has none.
+
+    Args:
+        dataset: true boxes; crowd regions are neither target nor error.
+        detections: by image_id, xyxy in pixels of the original image, without padding.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _ground_truth(dataset)
+        rows = _result_rows(dataset, detections)
+        found = truth.loadRes(rows) if len(rows) else _no_detections(dataset)
+        scorer = COCOeval(truth, found, "bbox")
+        scorer.evaluate()
+        scorer.accumulate()
+    # [iou, recall, class, area, detections an image]; −1 where a class has no true boxes.
+    precision = np.asarray(scorer.eval["precision"])[:, :, :, 0, -1]
+    precision = np.where(precision < 0, np.nan, precision)
+    return AveragePrecision(
+        ap=_mean(precision),
+        ap50=_mean(precision[0]),
+        ap75=_mean(precision[5]),
+        per_class={
+            name: (_mean(precision[:, :, index]), _mean(precision[0, :, index]))
+            for index, name in enumerate(dataset.class_names)
+        },
+        precision=np.asarray([_mean(row) for row in precision[0]]),
+    )
+
+
+def per_source(
+    dataset: Dataset, detections: Mapping[int, Detections]
+) -> dict[str, AveragePrecision]:
+    """Scores each source of the images by itself."""
+    sources = sorted({annotation.source for annotation in dataset.annotations})
+    parts = {
+        source: Dataset(
+            tuple(a for a in dataset.annotations if a.source == source),
+            dataset.class_names,
+            dataset.origin,
+        )
+        for source in sources
+    }
+    return {source: coco_average_precision(part, detections) for source, part in parts.items()}
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _index(dataset: Dataset) -> COCO:
+    """Returns COCO's index of images and classes, without boxes."""
+    coco = COCO()
+    coco.dataset = {
+        "images": [
+            {"id": a.image_id, "width": a.width, "height": a.height} for a in dataset.annotations
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(dataset.class_names)],
+        "annotations": [],
+    }
+    return coco
+
+
+def _ground_truth(dataset: Dataset) -> COCO:
+    coco = _index(dataset)
+    for annotation in dataset.annotations:
+        boxes = box_xyxy_to_xywh(annotation.boxes.astype(np.float64))
+        for box, index, crowd in zip(boxes, annotation.classes, annotation.crowd, strict=True):
+            coco.dataset["annotations"].append(
+                {
+                    # COCO takes the id 0 for "no match".
+                    "id": len(coco.dataset["annotations"]) + 1,
+                    "image_id": annotation.image_id,
+                    "category_id": int(index),
+                    "bbox": box.tolist(),
+                    "area": float(box[2] * box[3]),
+                    "iscrowd": int(crowd),
+                }
+            )
+    coco.createIndex()
+    return coco
+
+
+def _no_detections(dataset: Dataset) -> COCO:
+    coco = _index(dataset)
+    coco.createIndex()
+    return coco
+
+
+def _result_rows(
+    dataset: Dataset, detections: Mapping[int, Detections]
+) -> Float[np.ndarray, "n 7"]:
+    """Returns pycocotools' rows: image, x, y, w, h, score, class."""
+    rows = [np.zeros((0, 7))]
+    for annotation in dataset.annotations:
+        found = detections.get(annotation.image_id)
+        if found is not None and len(found.scores):
+            boxes = box_xyxy_to_xywh(np.asarray(found.boxes, np.float64))
+            image = np.full((len(boxes), 1), annotation.image_id)
+            scores = np.asarray(found.scores, np.float64)[:, None]
+            rows.append(np.hstack([image, boxes, scores, np.asarray(found.classes)[:, None]]))
+    return np.concatenate(rows)

@@ -1,0 +1,38 @@
+"""Figures of a run: its losses, and precision by recall."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from yolo_jax.evaluation.average_precision import AveragePrecision
+
+
+def plot_precision_recall(results: Mapping[str, AveragePrecision], path: Path) -> None:
+    """Draws precision by recall at IoU .50, a line for each name."""
+    figure = Figure(figsize=(5.5, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for name, result in results.items():
+        axes.plot(np.linspace(0, 1, 101), result.precision, label=f"{name}: AP50 {result.ap50:.3f}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title("Held-out images, IoU ≥ 0.5")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper right")
+    figure.savefig(path)
+
+
+def plot_history(epochs: Sequence[int], history: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draws the losses by epoch: training and validation, total and terms."""
+    names = [name for name in history if name.endswith("loss") and not name.startswith("val_")]
+    figure = Figure(figsize=(3.2 * len(names), 3), dpi=120, layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        axes.plot(np.asarray(epochs) + 1, history[name], label="training")
+        if f"val_{name}" in history:
+            axes.plot(np.asarray(epochs) + 1, history[f"val_{name}"], label="validation")
+        axes.set_title(name.replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    figure.savefig(path)

