@@ -1,0 +1,1 @@
+"""Experiment configs, the data that ships, and benchmarks."""

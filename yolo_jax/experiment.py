@@ -5,7 +5,7 @@ import json
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import optax
@@ -97,8 +97,10 @@ def train(config: ExperimentConfig) -> None:
     )
 
     # Held-out figures by the last epoch's weights (their average, where one is kept).
+    trained = cast(TinyYOLOv3 | YOLOv3, model.module().layers[heads[0].name])
+    darknet.save_weights(folder / "final.weights", trained)
     detector = Detector(
-        model.module().layers[heads[0].name],
+        trained,
         anchors,
         train_set.class_names,
         (side, side),
@@ -110,7 +112,6 @@ def train(config: ExperimentConfig) -> None:
     results |= per_source(held_out_set, found)
     save_curves(history, results, folder)
     save_held_out_pictures(held_out_set, found, _DRAWN_SCORE, folder / "held_out")
-    save_network(folder, network=model.module().layers[heads[0].name])
     figures = metrics(results) | {"epochs": config.epochs, "skipped": train_loader.skipped}
     save_json(folder / "metrics.json", figures)
     _print_figures(figures)
@@ -136,11 +137,6 @@ def build_network(
     darknet.load_weights(path, pretrained)
     darknet.transfer_heads(pretrained, network)
     return network, anchors
-
-
-def save_network(folder: Path, network: TinyYOLOv3 | YOLOv3) -> None:
-    """Writes the final weights as Darknet's file, which `detect` reads."""
-    darknet.save_weights(folder / "final.weights", network)
 
 
 def _train_loader(config: ExperimentConfig, dataset: Dataset) -> Loader:

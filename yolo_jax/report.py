@@ -30,7 +30,7 @@ def save_batch_picture(batch: Batch, augment: Augment, seed: int, path: Path) ->
     for image, box, index in zip(images, boxes, classes, strict=True):
         kept = index >= 0
         colours = [colour_of(int(i)) for i in index[kept]]
-        pictures.append(draw_boxes(np.uint8(image * 255), box[kept], colours))
+        pictures.append(draw_boxes((image * 255).astype(np.uint8), box[kept], colours))
     Image.fromarray(contact_sheet(pictures, columns=4)).save(path, quality=92)
 
 
@@ -52,7 +52,7 @@ def save_held_out_pictures(
             detections = found[annotation.image_id]
             sure = detections.scores >= threshold
             labels = [f"{score:.2f}" for score in detections.scores[sure]]
-            boxes = detections.boxes[sure] * zoom
+            boxes = np.asarray(detections.boxes)[sure] * zoom
             pictures.append(draw_boxes(image, boxes, [_FOUND] * len(boxes), labels))
         sheet = contact_sheet(pictures, columns=min(5, len(pictures)))
         Image.fromarray(sheet).save(folder / f"{source.lower() or 'all'}.jpg", quality=90)

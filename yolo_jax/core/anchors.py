@@ -84,31 +84,67 @@ def anchor_set(sizes: Sequence[Sequence[float]] | np.ndarray, num_scales: int) -
 
 
 def kmeans_anchors(
-    box_sizes: Float[np.ndarray, "n 2"], k: int, *, seed: int = 0, max_rounds: int = 300
+    box_sizes: Float[np.ndarray, "n 2"],
+    k: int,
+    *,
+    seed: int = 0,
+    starts: int = 10,
+    max_rounds: int = 300,
 ) -> Float[np.ndarray, "k 2"]:
     """Clusters box sizes under the distance 1 − IoU and returns `k` anchors by growing area.
 
     Each centre moves to its cluster's median, as keras-yolo3 does. A centre that loses all its
-    boxes moves to the box that is served worst; the search ends when no box changes its cluster,
-    or after `max_rounds`.
+    boxes moves to the box that is served worst; a search ends when no box changes its cluster, or
+    after `max_rounds`. Of several searches the one with the best mean IoU counts.
 
     Args:
         box_sizes: (width, height) of the boxes, in pixels of the network's input.
         k: number of anchors.
-        seed: of the choice of the first centres.
-        max_rounds: upper bound of the rounds.
+        seed: of the first centres, which are drawn far from each other (k-means++).
+        starts: number of searches.
+        max_rounds: upper bound of a search's rounds.
 
     Raises:
         ValueError: fewer than `k` boxes have a positive width and height.
 
-    Source: YOLO9000 (arXiv:1612.08242), section 2, "Dimension Clusters".
+    Source: YOLO9000 (arXiv:1612.08242), section 2, "Dimension Clusters"; first centres by Arthur &
+    Vassilvitskii, k-means++ (2007).
     """
     sizes = np.asarray(box_sizes, np.float64)
     sizes = sizes[(sizes > 0).all(axis=1)]
     if len(sizes) < k:
         raise ValueError(f"k-means for {k} anchors needs as many boxes; found {len(sizes)}")
     generator = np.random.default_rng(seed)
-    centres = sizes[generator.choice(len(sizes), k, replace=False)]
+    searches = [_kmeans(sizes, _far_apart(sizes, k, generator), max_rounds) for _ in range(starts)]
+    best = max(searches, key=lambda centres: _best_overlaps(sizes, centres).mean())
+    by_area = np.argsort(best.prod(axis=1), kind="stable")
+    return best[by_area].astype(np.float32)
+
+
+def _best_overlaps(
+    sizes: Float[np.ndarray, "n 2"], centres: Float[np.ndarray, "k 2"]
+) -> Float[np.ndarray, "n"]:
+    return size_iou(sizes[:, None], centres[None]).max(axis=1)
+
+
+def _far_apart(
+    sizes: Float[np.ndarray, "n 2"], k: int, generator: np.random.Generator
+) -> Float[np.ndarray, "k 2"]:
+    """Draws k sizes, each with a chance that grows with its squared distance to those before."""
+    centres = sizes[generator.choice(len(sizes), 1)]
+    while len(centres) < k:
+        weight = np.square(1 - _best_overlaps(sizes, centres))
+        # All boxes may be equal to a centre already: then any will do.
+        chance = weight / weight.sum() if weight.sum() > 0 else None
+        centres = np.concatenate([centres, sizes[generator.choice(len(sizes), 1, p=chance)]])
+    return centres
+
+
+def _kmeans(
+    sizes: Float[np.ndarray, "n 2"], centres: Float[np.ndarray, "k 2"], max_rounds: int
+) -> Float[np.ndarray, "k 2"]:
+    """Moves the centres until no box changes its cluster."""
+    centres = centres.copy()
     nearest = np.full(len(sizes), -1)
     for _ in range(max_rounds):
         overlaps = size_iou(sizes[:, None], centres[None])
@@ -116,9 +152,9 @@ def kmeans_anchors(
         if np.array_equal(previous, nearest):
             break
         worst_first = iter(overlaps.max(axis=1).argsort(kind="stable"))
-        for cluster in range(k):
+        for cluster in range(len(centres)):
             members = sizes[nearest == cluster]
             centres[cluster] = (
                 np.median(members, axis=0) if len(members) else sizes[next(worst_first)]
             )
-    return centres[centres.prod(axis=1).argsort(kind="stable")].astype(np.float32)
+    return centres

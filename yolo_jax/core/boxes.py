@@ -6,16 +6,18 @@ width, height), `xywh` is COCO's (xmin, ymin, width, height). Units are whatever
 """
 
 from types import ModuleType
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-Array = np.ndarray | jax.Array
+# What goes in as NumPy comes out as NumPy, and the same for JAX.
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
-def array_module(array: Array) -> ModuleType:
+def array_module(array: np.ndarray | jax.Array) -> ModuleType:
     """Returns `numpy` for a NumPy array and `jax.numpy` for anything of JAX's."""
     return np if isinstance(array, np.ndarray) else jnp
 
@@ -88,7 +90,7 @@ def size_iou(first: Float[Array, "*n 2"], second: Float[Array, "*n 2"]) -> Float
 
 
 def clip_boxes_xyxy(
-    boxes: Float[Array, "*n 4"], width: float | Array, height: float | Array
+    boxes: Float[Array, "*n 4"], width: float, height: float
 ) -> Float[Array, "*n 4"]:
     """Clips corners to an image of `width` × `height` (the unit of the boxes)."""
     xp = array_module(boxes)

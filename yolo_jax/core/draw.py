@@ -25,6 +25,8 @@ def draw_boxes(
     boxes: Float[np.ndarray, "n 4"],
     colours: Sequence[Colour],
     labels: Sequence[str] | None = None,
+    *,
+    width: int | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Returns a copy of an image with boxes on it; lines and text grow with the image.
 
@@ -33,10 +35,11 @@ def draw_boxes(
         boxes: xyxy, px.
         colours: one for each box.
         labels: one for each box, kept inside the image; None for none.
+        width: of the lines, px; None: 1/300 of the longer side.
     """
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    width = max(1, round(max(canvas.size) / 300))
+    width = width or max(1, round(max(canvas.size) / 300))
     font = ImageFont.load_default(size=max(10, max(canvas.size) / 45))
     for index, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, float)):
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colours[index], width=width)
@@ -44,8 +47,10 @@ def draw_boxes(
         if labels is None:
             break
         _, _, right, bottom = draw.textbbox((0, 0), labels[index], font=font)
-        left = min(max(x1, 0), max(canvas.width - right - 4, 0))
+        # A filled rectangle includes its last row and column: the label is one px larger.
+        left = min(max(x1, 0), max(canvas.width - right - 5, 0))
         top = y1 - bottom - 4 if y1 > bottom + 4 else max(y1, 0)
+        top = min(top, max(canvas.height - bottom - 5, 0))
         draw.rectangle((left, top, left + right + 4, top + bottom + 4), fill=colours[index])
         draw.text((left + 2, top + 1), labels[index], fill="white", font=font)
     return np.asarray(canvas)

@@ -32,11 +32,11 @@ def report(problems: Sequence[Problem], *, strict: bool) -> None:
     """Warns of bad records, or raises.
 
     Args:
-        problems: found by a reader, which has skipped the records.
+        problems: found by a reader, which has dealt with the records.
         strict: raise rather than warn.
 
     Raises:
-        ValueError: strict, and there are problems; the message has the first ten and the count.
+        ValueError: strict, and there are problems; the message has the first ten and their count.
     """
     if not problems:
         return
@@ -44,4 +44,4 @@ def report(problems: Sequence[Problem], *, strict: bool) -> None:
     text = f"{len(problems)} bad records:\n" + "\n".join(lines)
     if strict:
         raise ValueError(text)
-    _log.warning("skipped %s", text)
+    _log.warning("%s", text)

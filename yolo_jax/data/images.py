@@ -1,5 +1,6 @@
 """Image files to pixels, and letterboxing: fitting an image into the network's input."""
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def read_image(path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
         raise ImageError(f"{path} has too many pixels: {error}") from error
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
+        # Pillow's decoders raise each of these on damaged files.
         raise ImageError(f"{path} is damaged or cut short: {error}") from error
 
 
@@ -109,9 +111,9 @@ def letterbox_darknet(
     """
     height, width = image.shape[:2]
     if shape[1] / width < shape[0] / height:
-        new_width, new_height = shape[1], height * shape[1] // width
+        new_width, new_height = shape[1], max(1, height * shape[1] // width)
     else:
-        new_width, new_height = width * shape[0] // height, shape[0]
+        new_width, new_height = max(1, width * shape[0] // height), shape[0]
     values = image.astype(np.float32) / np.float32(255)
     values = _resize_aligned(_resize_aligned(values, new_width, axis=1), new_height, axis=0)
     canvas = np.full((*shape, 3), 0.5, np.float32)

@@ -33,10 +33,12 @@ class Loader:
         dataset: the annotations.
         batch_size: rows a batch; the last of a pass has fewer where they do not divide.
         image_shape: (height, width) that every image is letterboxed into, px.
-        max_boxes: boxes kept an image, T; None: the data's maximum, rounded up to 8.
+        max_boxes: boxes kept an image, T; None: the data's maximum, rounded up to a multiple of 8.
+            Crowd regions are no targets and do not count.
         shuffle: draw a new order for every pass.
         seed: of the orders.
         whole_batches: batches go on over the end of a pass, so that all are full.
+        drop_remainder: a pass ends with its last full batch.
         threads: that decode images; they change the speed alone.
         strict: an image that cannot be read, or that has too many boxes, is an error.
 
@@ -44,7 +46,8 @@ class Loader:
         skipped: reason by path of the images that could not be read; their rows are padding.
 
     Raises:
-        ValueError: the data set is empty, or strict and an image has more than T boxes.
+        ValueError: the data set is empty or, with `drop_remainder`, less than a batch; a number is
+            not positive; or strict and an image has more than T boxes.
     """
 
     def __init__(
@@ -57,44 +60,54 @@ class Loader:
         shuffle: bool = False,
         seed: int = 0,
         whole_batches: bool = False,
+        drop_remainder: bool = False,
         threads: int = 2,
         strict: bool = False,
     ) -> None:
         if not dataset.annotations:
             raise ValueError(f"{dataset.origin} has no images to load")
+        self.max_boxes = _default_max_boxes(dataset) if max_boxes is None else max_boxes
+        for name, value in (("batch_size", batch_size), ("max_boxes", self.max_boxes)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it has to be 1 or more")
+        if drop_remainder and not whole_batches and len(dataset.annotations) < batch_size:
+            raise ValueError(
+                f"{dataset.origin} has {len(dataset.annotations)} images, which do not fill one "
+                f"batch of {batch_size}: lower batch_size or do without drop_remainder"
+            )
         self.dataset, self.batch_size, self.image_shape = dataset, batch_size, image_shape
         self.threads, self.strict = threads, strict
-        self.whole_batches = whole_batches
-        self.max_boxes = max_boxes or _default_max_boxes(dataset)
+        self.whole_batches, self.drop_remainder = whole_batches, drop_remainder
         _report_crowded(dataset, self.max_boxes, strict=strict)
         self.skipped: dict[str, str] = {}
         examples = grain.MapDataset.source(dataset.annotations).seed(seed)
         if shuffle:
             examples = examples.shuffle()
         if whole_batches:
-            batches = examples.repeat().map(self._example).batch(batch_size)
+            self._batches = examples.repeat().map(self._example).batch(batch_size)
         else:
-            batches = examples.map(self._example).batch(batch_size).repeat()
-        self._batches = batches
+            one_pass = examples.map(self._example).batch(batch_size, drop_remainder=drop_remainder)
+            self._batches = one_pass.repeat()
 
     def __len__(self) -> int:
-        """Returns the batches of one pass: all its rows, or with `whole_batches` the full ones."""
+        """Returns the batches of one pass: all its rows, or the full batches alone."""
         rows = len(self.dataset.annotations)
         if self.whole_batches:
             return max(1, rows // self.batch_size)
-        return -(-rows // self.batch_size)
+        return rows // self.batch_size if self.drop_remainder else -(-rows // self.batch_size)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Yields batch `start` and those after it, without reading those before."""
-        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=_BATCHES_AHEAD)
-        for example in self._batches[start:].to_iter_dataset(options):
-            yield Batch(*example)
+        return self._read(self._batches[start:])
 
     def one_pass(self) -> Iterator[Batch]:
         """Yields the batches of the first pass."""
-        stream = self.batches()
-        for _ in range(len(self)):
-            yield next(stream)
+        return self._read(self._batches[: len(self)])
+
+    def _read(self, batches: grain.MapDataset) -> Iterator[Batch]:
+        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=_BATCHES_AHEAD)
+        for rows in batches.to_iter_dataset(options):
+            yield Batch(*rows)
 
     def _example(self, annotation: Annotation) -> Example:
         try:
@@ -119,9 +132,10 @@ class Loader:
 
     def _padding_row(self, annotation: Annotation, error: Exception) -> Example:
         """Stands in for an image that cannot be read, which is said once."""
-        if str(annotation.path) not in self.skipped:
-            _log.warning("skipped an image in training: %s", error)
-        self.skipped[str(annotation.path)] = str(error)
+        reason = str(error)
+        # One atomic step: of the threads that meet the file, the first to put its reason logs it.
+        if self.skipped.setdefault(str(annotation.path), reason) is reason:
+            _log.warning("an image is left out, its row is padding: %s", reason)
         return Example(
             np.full((*self.image_shape, 3), 128, np.uint8),
             np.zeros((self.max_boxes, 4), np.float32),

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -46,7 +47,7 @@ class LossTerms(NamedTuple):
 
 
 def _sum_terms(scales: Sequence[LossTerms]) -> LossTerms:
-    return LossTerms(*(sum(terms) for terms in zip(*scales, strict=True)))
+    return jax.tree.map(lambda *terms: sum(terms), *scales)
 
 
 def binary_cross_entropy(target: Array | float, logits: Array) -> Array:
@@ -301,7 +302,7 @@ def dense_terms(
 
 def yolo_loss(
     args: Sequence[Array],
-    anchors: Float[Array, "k 2"] | Sequence[Sequence[float]],
+    anchors: Float[np.ndarray, "k 2"] | Sequence[Sequence[float]],
     num_classes: int,
     ignore_thresh: float = 0.5,
 ) -> Float[Array, ""]:

@@ -1,9 +1,11 @@
 """Average precision by COCO's rules, through pycocotools."""
 
 import contextlib
+import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from yolo_jax.core.boxes import box_xyxy_to_xywh
-from yolo_jax.core.types import Dataset, Detections
+from yolo_jax.core.types import Annotation, Dataset, Detections
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,20 @@ class AveragePrecision:
 
 
 def coco_average_precision(
-    dataset: Dataset, detections: Mapping[int, Detections]
+    dataset: Dataset,
+    detections: Mapping[int, Detections],
+    *,
+    image_ids: Collection[int] | None = None,
 ) -> AveragePrecision:
     """Scores the detections of a data set's images; an image without an entry has none.
 
     Args:
         dataset: true boxes; crowd regions are neither target nor error.
         detections: by image_id, xyxy in pixels of the original image, without padding.
+        image_ids: images to score; None for all.
     """
+    if image_ids is not None:
+        dataset = _part(dataset, lambda annotation: annotation.image_id in image_ids)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _ground_truth(dataset)
         rows = _result_rows(dataset, detections)
@@ -69,15 +77,18 @@ def per_source(
 ) -> dict[str, AveragePrecision]:
     """Scores each source of the images by itself."""
     sources = sorted({annotation.source for annotation in dataset.annotations})
-    parts = {
-        source: Dataset(
-            tuple(a for a in dataset.annotations if a.source == source),
-            dataset.class_names,
-            dataset.origin,
+    return {
+        source: coco_average_precision(
+            _part(dataset, lambda annotation, source=source: annotation.source == source),
+            detections,
         )
         for source in sources
     }
-    return {source: coco_average_precision(part, detections) for source, part in parts.items()}
+
+
+def _part(dataset: Dataset, chosen: Callable[[Annotation], bool]) -> Dataset:
+    annotations = tuple(annotation for annotation in dataset.annotations if chosen(annotation))
+    return dataclasses.replace(dataset, annotations=annotations)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -85,9 +96,9 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _index(dataset: Dataset) -> COCO:
+def _index(dataset: Dataset) -> Any:
     """Returns COCO's index of images and classes, without boxes."""
-    coco = COCO()
+    coco: Any = COCO()  # its stubs know nothing of data that come from no file
     coco.dataset = {
         "images": [
             {"id": a.image_id, "width": a.width, "height": a.height} for a in dataset.annotations
@@ -98,7 +109,7 @@ def _index(dataset: Dataset) -> COCO:
     return coco
 
 
-def _ground_truth(dataset: Dataset) -> COCO:
+def _ground_truth(dataset: Dataset) -> Any:
     coco = _index(dataset)
     for annotation in dataset.annotations:
         boxes = box_xyxy_to_xywh(annotation.boxes.astype(np.float64))
@@ -118,7 +129,7 @@ def _ground_truth(dataset: Dataset) -> COCO:
     return coco
 
 
-def _no_detections(dataset: Dataset) -> COCO:
+def _no_detections(dataset: Dataset) -> Any:
     coco = _index(dataset)
     coco.createIndex()
     return coco

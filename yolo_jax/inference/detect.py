@@ -92,7 +92,7 @@ class Detector:
 def _original(result: Detections, row: int, place: Letterbox) -> Detections:
     """Returns one image's detections without padding, in pixels of the original."""
     used = result.classes[row] >= 0
-    boxes = place.boxes_to_original(result.boxes[row][used])
+    boxes = place.boxes_to_original(np.asarray(result.boxes[row])[used])
     return Detections(boxes, result.scores[row][used], result.classes[row][used])
 
 

@@ -99,7 +99,7 @@ class FitRun:
             "epoch": self.epoch + 1 if finished else self.epoch,
             "step": 0 if finished else self.step,
             "batches": self.batches,
-            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "callbacks": {name: c.state_dict() for name, c in self._named_callbacks().items()},
         }
 
     def resume(self, folder: Any) -> None:
@@ -115,8 +115,19 @@ class FitRun:
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.batches = progress["batches"]
         self.sums = arrays["sums"] if self.step else {}
-        for callback, state in zip(self.callbacks, progress["callbacks"], strict=True):
-            callback.load_state_dict(state)
+        for name, callback in self._named_callbacks().items():
+            # A callback that the interrupted run did not have starts afresh.
+            if name in progress["callbacks"]:
+                callback.load_state_dict(progress["callbacks"][name])
+
+    def _named_callbacks(self) -> dict[str, Callback]:
+        """Returns the callbacks by class name, numbered where one class comes twice."""
+        named: dict[str, Callback] = {}
+        for callback in self.callbacks:
+            kind = type(callback).__name__
+            same = sum(type(other) is type(callback) for other in named.values())
+            named[f"{kind}_{same}" if same else kind] = callback
+        return named
 
     def run(self) -> History:
         """Trains until the last epoch is done."""

@@ -64,7 +64,7 @@ class Lambda(nnx.Module):
     """Wraps a function as a layer.
 
     Args:
-        function: called as `function(inputs, **arguments)`; a list of inputs when there are several.
+        function: called as `function(inputs, **arguments)`, with a list where inputs are several.
         output_shape: shape of one row of the output, without the batch axis; believed over the
             inferred one. `(1,)` may declare a scalar. None infers.
         arguments: keywords for the function.

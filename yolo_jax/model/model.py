@@ -20,13 +20,13 @@ from yolo_jax.model.history import History
 from yolo_jax.model.losses import Joint, LossFunction, row_losses
 from yolo_jax.networks.blocks import BatchNorm
 from yolo_jax.training.optimizers import trainable_mask
-from yolo_jax.training.parallel import Parallel
+from yolo_jax.training.parallel import Device, Parallel
 from yolo_jax.training.state import create_state, with_optimizer
 from yolo_jax.training.step import Fed, Forwarded, evaluate_step, predict_step, train_step
 
 PyTree = Any
 Loss = Joint | LossFunction | Mapping[str, LossFunction]
-Transform = Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
+Transform = Callable[..., tuple[Array, Array, Array]]
 
 
 class Model:
@@ -81,7 +81,7 @@ class Model:
         ema_decay: float | None = None,
         frozen: Iterable[str] = (),
         sync_batch_norm: bool = False,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ) -> None:
         """Prepares training.
 

@@ -68,7 +68,7 @@ class BatchNorm(nnx.Module):
             weights = jnp.ones((), inputs.dtype)
             count = jnp.asarray(batch * height * width, jnp.float32)
         else:
-            weights = row_mask.astype(inputs.dtype)[:, None, None, None]
+            weights = jnp.asarray(row_mask, inputs.dtype)[:, None, None, None]
             count = weights.sum() * height * width
         total = (inputs * weights).sum((0, 1, 2))
         if self.axis_name is not None:
@@ -110,7 +110,7 @@ class ConvBlock(nnx.Module):
         self, inputs: Float[Array, "b h w c"], row_mask: Bool[Array, "b"] | None = None
     ) -> Float[Array, "b h2 w2 d"]:
         """Applies the three in turn."""
-        kernel = self.kernel[...].astype(inputs.dtype)
+        kernel = jnp.asarray(self.kernel[...], inputs.dtype)
         padding = darknet_padding(kernel.shape[0], self.stride)
         outputs = self.norm(conv2d(inputs, kernel, self.stride, padding), row_mask)
         return jnp.maximum(outputs, LEAKY_SLOPE * outputs)
@@ -130,9 +130,9 @@ class OutputConv(nnx.Module):
 
     def __call__(self, inputs: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
         """Applies the convolution; the loss wants its inputs in float32."""
-        kernel = self.kernel[...].astype(inputs.dtype)
+        kernel = jnp.asarray(self.kernel[...], inputs.dtype)
         outputs = conv2d(inputs, kernel, 1, ((0, 0), (0, 0)))
-        return outputs.astype(jnp.float32) + self.bias[...]
+        return jnp.asarray(outputs, jnp.float32) + self.bias[...]
 
 
 class Residual(nnx.Module):

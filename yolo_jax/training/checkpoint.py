@@ -56,6 +56,10 @@ class Checkpoints:
             )
         self._manager = ocp.CheckpointManager(
             self.folder,
+            item_handlers={
+                "arrays": ocp.StandardCheckpointHandler(),
+                "progress": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 create=True,
                 cleanup_tmp_directories=True,

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 PyTree = Any
+Device = Any  # jax.Device, which type checkers take for a variable
 AXIS = "batch"
 
 
@@ -25,10 +26,10 @@ class Parallel:
         devices: of one process; their number divides every batch.
     """
 
-    devices: tuple[jax.Device, ...]
+    devices: tuple[Device, ...]
 
     @classmethod
-    def over(cls, devices: Sequence[jax.Device] | None = None) -> "Parallel":
+    def over(cls, devices: Sequence[Device] | None = None) -> "Parallel":
         """Returns the strategy over the given devices, or over all local ones."""
         return cls(tuple(devices or jax.local_devices()))
 

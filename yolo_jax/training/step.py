@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key, Num
@@ -37,7 +38,7 @@ class Fed(NamedTuple):
     x: PyTree
     y: PyTree
     weight: Num[Array, "b"] | None
-    row_mask: Bool[Array, "b"] | None
+    row_mask: Bool[Array, "b"] | np.ndarray | None
 
 
 class Forwarded(NamedTuple):
@@ -157,7 +158,7 @@ def train_step(
     if ema_decay is not None:
         ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, ema, params)
 
-    loss_ok, grads_ok = jnp.isfinite(loss), jnp.isfinite(optax.global_norm(grads))
+    loss_ok, grads_ok = jnp.isfinite(loss), jnp.isfinite(optax.tree.norm(grads))
     ok = loss_ok & grads_ok
     kept = (state.params, state.batch_stats, state.opt_state, state.ema)
     params, batch_stats, opt_state, ema = jax.tree.map(

@@ -1,0 +1,37 @@
+# The commands of every day. Nothing is needed beforehand but Python, git, make and the package
+# index: each target first builds .venv when it is missing or older than what it is built from.
+PYTHON ?= python3
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: train test check lock
+
+train: .venv/.complete
+	@.venv/bin/yolo-jax train experiments/configs/quickstart.py $(ARGS)
+
+test: .venv/.complete
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: .venv/.complete
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/pyright
+
+# ARGS=--upgrade lets every pin move; else only what pyproject.toml demands.
+lock: .venv/.complete
+	@.venv/bin/python -m pip install --quiet --progress-bar off uv
+	@.venv/bin/uv pip compile --quiet $(ARGS) pyproject.toml --extra dev --no-annotate \
+		--custom-compile-command "uv pip compile pyproject.toml --extra dev --no-annotate -o requirements.txt" \
+		-o requirements.txt
+
+.venv/.complete: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "yolo_jax needs Python 3.11 or newer, and '$(PYTHON)' is" \
+			"$$($(PYTHON) --version 2>&1 || true). Name another: make PYTHON=python3.11 ..." >&2; \
+		exit 1; }
+	@echo "Setting up .venv (once, a few minutes)"
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/python -m pip install --quiet --progress-bar off -r requirements.txt
+	@.venv/bin/python -m pip install --quiet --progress-bar off --no-deps -e .
+	@touch $@

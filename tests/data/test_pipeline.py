@@ -1,0 +1,176 @@
+import dataclasses
+import itertools
+import logging
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo_jax.core.types import Annotation, Dataset
+from yolo_jax.data.images import ImageError, letterbox, read_image
+from yolo_jax.data.pipeline import Loader
+from yolo_jax.data.readers.coco import read_coco
+
+TREES = Path(__file__).parents[2] / "experiments" / "data" / "tree_crowns"
+SHAPE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def trees():
+    return read_coco(TREES / "validation.json", strict=True)[0]  # 12 images
+
+
+@pytest.fixture
+def corrupt(tmp_path):
+    annotations = []
+    for number in range(4):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (40, 20), (number, 0, 0)).save(path)
+        annotations.append(
+            Annotation(
+                image_id=number,
+                path=path,
+                width=40,
+                height=20,
+                boxes=np.array([[0, 0, 10, 10], [4, 4, 40, 20]], np.float32),
+                classes=np.array([0, 1], np.int32),
+                crowd=np.array([False, number == 0]),
+            )
+        )
+    annotations[2].path.write_bytes(annotations[2].path.read_bytes()[:60])
+    return Dataset(tuple(annotations), ("a", "b"), tmp_path)
+
+
+def take(loader, count, start=0):
+    return list(itertools.islice(loader.batches(start), count))
+
+
+def ids(batches):
+    return [batch.image_id.tolist() for batch in batches]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_batch_holds_the_image_and_its_boxes(trees):
+    loader = Loader(trees, batch_size=5, image_shape=SHAPE, shuffle=False)
+    batches = list(loader.one_pass())
+    assert len(loader) == len(batches) == 3
+    assert [batch.image.shape for batch in batches] == [(5, *SHAPE, 3)] * 2 + [(2, *SHAPE, 3)]
+    assert sum(ids(batches), []) == [a.image_id for a in trees.annotations]
+    annotation, batch = trees.annotations[1], batches[0]
+    image, place = letterbox(read_image(annotation.path), SHAPE)
+    count = len(annotation.boxes)
+    assert count > 0
+    assert loader.max_boxes % 8 == 0
+    np.testing.assert_array_equal(batch.image[1], image)
+    np.testing.assert_allclose(batch.boxes[1, :count], place.boxes_to_input(annotation.boxes))
+    assert (batch.boxes[1, count:] == 0).all()
+    assert batch.classes[1].tolist() == [0] * count + [-1] * (loader.max_boxes - count)
+    assert batch.original_size[1].tolist() == [200, 200]
+    dtypes = [part.dtype for part in batch]
+    assert dtypes == [np.uint8, np.float32, np.int32, np.int32, np.int32]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"whole_batches": True}, {"drop_remainder": True}], ids=str
+)
+def test_stream_is_of_seed_and_position_alone(trees, options):
+    def loader(threads, seed=1):
+        return Loader(
+            trees, batch_size=5, image_shape=SHAPE, shuffle=True, seed=seed, threads=threads,
+            **options,
+        )  # fmt: skip
+
+    stream = take(loader(1), 9)
+    assert_same(stream, take(loader(4), 9))
+    assert_same(stream[4:], take(loader(2), 5, start=4))
+    assert ids(stream) != ids(take(loader(1, seed=2), 9))
+
+
+def test_every_pass_is_shuffled_anew_and_shows_each_image_once(trees):
+    loader = Loader(trees, batch_size=5, image_shape=SHAPE, shuffle=True)
+    rows = ids(take(loader, 9))
+    passes = [sum(rows[start : start + 3], []) for start in (0, 3, 6)]
+    everything = sorted(a.image_id for a in trees.annotations)
+    assert all(sorted(one) == everything for one in passes)
+    assert len({tuple(one) for one in [*passes, everything]}) == 4
+    assert ids(loader.one_pass()) == rows[:3]
+
+
+def test_drop_remainder_and_whole_batches(trees):
+    loader = Loader(trees, batch_size=5, image_shape=SHAPE, drop_remainder=True)
+    assert len(loader) == 2
+    order = [a.image_id for a in trees.annotations]
+    assert ids(take(loader, 3)) == [order[:5], order[5:10], order[:5]]
+    loader = Loader(trees, batch_size=5, image_shape=SHAPE, whole_batches=True)
+    assert ids(take(loader, 3)) == [order[:5], order[5:10], order[10:] + order[:3]]
+    with pytest.raises(ValueError, match="12 images, which do not fill one batch of 13"):
+        Loader(trees, batch_size=13, image_shape=SHAPE, drop_remainder=True)
+
+
+def test_corrupt_image_becomes_a_row_of_padding(corrupt, caplog):
+    loader = Loader(corrupt, batch_size=4, image_shape=SHAPE)
+    with caplog.at_level(logging.WARNING):
+        batches = take(loader, 3)
+    assert ids(batches) == [[0, 1, -1, 3]] * 3
+    batch = batches[0]
+    assert (batch.image[2] == 128).all()
+    assert (batch.boxes[2] == 0).all()
+    assert (batch.classes[2] == -1).all()
+    assert batch.original_size[2].tolist() == [20, 40]
+    path = str(corrupt.annotations[2].path)
+    assert list(loader.skipped) == [path]
+    assert "2.png is damaged or cut short" in loader.skipped[path]
+    assert caplog.text.count(path) == 1
+
+
+def test_strict_raises_on_a_corrupt_image(corrupt):
+    loader = Loader(corrupt, batch_size=4, image_shape=SHAPE, strict=True)
+    with pytest.raises(ImageError, match=r"2\.png is damaged"):
+        next(loader.batches())
+
+
+def test_missing_image(corrupt):
+    gone = dataclasses.replace(corrupt.annotations[1], path=Path("gone.png"))
+    loader = Loader(Dataset((gone,), ("a",)), batch_size=1, image_shape=SHAPE)
+    assert ids(loader.one_pass()) == [[-1]]
+    assert "gone.png" in loader.skipped["gone.png"]
+
+
+def test_crowd_regions_are_no_targets(corrupt):
+    batch = next(Loader(corrupt, batch_size=4, image_shape=SHAPE).one_pass())
+    assert batch.classes[:2, :3].tolist() == [[0, -1, -1], [0, 1, -1]]
+
+
+def test_too_many_boxes(corrupt, caplog):
+    with caplog.at_level(logging.WARNING):
+        loader = Loader(corrupt, batch_size=4, image_shape=SHAPE, max_boxes=1)
+    assert "image 1 (1.png): it has 2 boxes and max_boxes is 1" in caplog.text
+    assert "image 0 " not in caplog.text  # its second box is a crowd region
+    assert next(loader.batches()).classes.tolist() == [[0], [0], [-1], [0]]
+    with pytest.raises(ValueError, match=r"3 bad records[\s\S]*raise max_boxes"):
+        Loader(corrupt, batch_size=4, image_shape=SHAPE, max_boxes=1, strict=True)
+
+
+def test_a_pickled_data_set_loads_the_same(trees):
+    first, second = (
+        Loader(dataset, batch_size=5, image_shape=SHAPE, shuffle=True, seed=4)
+        for dataset in (trees, pickle.loads(pickle.dumps(trees)))
+    )
+    assert_same(take(first, 2), take(second, 2))
+
+
+def test_wrong_arguments(trees):
+    with pytest.raises(ValueError, match=r"nowhere\.json has no images to load"):
+        Loader(Dataset((), ("a",), Path("nowhere.json")), batch_size=1, image_shape=SHAPE)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        Loader(trees, batch_size=0, image_shape=SHAPE)
+    with pytest.raises(ValueError, match="max_boxes is 0"):
+        Loader(trees, batch_size=1, image_shape=SHAPE, max_boxes=0)

@@ -1,0 +1,265 @@
+"""`Model` and `fit`: keras-yolo3's trick, equality across devices, freezing, bad numbers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from yolo_jax import Input, Lambda, Model
+from yolo_jax.core.anchors import TINY
+from yolo_jax.core.precision import Precision
+from yolo_jax.core.types import Batch
+from yolo_jax.detection.loss import DetectionLoss, yolo_loss
+from yolo_jax.detection.targets import dense_targets
+from yolo_jax.model.callbacks import Callback, Checkpoint
+from yolo_jax.model.graph import apply
+from yolo_jax.model.losses import detection
+from yolo_jax.networks.blocks import BatchNorm, ConvBlock, OutputConv
+from yolo_jax.training.optimizers import parameter_path
+
+CLASSES = 3
+
+
+class Small(nnx.Module):
+    """A two-scale network of a few thousand weights, at the strides of tiny."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        precision = Precision()
+        self.body = nnx.List(
+            [
+                ConvBlock(3 if i == 0 else 8, 8, 3, stride=2, precision=precision, rngs=rngs)
+                for i in range(5)
+            ]
+        )
+        outputs = 3 * (5 + CLASSES)
+        self.coarse = OutputConv(8, outputs, precision=precision, rngs=rngs)
+        self.fine = OutputConv(8, outputs, precision=precision, rngs=rngs)
+
+    def __call__(self, image, row_mask=None):
+        x = image.astype(jnp.float32) / 255
+        for index, block in enumerate(self.body):
+            x = block(x, row_mask)
+            fine = x if index == 3 else None if index < 3 else fine
+        return self.coarse(x), self.fine(fine)
+
+
+def make_batches(rows: int = 16, seed: int = 0) -> Batch:
+    generator = np.random.default_rng(seed)
+    corners = generator.uniform(0, 40, (rows, 4, 2))
+    boxes = np.concatenate([corners, corners + generator.uniform(8, 24, (rows, 4, 2))], -1)
+    return Batch(
+        image=generator.integers(0, 255, (rows, 64, 64, 3), np.uint8),
+        boxes=boxes.astype(np.float32),
+        classes=generator.integers(0, CLASSES, (rows, 4)).astype(np.int32),
+        image_id=np.arange(rows, dtype=np.int32),
+        original_size=np.full((rows, 2), 64, np.int32),
+    )
+
+
+class Stream:
+    """A loader over one array of rows."""
+
+    def __init__(self, rows: Batch, batch_size: int = 8) -> None:
+        self.rows, self.batch_size = rows, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.rows.image) // self.batch_size)
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        while True:
+            first = start % len(self) * self.batch_size
+            yield Batch(*(array[first : first + self.batch_size] for array in self.rows))
+            start += 1
+
+
+def make_model(optimizer=None, devices: int = 1, **options) -> Model:
+    image = Input((64, 64, 3), name="image", dtype=jnp.uint8)
+    heads = apply(Small(nnx.Rngs(0)), image)
+    model = Model(image, list(heads))
+    model.compile(
+        optimizer or optax.sgd(1e-4, momentum=0.9),
+        detection(DetectionLoss(TINY, CLASSES)),
+        devices=jax.devices()[:devices],
+        **options,
+    )
+    return model
+
+
+def flat(tree) -> np.ndarray:
+    return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def test_eight_devices_train_as_one_does():
+    one, eight = (make_model(devices=n, sync_batch_norm=True, ema_decay=0.9) for n in (1, 8))
+    rows = make_batches(24)
+    histories = [m.fit(Stream(rows), epochs=2, verbose=0).history for m in (one, eight)]
+    for key in histories[0]:
+        np.testing.assert_allclose(histories[0][key], histories[1][key], rtol=1e-5)
+    start, end, other = (
+        flat(make_model().state.params),
+        flat(one.state.params),
+        flat(eight.state.params),
+    )
+    assert np.linalg.norm(end - start) / np.linalg.norm(start) > 1e-4
+    assert np.linalg.norm(end - other) / np.linalg.norm(end) <= 1e-5
+    np.testing.assert_allclose(
+        flat(one.state.batch_stats), flat(eight.state.batch_stats), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_last_batch_that_does_not_divide_counts_each_row_once():
+    rows = make_batches(19)
+    one, eight = (make_model(devices=n, sync_batch_norm=True) for n in (1, 8))
+    losses = [m.fit(Stream(rows), epochs=2, verbose=0).history["loss"] for m in (one, eight)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    found = eight.evaluate(Stream(rows))["loss"]
+    each = [eight.evaluate(Stream(Batch(*(a[i : i + 1] for a in rows))))["loss"] for i in range(19)]
+    assert found == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_frozen_layers_keep_weights_and_statistics():
+    model = make_model(frozen=["*body/*"])
+    before = jax.device_get((model.state.params, model.state.batch_stats))
+    model.fit(Stream(make_batches()), epochs=2, verbose=0)
+    after = jax.device_get((model.state.params, model.state.batch_stats))
+    changed = {
+        parameter_path(path)
+        for (path, old), new in zip(
+            jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True
+        )
+        if not np.array_equal(old, new)
+    }
+    assert changed
+    assert all("coarse" in path or "fine" in path for path in changed)
+
+
+def test_freezing_what_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="matches no parameter"):
+        make_model(frozen=["*backbone/*"])
+
+
+def test_ema_is_the_average_of_the_weights_and_is_what_evaluates():
+    model = make_model(ema_decay=0.5)
+    start = flat(model.state.params)
+    model.fit(Stream(make_batches(8)), epochs=1, verbose=0)
+    np.testing.assert_allclose(
+        flat(model.state.ema), (start + flat(model.state.params)) / 2, rtol=1e-5, atol=1e-7
+    )
+    with_ema = model.evaluate(Stream(make_batches(8)))["loss"]
+    model.state = model.state._replace(ema=model.state.params)
+    assert model.evaluate(Stream(make_batches(8)))["loss"] != pytest.approx(with_ema, rel=1e-6)
+
+
+def test_an_infinite_update_is_refused_and_named():
+    model = make_model(optax.sgd(1e-4))
+    rows = make_batches(16)
+    rows.boxes[9, 0] = [0, 0, np.inf, np.inf]
+    start = flat(model.state.params)
+    with pytest.raises(FloatingPointError, match="of step 1 "):
+        model.fit(Stream(rows), epochs=1, verbose=0)
+    assert np.isfinite(flat(model.state.params)).all()
+    assert not np.array_equal(start, flat(model.state.params))
+
+
+def test_padding_rows_change_nothing():
+    """A row whose image could not be read takes no part in loss or statistics."""
+    rows = make_batches(4)
+    padded = Batch(*(np.concatenate([array, array[:2]]) for array in rows))
+    padded.image_id[4:] = -1
+    padded.image[4:] = 255
+    results = []
+    for batch in (rows, padded):
+        model = make_model()
+        loss = model.fit(Stream(batch), epochs=1, verbose=0).history["loss"]
+        results.append((loss, flat(model.state.params), flat(model.state.batch_stats)))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(results[0][2], results[1][2], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("every_steps", [None, 1])
+def test_resuming_is_bitwise(tmp_path: Path, every_steps):
+    class Stop(Callback):
+        """Breaks off amid the second epoch."""
+
+        def on_train_batch_end(self, batch, logs):
+            if self.model.run.epoch == 1 and batch == 1:
+                raise KeyboardInterrupt
+
+    def fit(folder: Path, *callbacks):
+        model = make_model(optax.adam(1e-3), ema_decay=0.9)
+        history = model.fit(
+            Stream(make_batches(24)),
+            epochs=3,
+            verbose=0,
+            callbacks=[Checkpoint(folder, monitor="loss", every_steps=every_steps), *callbacks],
+            resume=folder,
+        )
+        return model, history
+
+    whole, whole_history = fit(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "broken", Stop())
+    resumed, history = fit(tmp_path / "broken")
+    for old, new in zip(jax.tree.leaves(whole.state), jax.tree.leaves(resumed.state), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert history.history == whole_history.history
+    assert history.epoch == [0, 1, 2]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
+    saver = Checkpoint(tmp_path, monitor=None)
+    make_model().fit(Stream(make_batches(8)), epochs=1, verbose=0, callbacks=[saver])
+    other = make_model(optax.adam(1e-3))
+    with pytest.raises(ValueError, match="another model or optimizer"):
+        other.fit(Stream(make_batches(8)), epochs=2, verbose=0, resume=tmp_path)
+
+
+def test_keras_yolo3s_own_trick_trains():
+    """The loss as a Lambda layer of the model, compiled with the identity."""
+    rows = make_batches(10)
+    targets = dense_targets(
+        jnp.asarray(rows.boxes), jnp.asarray(rows.classes), TINY, CLASSES, (64, 64)
+    )
+    image = Input((64, 64, 3), name="image", dtype=jnp.uint8)
+    y_true = [Input(target.shape[1:], name=f"y_true_{i}") for i, target in enumerate(targets)]
+    heads = apply(Small(nnx.Rngs(0)), image)
+    loss = Lambda(
+        yolo_loss,
+        output_shape=(1,),
+        name="yolo_loss",
+        arguments={"anchors": np.array(TINY.sizes), "num_classes": CLASSES, "ignore_thresh": 0.5},
+    )([*heads, *y_true])
+    model = Model([image, *y_true], loss)
+    model.compile(optax.adam(1e-3), loss={"yolo_loss": lambda y_true, y_pred: y_pred})
+    x = [rows.image, *map(np.asarray, targets)]
+    history = model.fit(x, np.zeros(10), batch_size=4, epochs=4, verbose=0).history
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    assert model.predict(x, batch_size=10) == pytest.approx(model.evaluate(x, np.zeros(10))["loss"])
+
+
+def test_bad_use_is_refused():
+    image = Input((8,), name="x")
+    other = Input((8,), name="elsewhere")
+    total = Lambda(lambda xs: xs[0] + xs[1])([image, other])
+    with pytest.raises(ValueError, match="'elsewhere'"):
+        Model(image, total)
+    with pytest.raises(TypeError, match="Lambda takes a function"):
+        Lambda(3)
+    model = Model([image, other], total)
+    with pytest.raises(RuntimeError, match="must compile"):
+        model.fit([np.zeros((4, 8))] * 2, np.zeros((4, 8)))
+    with pytest.raises(ValueError, match="Unknown entries in loss dictionary"):
+        model.compile(optax.sgd(0.1), {"nope": lambda t, p: p})
+
+
+def test_frozen_batch_norms_are_found():
+    model = make_model(frozen=["*body/0/*"])
+    norms = [n for _, n in nnx.iter_graph(model.graph) if isinstance(n, BatchNorm)]
+    assert len(norms) == 5
+    assert sum(model._frozen_norms) == 1

@@ -1,0 +1,104 @@
+"""`yolo-jax train` as a user runs it: its folder, its end, its resumption after SIGKILL."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from yolo_jax import cli
+
+CONFIG = Path(__file__).parent / "configs" / "short.py"
+
+
+def start(runs: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
+    environment = os.environ | {"XLA_FLAGS": ""}
+    return subprocess.Popen(
+        [*command, *options], env=environment, text=True, stdout=subprocess.PIPE
+    )
+
+
+def finish(runs: Path, *options: str) -> str:
+    process = start(runs, *options)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    output = finish(runs)
+    assert "held-out" in output
+    return runs
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_one_looks_at(finished: Path):
+    folder = finished / "short"
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert 0 <= figures["AP"] <= figures["AP50"] <= 1
+    assert set(figures["sources"]) == {"YELL", "OSBS"}
+    assert len((folder / "history.csv").read_text().splitlines()) == 5
+    for name in ("batch.jpg", "losses.png", "precision_recall.png", "held_out/yell.jpg"):
+        assert (folder / name).stat().st_size > 1000, name
+    assert list((folder / "tensorboard").iterdir())
+    assert list((folder / "checkpoints").iterdir())
+    assert json.loads((folder / "config.json").read_text())["network.input_size"] == 64
+
+
+@pytest.mark.slow
+def test_a_complete_run_says_so_and_another_config_is_refused(finished: Path, capsys):
+    arguments = ["train", str(CONFIG), "--runs", str(finished)]
+    assert cli.main(arguments) == 0
+    assert "is complete after 4 epochs" in capsys.readouterr().out
+    assert cli.main([*arguments, "--optimizer.learning-rate", "0.5"]) == 2
+    assert "optimizer.learning_rate (there 0.001, here 0.5)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_bitwise_equal(finished: Path, tmp_path: Path):
+    """Three SIGKILLs, the last of them amid a save, then the same command to the end."""
+    generator = random.Random(7)
+    checkpoints = tmp_path / "short" / "checkpoints"
+    for kill in range(3):
+        process = start(tmp_path)
+        deadline = time.monotonic() + 120
+        amid_save = kill == 2
+
+        def moment_has_come(amid_save: bool = amid_save) -> bool:
+            saves = list(checkpoints.glob("*tmp*" if amid_save else "*"))
+            return bool(saves)
+
+        while process.poll() is None and not moment_has_come() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        if not amid_save:
+            time.sleep(generator.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+    finish(tmp_path)
+    for name in ("final.weights", "history.csv"):
+        assert (tmp_path / "short" / name).read_bytes() == (
+            finished / "short" / name
+        ).read_bytes(), name
+
+
+def test_an_unknown_field_and_a_missing_config_are_refused(capsys, tmp_path: Path):
+    assert cli.main(["train", str(tmp_path / "nowhere.py")]) == 2
+    assert "there is no config file" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["train", str(CONFIG), "--learning-rat", "3"])
+    assert "learning-rat" in capsys.readouterr().err
+
+
+def test_an_input_size_that_is_no_multiple_of_32_is_refused(capsys, tmp_path: Path):
+    arguments = ["train", str(CONFIG), "--runs", str(tmp_path), "--network.input-size", "70"]
+    assert cli.main(arguments) == 2
+    assert "multiple of 32" in capsys.readouterr().err
