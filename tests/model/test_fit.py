@@ -236,9 +236,9 @@ def test_keras_yolo3s_own_trick_trains():
         arguments={"anchors": np.array(TINY.sizes), "num_classes": CLASSES, "ignore_thresh": 0.5},
     )([*heads, *y_true])
     model = Model([image, *y_true], loss)
-    model.compile(optax.adam(1e-3), loss={"yolo_loss": lambda y_true, y_pred: y_pred})
+    model.compile(optax.adam(1e-2), loss={"yolo_loss": lambda y_true, y_pred: y_pred})
     x = [rows.image, *map(np.asarray, targets)]
-    history = model.fit(x, np.zeros(10), batch_size=4, epochs=4, verbose=0).history
+    history = model.fit(x, np.zeros(10), batch_size=4, epochs=6, verbose=0).history
     assert history["loss"][-1] < 0.9 * history["loss"][0]
     assert model.predict(x, batch_size=10) == pytest.approx(model.evaluate(x, np.zeros(10))["loss"])
 
