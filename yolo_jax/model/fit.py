@@ -104,7 +104,7 @@ class FitRun:
 
     def resume(self, folder: Any) -> None:
         """Goes on from the newest checkpoint of a folder, if it has one."""
-        checkpoints = Checkpoints(folder, monitor=None)
+        checkpoints = Checkpoints(folder, monitor=None, read_only=True)
         restored = checkpoints.restore(self.arrays())
         checkpoints.close()
         if restored is None:

@@ -39,9 +39,18 @@ class Checkpoints:
         folder: made when missing.
         keep: the latest ones kept.
         monitor: the log key that decides the best one, which is kept too (least is best).
+        read_only: leave the folder as it is. Unfinished saves of a killed process are deleted in
+            the background by the one that writes; two doing so would trip each other.
     """
 
-    def __init__(self, folder: Path | str, *, keep: int = 2, monitor: str | None = "val_loss"):
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        keep: int = 2,
+        monitor: str | None = "val_loss",
+        read_only: bool = False,
+    ) -> None:
         self.folder = Path(folder).absolute()
         self.monitor = monitor
         policies: list[Any] = [LatestN(keep)]
@@ -62,7 +71,7 @@ class Checkpoints:
             },
             options=ocp.CheckpointManagerOptions(
                 create=True,
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
                 preservation_policy=AnyPreservationPolicy(policies),
                 enable_async_checkpointing=True,
             ),
