@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import tyro
 
 from yolo_jax import experiment, use
@@ -18,9 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; an error that a user can mend is one line and exit status 2."""
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("yolo_jax").setLevel(logging.INFO)
-    # Set before JAX starts: what was compiled once is read from the cache the next time.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    # What was compiled once is read from the disk the next time; JAX's own variable has the say.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command is not _train:
