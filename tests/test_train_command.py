@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,19 +14,20 @@ import pytest
 
 from yolo_jax import cli
 
-CONFIG = Path(__file__).parent / "configs" / "short.py"
+CONFIGS = Path(__file__).parent / "configs"
+CONFIG = CONFIGS / "short.py"
 
 
-def start(runs: Path, *options: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
+def start(runs: Path, *options: str, config: Path = CONFIG) -> subprocess.Popen:
+    command = [sys.executable, "-m", "yolo_jax", "train", str(config), "--runs", str(runs)]
     environment = os.environ | {"XLA_FLAGS": ""}
     return subprocess.Popen(
         [*command, *options], env=environment, text=True, stdout=subprocess.PIPE
     )
 
 
-def finish(runs: Path, *options: str) -> str:
-    process = start(runs, *options)
+def finish(runs: Path, *options: str, config: Path = CONFIG) -> str:
+    process = start(runs, *options, config=config)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return output
@@ -88,6 +90,41 @@ def test_killed_at_random_moments_it_ends_bitwise_equal(finished: Path, tmp_path
         assert (tmp_path / "short" / name).read_bytes() == (
             finished / "short" / name
         ).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_two_stages_stopped_in_each_end_as_if_never_stopped(tmp_path: Path):
+    """First the heads learn alone, then all; stopped after epochs 1 and 3 it goes on exactly."""
+    config = CONFIGS / "short_two_stages.py"
+    for runs, stops in (("whole", [4]), ("stopped", [1, 3, 4])):
+        for epochs in stops:
+            finish(tmp_path / runs, "--epochs", str(epochs), config=config)
+    whole, stopped = (tmp_path / runs / "two_stages" for runs in ("whole", "stopped"))
+    for name in ("final.weights", "history.csv"):
+        assert (whole / name).read_bytes() == (stopped / name).read_bytes(), name
+    rows = (whole / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_to_more_epochs_by_its_own_schedule(finished: Path, tmp_path: Path):
+    runs = tmp_path / "runs"
+    shutil.copytree(finished, runs)
+    arguments = ["train", str(CONFIG), "--runs", str(runs), "--epochs", "5"]
+    assert cli.main([*arguments, "--optimizer.horizon", "5"]) == 2
+    assert cli.main(arguments) == 0
+    folder = runs / "short"
+    rows = (folder / "history.csv").read_text().splitlines()
+    assert rows[:5] == (finished / "short" / "history.csv").read_text().splitlines()
+    assert len(rows) == 6
+    # Past the horizon the cosine's last rate, 0, holds: the weights stay.
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 5
+    assert json.loads((folder / "config.json").read_text())["optimizer.horizon"] == 4
+
+
+def test_bench_names_what_there_is(capsys):
+    assert cli.main(["bench", "nothing"]) == 2
+    assert "one of loss, quickstart, second_start, soak; found nothing" in capsys.readouterr().err
 
 
 def test_an_unknown_field_and_a_missing_config_are_refused(capsys, tmp_path: Path):

@@ -2,5 +2,6 @@
 
 from yolo_jax.model.graph import Input, Lambda
 from yolo_jax.model.model import Model
+from yolo_jax.model.sequence import Sequence
 
-__all__ = ["Input", "Lambda", "Model"]
+__all__ = ["Input", "Lambda", "Model", "Sequence"]

@@ -1,8 +1,9 @@
-"""The console command: `yolo-jax train | detect | convert`."""
+"""The console command: `yolo-jax train | detect | convert | bench`."""
 
 import argparse
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; an error that a user can mend is one line and exit status 2."""
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("yolo_jax").setLevel(logging.INFO)
-    # What was compiled once is read from the disk the next time; JAX's own variable has the say.
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    use_compilation_cache()
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command is not _train:
+    if rest and options.command not in (_train, _bench):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         options.command(options, rest)
@@ -33,6 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"yolo-jax: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def use_compilation_cache() -> None:
+    """Reads from the disk what was compiled once; JAX's own variables have the say."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +66,30 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--pretrained", choices=["yolov3-tiny"], required=True)
     convert.add_argument("--source", type=Path, help="take this file instead of fetching")
     convert.set_defaults(command=lambda options, _: print(fetch_pretrained(options.source)))
+
+    bench = commands.add_parser(
+        "bench", help="print the figures that the README quotes (from a checkout)", add_help=False
+    )
+    bench.add_argument("name", nargs="?", help="of a file in experiments/benchmarks")
+    bench.set_defaults(command=_bench)
     return parser
+
+
+def _bench(options: argparse.Namespace, rest: list[str]) -> None:
+    root = Path(__file__).parents[1]
+    files = sorted((root / "experiments" / "benchmarks").glob("[!_]*.py"))
+    if not files:
+        raise FileNotFoundError(
+            "bench runs from a checkout, whose experiments/benchmarks it needs: clone the "
+            "repository and install it with `pip install -e .`"
+        )
+    names = [file.stem for file in files]
+    if options.name not in names:
+        raise ValueError(f"bench needs one of {', '.join(names)}; found {options.name}")
+    module = f"experiments.benchmarks.{options.name}"
+    done = subprocess.run([sys.executable, "-m", module, *rest], cwd=root, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> None:

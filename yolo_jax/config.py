@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from yolo_jax.data.augment import Augment
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -63,31 +65,6 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
-    """Augmentation on the device.
-
-    Attributes:
-        crop: least and greatest side of a random crop, px of the canvas; None: the whole canvas.
-        aspect_jitter: greatest relative change of a crop's aspect.
-        flip: probability of a left-right flip.
-        quarter_turns: turn by a random multiple of 90°.
-        brightness: greatest change, of the full range.
-        contrast: greatest relative change.
-        saturation: greatest relative change.
-        hue: greatest turn of the hue, of the full circle.
-    """
-
-    crop: tuple[float, float] | None = None
-    aspect_jitter: float = 0.0
-    flip: float = 0.5
-    quarter_turns: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-
-
-@dataclass(frozen=True)
 class OptimizerConfig:
     """The optimizer and its learning rate.
 
@@ -97,11 +74,13 @@ class OptimizerConfig:
         momentum: of SGD; Adam's first moment.
         weight_decay: on kernels alone.
         clip_norm: largest global norm of the gradient, or None.
-        schedule: `constant` or `cosine`.
-        horizon: epochs that the cosine spans; None: the first run's `epochs`. Past it the final
-            rate holds.
+        schedule: `constant`, `cosine`, or `plateau`: constant until the training loss stands still.
+        horizon: number of the epoch that the cosine ends with; None: the first run's `epochs`.
+            Past it the final rate holds.
         warmup_steps: linear from 0.
         final_fraction: the cosine's last rate / its peak.
+        plateau_factor: what a plateau multiplies the rate by.
+        plateau_patience: epochs without a new least loss that make a plateau.
         ema_decay: of the averaged weights, or None for no averaging.
     """
 
@@ -110,11 +89,30 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: float | None = None
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
     horizon: int | None = None
     warmup_steps: int = 0
     final_fraction: float = 0.0
+    plateau_factor: float = 0.1
+    plateau_patience: int = 3
     ema_decay: float | None = None
+
+
+@dataclass(frozen=True)
+class FreezeBodyConfig:
+    """A first stage in which only the heads learn, as keras-yolo3's train.py does.
+
+    The second stage starts with fresh optimizer slots and its own schedule; the EMA goes on.
+
+    Attributes:
+        epochs: of the first stage; 0: there is none.
+        learning_rate: constant.
+        paths: patterns of the paths of the parameters that stay.
+    """
+
+    epochs: int = 0
+    learning_rate: float = 1e-3
+    paths: tuple[str, ...] = ("*/body/*",)
 
 
 @dataclass(frozen=True)
@@ -124,6 +122,11 @@ class ExperimentConfig:
     Attributes:
         name: of the run folder.
         data: the images.
+        network: the network.
+        loss: the loss.
+        augment: augmentation on the device.
+        optimizer: the optimizer and its learning rate.
+        freeze_body: the stage before it, if any.
         epochs: number of the last epoch; a larger one resumes a finished run.
         batch_size: rows of a batch, over all devices.
         steps_per_epoch: batches an epoch; None: one pass over the data.
@@ -138,8 +141,9 @@ class ExperimentConfig:
     data: DataConfig
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: Augment = field(default_factory=Augment)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    freeze_body: FreezeBodyConfig = field(default_factory=FreezeBodyConfig)
     epochs: int = 10
     batch_size: int = 8
     steps_per_epoch: int | None = None
@@ -151,7 +155,7 @@ class ExperimentConfig:
 
 
 # What may differ between a run folder's config and the one that resumes it.
-MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "keep_checkpoints", "optimizer.horizon"})
+MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "keep_checkpoints"})
 
 
 def load_config(path: Path | str) -> ExperimentConfig:
@@ -228,6 +232,20 @@ def _build(kind: type, flat: dict[str, Any], prefix: str, path: Path) -> Any:
             value = Path(value) if hint is Path else value
             values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
+
+
+def resolve(config: ExperimentConfig, stored: ExperimentConfig | None) -> ExperimentConfig:
+    """Returns the config with what it leaves open: the horizon is that of the folder's first run.
+
+    Args:
+        config: as the user wrote it.
+        stored: the run folder's, or None for a new run.
+    """
+    if config.optimizer.horizon is not None:
+        return config
+    horizon = config.epochs if stored is None else stored.optimizer.horizon
+    optimizer = dataclasses.replace(config.optimizer, horizon=horizon)
+    return dataclasses.replace(config, optimizer=optimizer)
 
 
 def check_resumable(stored: ExperimentConfig, wanted: ExperimentConfig, folder: Path) -> None:

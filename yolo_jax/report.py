@@ -1,8 +1,9 @@
 """The pictures and figures that a run folder holds."""
 
+import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -11,16 +12,14 @@ from PIL import Image
 
 from yolo_jax.core.draw import colour_of, contact_sheet, draw_boxes
 from yolo_jax.core.types import Batch, Dataset, Detections
-from yolo_jax.data.augment import Augment
 from yolo_jax.data.images import read_image
 from yolo_jax.evaluation.average_precision import AveragePrecision
 from yolo_jax.evaluation.curves import plot_history, plot_precision_recall
-from yolo_jax.model.history import History
 
 _TRUE, _FOUND = colour_of(2), colour_of(0)
 
 
-def save_batch_picture(batch: Batch, augment: Augment, seed: int, path: Path) -> None:
+def save_batch_picture(batch: Batch, augment: Callable[..., tuple], seed: int, path: Path) -> None:
     """Draws a training batch as the network sees it: augmented, with its boxes."""
     keys = jax.random.split(jax.random.key(seed), len(batch.image))
     images, boxes, classes = jax.device_get(
@@ -58,9 +57,12 @@ def save_held_out_pictures(
         Image.fromarray(sheet).save(folder / f"{source.lower() or 'all'}.jpg", quality=90)
 
 
-def save_curves(history: History, results: Mapping[str, AveragePrecision], folder: Path) -> None:
-    """Draws the losses by epoch and precision by recall."""
-    plot_history(history.epoch, history.history, folder / "losses.png")
+def save_curves(history: Path, results: Mapping[str, AveragePrecision], folder: Path) -> None:
+    """Draws the losses by epoch, which `CSVLogger` wrote to `history`, and precision by recall."""
+    with history.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    plot_history(columns.pop("epoch"), columns, folder / "losses.png")
     plot_precision_recall(results, folder / "precision_recall.png")
 
 

@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flax import nnx
-
 from yolo_jax.config import read_config
-from yolo_jax.core.anchors import TINY, TINY_DARKNET, YOLOV3
-from yolo_jax.core.precision import Precision
+from yolo_jax.core.anchors import TINY_DARKNET
 from yolo_jax.data.images import read_image
 from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.inference.detect import Detector, write_images, write_json
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
-from yolo_jax.networks.yolov3 import TinyYOLOv3, YOLOv3
+from yolo_jax.networks.yolov3 import NETWORKS, create_network
 
 _COCO_INPUT = 416
 
@@ -28,23 +25,21 @@ def open_detector(
         FileNotFoundError: there is no such file or folder.
     """
     path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
-    names, side, tiny = COCO_CLASSES, _COCO_INPUT, True
+    names, side = COCO_CLASSES, _COCO_INPUT
     if path.is_dir():
         if not (path / "final.weights").is_file():
             raise ValueError(f"{path} holds no finished run: it lacks final.weights")
         config = read_config(path / "config.json")
         names = read_coco(config.data.train)[0].class_names
-        side, tiny = config.network.input_size, config.network.kind == "tiny"
+        side, kind = config.network.input_size, config.network.kind
         path = path / "final.weights"
     elif not path.is_file():
         raise FileNotFoundError(f"there is no run folder or weights file {path}")
     else:
-        tiny = path.stat().st_size <= SIZE
-    kind = TinyYOLOv3 if tiny else YOLOv3
-    precision = Precision.for_backend()
-    network = nnx.jit(lambda: kind(len(names), precision=precision, rngs=nnx.Rngs(0)))()
+        kind = "tiny" if path.stat().st_size <= SIZE else "yolov3"
+    network = create_network(kind, len(names))
     load_weights(path, network)
-    anchors = (TINY_DARKNET if darknet else TINY) if tiny else YOLOV3
+    anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
     return Detector(
         network,
         anchors,

@@ -8,12 +8,12 @@ Expected: see the README's figures (held-out AP50, mean of three seeds).
 from pathlib import Path
 
 from yolo_jax.config import (
-    AugmentConfig,
     DataConfig,
     ExperimentConfig,
     NetworkConfig,
     OptimizerConfig,
 )
+from yolo_jax.data.augment import Augment
 
 DATA = Path(__file__).parents[1] / "data" / "tree_crowns"
 
@@ -26,14 +26,19 @@ def get_config() -> ExperimentConfig:
             train=DATA / "train.json",
             validation=DATA / "validation.json",
             held_out=DATA / "held_out.json",
-            canvas_size=416,
+            canvas_size=400,  # the training images' own: nothing is resampled before the crop
         ),
         network=NetworkConfig(kind="tiny", input_size=320, weights="yolov3-tiny"),
-        augment=AugmentConfig(
-            crop=(140, 270), quarter_turns=True, brightness=0.35, contrast=0.35, saturation=0.5
+        augment=Augment(
+            crop=(140, 270),
+            quarter_turns=True,
+            brightness=0.35,
+            contrast=0.35,
+            saturation=0.5,
+            hue=0.03,
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", ema_decay=0.99),
-        epochs=20,
+        epochs=16,  # of 20, the validation loss was least after 12 and grew from there
         steps_per_epoch=30,
         batch_size=8,
     )

@@ -78,9 +78,7 @@ def test_batch_holds_the_image_and_its_boxes(trees):
     assert dtypes == [np.uint8, np.float32, np.int32, np.int32, np.int32]
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"whole_batches": True}, {"drop_remainder": True}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"whole_batches": True}], ids=str)
 def test_stream_is_of_seed_and_position_alone(trees, options):
     def loader(threads, seed=1):
         return Loader(
@@ -104,15 +102,22 @@ def test_every_pass_is_shuffled_anew_and_shows_each_image_once(trees):
     assert ids(loader.one_pass()) == rows[:3]
 
 
-def test_drop_remainder_and_whole_batches(trees):
-    loader = Loader(trees, batch_size=5, image_shape=SHAPE, drop_remainder=True)
-    assert len(loader) == 2
+def test_whole_batches_go_on_over_the_end_of_a_pass(trees):
     order = [a.image_id for a in trees.annotations]
-    assert ids(take(loader, 3)) == [order[:5], order[5:10], order[:5]]
     loader = Loader(trees, batch_size=5, image_shape=SHAPE, whole_batches=True)
     assert ids(take(loader, 3)) == [order[:5], order[5:10], order[10:] + order[:3]]
-    with pytest.raises(ValueError, match="12 images, which do not fill one batch of 13"):
-        Loader(trees, batch_size=13, image_shape=SHAPE, drop_remainder=True)
+
+
+def test_image_of_another_size_than_its_record_is_left_out_or_refused(trees):
+    first = trees.annotations[0]
+    wrong = dataclasses.replace(first, width=first.width + 1)
+    dataset = dataclasses.replace(trees, annotations=(wrong, *trees.annotations[1:4]))
+    loader = Loader(dataset, batch_size=4, image_shape=SHAPE)
+    assert ids(take(loader, 1))[0][0] == -1
+    message = f"{first.path} has {first.width}×{first.height} px, and its record"
+    assert loader.skipped[str(first.path)].startswith(message)
+    with pytest.raises(ImageError, match="says"):
+        take(Loader(dataset, batch_size=4, image_shape=SHAPE, strict=True), 1)
 
 
 def test_corrupt_image_becomes_a_row_of_padding(corrupt, caplog):

@@ -5,7 +5,8 @@ import pytest
 
 from yolo_jax.core.anchors import TINY, YOLOV3, anchor_set
 from yolo_jax.core.boxes import box_cxcywh_to_xyxy, box_iou_xyxy
-from yolo_jax.detection.loss import DetectionLoss, dense_terms, overlaps_any, yolo_loss
+from yolo_jax.detection.ignore import overlaps_any
+from yolo_jax.detection.loss import DetectionLoss, dense_terms, yolo_loss
 from yolo_jax.detection.targets import dense_targets
 
 CASES = ["tiny_2scale_b3_c5_128x96", "yolov3_3scale_b1_c20_128x128", "yolov3_3scale_b2_c3_96x128"]

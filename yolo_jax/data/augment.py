@@ -20,24 +20,19 @@ class Augment:
     """Crops, flips, turns and recolours a batch; boxes follow exactly.
 
     Attributes:
-        output_shape: (height, width) of the result, px.
         crop: least and greatest longer side of the random crop, which has the output's aspect, px
             of the canvas; None: all of it. What a crop shows beyond the canvas is grey.
         aspect_jitter: greatest relative change of the crop's width against its height.
         flip: probability of a left-right flip.
         quarter_turns: turn by a random multiple of 90° (square outputs).
-        brightness: greatest change, of the full range.
+        brightness: greatest relative change, as of the exposure.
         contrast: greatest relative change, about the image's mean.
         saturation: greatest relative change, about the grey image.
         hue: greatest turn of the hue, of the full circle.
         min_box_px: boxes narrower than this after clipping go.
         min_area: boxes that keep less than this share of their area go.
-
-    Raises:
-        ValueError: quarter turns of an output that is not square.
     """
 
-    output_shape: tuple[int, int]
     crop: tuple[float, float] | None = None
     aspect_jitter: float = 0.0
     flip: float = 0.5
@@ -49,16 +44,14 @@ class Augment:
     min_box_px: float = 2.0
     min_area: float = 0.2
 
-    def __post_init__(self) -> None:
-        if self.quarter_turns and self.output_shape[0] != self.output_shape[1]:
-            raise ValueError(f"quarter turns need a square output; found {self.output_shape}")
-
     def __call__(
         self,
         keys: Key[Array, "b"],
         image: UInt8[Array, "b h w 3"],
         boxes: Float[Array, "b t 4"],
         classes: Int[Array, "b t"],
+        *,
+        output_shape: tuple[int, int],
     ) -> tuple[Float[Array, "b h2 w2 3"], Float[Array, "b t 4"], Int[Array, "b t"]]:
         """Augments a batch.
 
@@ -67,18 +60,33 @@ class Augment:
             image: RGB on the canvas.
             boxes: xyxy in pixels of the canvas.
             classes: −1 marks padding.
+            output_shape: (height, width) of the result, px.
 
         Returns:
             Images of 0–1, boxes in their pixels, classes; boxes that went are padding.
-        """
-        return jax.vmap(self._one)(keys, image, boxes, classes)
 
-    def _one(self, key: Array, image: Array, boxes: Array, classes: Array):
+        Raises:
+            ValueError: quarter turns of an output that is not square.
+        """
+        if self.quarter_turns and output_shape[0] != output_shape[1]:
+            raise ValueError(f"quarter turns need a square output; found {output_shape}")
+        one = partial(self._one, output_shape=output_shape)
+        return jax.vmap(one)(keys, image, boxes, classes)
+
+    def _one(
+        self,
+        key: Array,
+        image: Array,
+        boxes: Array,
+        classes: Array,
+        *,
+        output_shape: tuple[int, int],
+    ) -> tuple[Array, Array, Array]:
         crop_key, flip_key, turn_key, colour_key = jax.random.split(key, 4)
-        scale, shift = self._window(crop_key, (image.shape[0], image.shape[1]))
+        scale, shift = self._window(crop_key, (image.shape[0], image.shape[1]), output_shape)
         boxes = boxes * jnp.tile(scale[::-1], 2) + jnp.tile(shift[::-1], 2)
         full_area = box_area_xyxy(boxes)
-        height, width = self.output_shape
+        height, width = output_shape
         boxes = clip_boxes_xyxy(boxes, width, height)
         size = boxes[:, 2:] - boxes[:, :2]
         kept = (size >= self.min_box_px).all(axis=1) & (classes >= 0)
@@ -103,10 +111,12 @@ class Augment:
         image = self._recolour(colour_key, image)
         return image, jnp.where(kept[:, None], boxes, 0), jnp.where(kept, classes, -1)
 
-    def _window(self, key: Array, canvas_shape: tuple[int, int]) -> tuple[Array, Array]:
+    def _window(
+        self, key: Array, canvas_shape: tuple[int, int], output_shape: tuple[int, int]
+    ) -> tuple[Array, Array]:
         """Draws what part of the canvas is shown: output = canvas · scale + shift, (y, x) each."""
         canvas = jnp.asarray(canvas_shape, jnp.float32)
-        output = jnp.asarray(self.output_shape, jnp.float32)
+        output = jnp.asarray(output_shape, jnp.float32)
         side_key, aspect_key, place_key = jax.random.split(key, 3)
         if self.crop is None:
             window = canvas
@@ -122,13 +132,15 @@ class Augment:
     def _recolour(self, key: Array, image: Array) -> Array:
         draw = partial(jax.random.uniform, minval=-1, maxval=1)
         brightness, contrast, saturation, hue = draw(key, (4,))
+        # A factor, as a camera's exposure is: adding would leave dark forest no pixel but black.
+        image = image * (1 + brightness * self.brightness)
         grey = image @ jnp.asarray(_LUMA)
         image = grey[..., None] + (image - grey[..., None]) * (1 + saturation * self.saturation)
         if self.hue:
             image = _turn_hue(image, hue * self.hue)
         mean = grey.mean()
         image = mean + (image - mean) * (1 + contrast * self.contrast)
-        return jnp.clip(image + brightness * self.brightness, 0, 1)
+        return jnp.clip(image, 0, 1)
 
 
 def _positions(size: int, scale: Array, shift: Array, mirror: Array) -> Float[Array, "n"]:

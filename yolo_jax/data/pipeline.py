@@ -38,7 +38,6 @@ class Loader:
         shuffle: draw a new order for every pass.
         seed: of the orders.
         whole_batches: batches go on over the end of a pass, so that all are full.
-        drop_remainder: a pass ends with its last full batch.
         threads: that decode images; they change the speed alone.
         strict: an image that cannot be read, or that has too many boxes, is an error.
 
@@ -46,8 +45,8 @@ class Loader:
         skipped: reason by path of the images that could not be read; their rows are padding.
 
     Raises:
-        ValueError: the data set is empty or, with `drop_remainder`, less than a batch; a number is
-            not positive; or strict and an image has more than T boxes.
+        ValueError: the data set is empty; a number is not positive; or strict and an image has
+            more than T boxes.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class Loader:
         shuffle: bool = False,
         seed: int = 0,
         whole_batches: bool = False,
-        drop_remainder: bool = False,
         threads: int = 2,
         strict: bool = False,
     ) -> None:
@@ -70,14 +68,9 @@ class Loader:
         for name, value in (("batch_size", batch_size), ("max_boxes", self.max_boxes)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it has to be 1 or more")
-        if drop_remainder and not whole_batches and len(dataset.annotations) < batch_size:
-            raise ValueError(
-                f"{dataset.origin} has {len(dataset.annotations)} images, which do not fill one "
-                f"batch of {batch_size}: lower batch_size or do without drop_remainder"
-            )
         self.dataset, self.batch_size, self.image_shape = dataset, batch_size, image_shape
         self.threads, self.strict = threads, strict
-        self.whole_batches, self.drop_remainder = whole_batches, drop_remainder
+        self.whole_batches = whole_batches
         _report_crowded(dataset, self.max_boxes, strict=strict)
         self.skipped: dict[str, str] = {}
         examples = grain.MapDataset.source(dataset.annotations).seed(seed)
@@ -86,15 +79,14 @@ class Loader:
         if whole_batches:
             self._batches = examples.repeat().map(self._example).batch(batch_size)
         else:
-            one_pass = examples.map(self._example).batch(batch_size, drop_remainder=drop_remainder)
-            self._batches = one_pass.repeat()
+            self._batches = examples.map(self._example).batch(batch_size).repeat()
 
     def __len__(self) -> int:
-        """Returns the batches of one pass: all its rows, or the full batches alone."""
+        """Returns the batches of one pass."""
         rows = len(self.dataset.annotations)
         if self.whole_batches:
             return max(1, rows // self.batch_size)
-        return rows // self.batch_size if self.drop_remainder else -(-rows // self.batch_size)
+        return -(-rows // self.batch_size)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Yields batch `start` and those after it, without reading those before."""
@@ -111,7 +103,9 @@ class Loader:
 
     def _example(self, annotation: Annotation) -> Example:
         try:
-            image, place = letterbox(read_image(annotation.path), self.image_shape)
+            pixels = read_image(annotation.path)
+            _check_size(annotation, pixels)
+            image, place = letterbox(pixels, self.image_shape)
         except (ImageError, FileNotFoundError) as error:
             if self.strict:
                 raise
@@ -142,6 +136,17 @@ class Loader:
             np.full(self.max_boxes, -1, np.int32),
             np.asarray(-1, np.int32),
             np.asarray([annotation.height, annotation.width], np.int32),
+        )
+
+
+def _check_size(annotation: Annotation, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Raises ImageError unless the image is as large as its record says, whose boxes it has."""
+    height, width = pixels.shape[:2]
+    if (height, width) != (annotation.height, annotation.width):
+        raise ImageError(
+            f"{annotation.path} has {width}×{height} px, and its record (image "
+            f"{annotation.image_id}) says {annotation.width}×{annotation.height}: the boxes are of "
+            "another image; mend the record, or put back the image it was made for"
         )
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,20 +36,14 @@ class AveragePrecision:
 
 
 def coco_average_precision(
-    dataset: Dataset,
-    detections: Mapping[int, Detections],
-    *,
-    image_ids: Collection[int] | None = None,
+    dataset: Dataset, detections: Mapping[int, Detections]
 ) -> AveragePrecision:
     """Scores the detections of a data set's images; an image without an entry has none.
 
     Args:
         dataset: true boxes; crowd regions are neither target nor error.
         detections: by image_id, xyxy in pixels of the original image, without padding.
-        image_ids: images to score; None for all.
     """
-    if image_ids is not None:
-        dataset = _part(dataset, lambda annotation: annotation.image_id in image_ids)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _ground_truth(dataset)
         rows = _result_rows(dataset, detections)

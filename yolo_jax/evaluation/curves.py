@@ -22,7 +22,9 @@ def plot_precision_recall(results: Mapping[str, AveragePrecision], path: Path) -
     figure.savefig(path)
 
 
-def plot_history(epochs: Sequence[int], history: Mapping[str, Sequence[float]], path: Path) -> None:
+def plot_history(
+    epochs: Sequence[float], history: Mapping[str, Sequence[float]], path: Path
+) -> None:
     """Draws the losses by epoch: training and validation, total and terms."""
     names = [name for name in history if name.endswith("loss") and not name.startswith("val_")]
     figure = Figure(figsize=(3.2 * len(names), 3), dpi=120, layout="constrained")

@@ -45,8 +45,9 @@ class Detector:
     ) -> None:
         self.class_names, self.input_shape = tuple(class_names), input_shape
         self._letterbox = letterbox_darknet if darknet else letterbox
-        network.eval()
-        graphdef, self._state = nnx.split(network)
+        own = nnx.clone(network)  # the caller's stays in the mode it is in
+        own.eval()
+        graphdef, self._state = nnx.split(own)
 
         def run(state: Any, images: jax.Array) -> Detections:
             heads = nnx.merge(graphdef, state, copy=True)(images)

@@ -1,4 +1,4 @@
-"""Where batches come from: arrays, or a loader of the data floor, behind one small protocol."""
+"""Where batches come from, behind one small protocol, and the form in which the step takes them."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -7,78 +7,76 @@ import jax
 import numpy as np
 
 from yolo_jax.core.types import Batch
-from yolo_jax.training.step import Fed
+from yolo_jax.training.step import Fed, row_count
 
 PyTree = Any
 
 
 class Feed(Protocol):
-    """An endless stream of batches that can start anywhere."""
+    """A stream of batches."""
 
-    def __len__(self) -> int:
-        """Returns the batches of one pass over the data."""
+    @property
+    def steps(self) -> int | None:
+        """Returns the batches of one pass, or None where only reading tells."""
         ...
 
-    def batches(self, start: int = 0) -> Iterator[Any]:
-        """Yields batch `start` and those after it, pass after pass."""
+    def batches(self, start: int = 0) -> Iterator[Fed]:
+        """Yields batch `start` and those after it, pass after pass or until there are no more."""
+        ...
+
+    def end_pass(self) -> None:
+        """Learns that an epoch is over, its callbacks included."""
         ...
 
 
-class ArrayFeed:
-    """Cuts arrays into batches; the last of a pass is smaller where they do not divide.
+class LoaderFeed:
+    """The data floor's loader, or anything of its shape: `__len__` and `batches(start)`.
 
     Args:
-        x: array, or list or dict of arrays, of equal lengths.
-        y: the same for the targets, or None.
-        batch_size: rows a batch.
-        shuffle: draw a new order for every pass.
-        seed: of the orders: each is a function of (seed, pass).
-
-    Raises:
-        ValueError: the arrays differ in length, are empty, or the batch size is not positive.
+        loader: yields `Batch`, (x, y) or (x, y, sample_weight).
     """
 
-    def __init__(
-        self, x: PyTree, y: PyTree, *, batch_size: int, shuffle: bool, seed: int = 0
-    ) -> None:
-        self.arrays = jax.tree.map(np.asarray, (x, y))
-        lengths = sorted({len(array) for array in jax.tree.leaves(self.arrays)})
-        if len(lengths) != 1:
-            raise ValueError(
-                f"all arrays of x and y need the same number of samples; found {lengths}"
-            )
-        if batch_size < 1 or lengths[0] < 1:
-            raise ValueError(f"cannot cut {lengths[0]} samples into batches of {batch_size}")
-        self.rows, self.batch_size = lengths[0], batch_size
-        self.shuffle, self.seed = shuffle, seed
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.steps: int | None = len(loader)
 
-    def __len__(self) -> int:
-        """Returns the batches of one pass, the last smaller one included."""
-        return -(-self.rows // self.batch_size)
+    def batches(self, start: int = 0) -> Iterator[Fed]:
+        """Yields batch `start` and those after it."""
+        return map(as_fed, self.loader.batches(start))
 
-    def batches(self, start: int = 0) -> Iterator[tuple[PyTree, PyTree]]:
-        """Yields (x, y) of batch `start` and those after it."""
-        passed, first = divmod(start, len(self))
-        while True:
-            order = np.arange(self.rows)
-            if self.shuffle:
-                order = np.random.default_rng((self.seed, passed)).permutation(self.rows)
-            for index in range(first, len(self)):
-                rows = order[index * self.batch_size : (index + 1) * self.batch_size]
-                yield jax.tree.map(lambda array, rows=rows: array[rows], self.arrays)
-            passed, first = passed + 1, 0
+    def end_pass(self) -> None:
+        """Does nothing."""
 
 
 def as_fed(item: Any) -> Fed:
-    """Converts what a feed yields to what the step takes.
+    """Converts what a loader yields to what the step takes.
 
     Raises:
-        TypeError: it is neither a `Batch` nor a tuple (x, y).
+        TypeError: it is neither a `Batch` nor a tuple (x, y) or (x, y, sample_weight).
     """
     match item:
         case Batch():
             targets = {"boxes": item.boxes, "classes": item.classes}
             return Fed(item.image, targets, None, np.asarray(item.image_id) >= 0)
+        case Fed():
+            return item
         case (x, y):
             return Fed(x, y, None, None)
-    raise TypeError(f"a feed yields Batch or (x, y); found {type(item).__name__}")
+        case (x, y, weight):
+            return Fed(x, y, weight, None)
+    raise TypeError(
+        "a loader yields Batch, (x, y) or (x, y, sample_weight); found " + type(item).__name__
+    )
+
+
+def pad_rows(fed: Fed, multiple: int) -> Fed:
+    """Fills a batch up to a multiple of rows; the row mask leaves the new ones out."""
+    rows = row_count(fed)
+    missing = -rows % multiple
+    if not missing:
+        return fed
+    # Copies of the first row: numbers as ordinary as the others', so nothing overflows.
+    index = np.concatenate([np.arange(rows), np.zeros(missing, np.int64)])
+    mask = np.ones(rows, bool) if fed.row_mask is None else np.asarray(fed.row_mask)
+    padded = jax.tree.map(lambda array: array[index], fed._replace(row_mask=None))
+    return padded._replace(row_mask=np.concatenate([mask, np.zeros(missing, bool)]))

@@ -1,21 +1,22 @@
-"""The one training loop."""
+"""The one training loop, and the one evaluation loop that it validates with."""
 
+import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from yolo_jax.model.callbacks import Callback, Checkpoint
-from yolo_jax.model.feed import Feed, as_fed
+from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
+from yolo_jax.model.feed import Feed
 from yolo_jax.model.history import History
 from yolo_jax.training.checkpoint import Checkpoints
-from yolo_jax.training.step import FAILURES, Sums, zero_sums
+from yolo_jax.training.step import FAILURES, Sums, row_count
 
 if TYPE_CHECKING:
-    from yolo_jax.model.model import Model
+    from yolo_jax.model.trainer import Trainer
 
 # Steps handed to the device ahead of the one it computes: enough to keep it busy, few enough
 # that batches do not pile up in memory.
@@ -23,32 +24,63 @@ _STEPS_AHEAD = 2
 
 
 class BatchLogs(Mapping[str, float]):
-    """A batch's logs, fetched from the device only when somebody reads them."""
+    """A batch's logs: running means, fetched from the device only when somebody reads one.
 
-    def __init__(self, batch: int, size: int, sums: Sums) -> None:
-        self._known, self._sums = {"batch": batch, "size": size}, sums
+    `logs["size"]`, the batch's rows, is known to the host; as in Keras it is not among the keys.
+    """
+
+    def __init__(
+        self, size: int, sums: Sums, names: Sequence[str], results: Callable[[Sums], dict]
+    ) -> None:
+        self._size, self._sums, self._names, self._results = size, sums, tuple(names), results
 
     def __getitem__(self, key: str) -> float:
-        """Returns `batch`, `size`, or the epoch's running mean of a loss."""
-        if key in self._known:
-            return self._known[key]
-        total, count = jax.device_get(self._sums[key])
-        return float(total / count)
+        """Returns `size`, or the running mean of a loss or metric."""
+        if key == "size":
+            return self._size
+        return self._results({key: jax.device_get(self._sums[key])})[key]
 
     def __iter__(self) -> Iterator[str]:
         """Iterates over the keys."""
-        return iter([*self._known, *self._sums])
+        return iter(self._names)
 
     def __len__(self) -> int:
         """Returns the number of keys."""
-        return len(self._known) + len(self._sums)
+        return len(self._names)
 
 
-def means(sums: Sums) -> dict[str, float]:
-    """Fetches sums and returns their means, the loss first."""
-    fetched = jax.device_get(sums)
-    names = sorted(fetched, key=lambda name: (name != "loss", name))
-    return {name: float(fetched[name][0] / max(fetched[name][1], 1)) for name in names}
+class Validation:
+    """What `fit` evaluates after its epochs.
+
+    Args:
+        feed: of the validation data.
+        steps: batches of it each time; None takes a whole pass.
+        freq: after every so many epochs, or the numbers of the epochs (from 1).
+
+    Raises:
+        ValueError: `freq` is neither, or steps are missing where the data have no end.
+    """
+
+    def __init__(self, feed: Feed, steps: int | None, freq: int | Sequence[int]) -> None:
+        if isinstance(freq, bool) or not isinstance(freq, int | list | tuple):
+            raise ValueError(
+                f"validation_freq is a number of epochs or a list of epochs; found {freq!r}"
+            )
+        if isinstance(freq, int) and freq < 1:
+            raise ValueError(f"validation_freq has to be 1 or more; found {freq}")
+        self.feed, self.steps, self.freq = feed, steps, freq
+        # A generator goes on where it stood; what has a beginning starts there each time.
+        self._stream = feed.batches() if feed.steps is None else None
+
+    def is_due(self, epoch: int) -> bool:
+        """Tells whether the data are evaluated after an epoch (counted from 0)."""
+        if isinstance(self.freq, int):
+            return (epoch + 1) % self.freq == 0
+        return epoch + 1 in self.freq
+
+    def stream(self) -> Iterator[Any]:
+        """Returns the batches of one evaluation and those after it."""
+        return self.feed.batches() if self._stream is None else self._stream
 
 
 class FitRun:
@@ -58,63 +90,81 @@ class FitRun:
         epoch: the current one, from 0.
         step: batches of it that are done.
         batches: batches taken from the feed since its start; the data position.
+        interrupted: the data ended before the last epoch did.
     """
 
     def __init__(
         self,
-        model: "Model",
+        model: "Trainer",
         feed: Feed,
         *,
         epochs: int,
         initial_epoch: int,
-        steps: int,
+        steps: int | None,
         callbacks: Sequence[Callback],
-        validation: Feed | None,
+        validation: Validation | None,
         verbose: int,
+        strict: bool,
     ) -> None:
         self.model, self.feed, self.validation = model, feed, validation
-        self.epochs, self.steps = epochs, steps
+        self.epochs, self.wanted_steps, self.strict = epochs, steps, strict
         self.epoch, self.step = initial_epoch, 0
-        self.batches = initial_epoch * steps
-        self.sums: Sums = {}
+        self.batches = initial_epoch * (steps or feed.steps or 0)
+        self.sums: Sums | None = None
+        self._stored_sums: list[Any] | None = None
+        self.interrupted = False
+        self._failure_said = False
         self.history = History()
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         # History follows what adds to the logs; a checkpoint holds what all the others know.
-        self.callbacks: list[Callback] = [*others, self.history, *savers]
-        for callback in self.callbacks:
-            callback.set_model(model)
-            callback.set_params({"epochs": epochs, "steps": steps, "verbose": verbose})
+        self.callbacks = CallbackList([*others, self.history, *savers])
+        self.callbacks.set_model(model)
+        self.callbacks.set_params({"epochs": epochs, "steps": self.steps, "verbose": verbose})
+
+    @property
+    def steps(self) -> int | None:
+        """Returns the batches of an epoch: as asked for, or of a pass, read anew."""
+        return self.feed.steps if self.wanted_steps is None else self.wanted_steps
 
     def arrays(self) -> dict[str, Any]:
         """Returns the arrays that a checkpoint holds."""
-        names = self.model.log_names
-        sums = self.sums or zero_sums(names)
-        return {"state": self.model.state, "sums": {name: sums[name] for name in names}}
+        return {"state": self.model.state}
 
     def progress(self) -> dict[str, Any]:
-        """Returns the rest of what a checkpoint holds."""
+        """Returns the rest of what a checkpoint holds; amid an epoch its sums are fetched."""
         finished = self.step == self.steps
+        sums = None
+        if not finished and self.sums is not None:
+            sums = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.sums)]
         return {
             "epoch": self.epoch + 1 if finished else self.epoch,
             "step": 0 if finished else self.step,
             "batches": self.batches,
+            "sums": sums,
             "callbacks": {name: c.state_dict() for name, c in self._named_callbacks().items()},
         }
 
     def resume(self, folder: Any) -> None:
-        """Goes on from the newest checkpoint of a folder, if it has one."""
+        """Goes on from the newest checkpoint of a folder, if it has one.
+
+        Raises:
+            ValueError: it stands before the `initial_epoch` that was asked for.
+        """
         checkpoints = Checkpoints(folder, monitor=None, read_only=True)
         restored = checkpoints.restore(self.arrays())
         checkpoints.close()
         if restored is None:
             return
-        arrays = self.model.parallel.replicate(restored.arrays)
-        self.model.state = arrays["state"]
         progress = restored.progress
+        if progress["epoch"] < self.epoch:
+            raise ValueError(
+                f"{folder} stands at epoch {progress['epoch']}, before initial_epoch "
+                f"{self.epoch}: leave initial_epoch out to go on from there"
+            )
+        self.model.state = self.model.parallel.replicate(restored.arrays["state"])
         self.epoch, self.step = progress["epoch"], progress["step"]
-        self.batches = progress["batches"]
-        self.sums = arrays["sums"] if self.step else {}
+        self.batches, self._stored_sums = progress["batches"], progress["sums"]
         for name, callback in self._named_callbacks().items():
             # A callback that the interrupted run did not have starts afresh.
             if name in progress["callbacks"]:
@@ -130,60 +180,136 @@ class FitRun:
         return named
 
     def run(self) -> History:
-        """Trains until the last epoch is done."""
-        for callback in self.callbacks:
-            callback.on_train_begin()
+        """Trains until the last epoch is done, a callback stops it, or the data end."""
+        self.model.stop_training = False
+        logs: dict[str, float] = {}
+        self.callbacks.on_train_begin()
         stream = self.feed.batches(self.batches) if self.epoch < self.epochs else iter(())
         try:
-            while self.epoch < self.epochs:
-                self._run_epoch(stream)
-                self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+            while self.epoch < self.epochs and not self.interrupted:
+                logs = self._run_epoch(stream)
+                self.feed.end_pass()
+                self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+                if self.model.stop_training:
+                    break
         finally:
-            for callback in self.callbacks:
-                callback.on_train_end()
+            if isinstance(stream, Generator):
+                stream.close()
+            self.model.write_back()
+            self.callbacks.on_train_end(logs)
         return self.history
 
-    def _run_epoch(self, stream: Iterator[Any]) -> None:
-        model = self.model
-        for callback in self.callbacks:
-            callback.on_epoch_begin(self.epoch)
-        self.sums = self.sums or model.parallel.replicate(zero_sums(model.log_names))
+    def _run_epoch(self, stream: Iterator[Any]) -> dict[str, float]:
+        """Trains for an epoch and returns its logs."""
+        self.callbacks.on_epoch_begin(self.epoch)
+        self._run_steps(stream)
+        self._check_finite()
+        logs: dict[str, float] = {}
+        if self.sums is not None:
+            logs = self.model.require_compiled().objective.results(jax.device_get(self.sums))
+        self.model.write_back()
+        if self.validation is not None and self.validation.is_due(self.epoch):
+            found = evaluate(
+                self.model, self.validation.stream(), self._validation_steps(), self.callbacks
+            )
+            logs |= {f"val_{name}": value for name, value in found.items()}
+        self.callbacks.on_epoch_end(self.epoch, logs)
+        return logs
+
+    def _run_steps(self, stream: Iterator[Any]) -> None:
+        model, compiled = self.model, self.model.require_compiled()
         ahead: deque[Sums] = deque()
-        while self.step < self.steps:
-            fed = as_fed(next(stream))
-            size = len(jax.tree.leaves(fed.x)[0])
-            model.state, self.sums = model.train_function(size)(model.state, self.sums, fed)
+        steps = self.steps
+        while steps is None or self.step < steps:
+            fed = next(stream, None)
+            if fed is None:
+                self._say_out_of_data(steps)
+                return
+            self.callbacks.on_train_batch_begin(self.step)
+            if self.sums is None:
+                self.sums = self._first_sums(fed)
+            model.state, self.sums = compiled.train(model.state, self.sums, fed)
             self.step, self.batches = self.step + 1, self.batches + 1
-            logs = BatchLogs(self.step - 1, size, self.sums)
-            for callback in self.callbacks:
-                callback.on_train_batch_end(self.step - 1, logs)
+            names = compiled.objective.log_names
+            logs = BatchLogs(row_count(fed), self.sums, names, compiled.objective.results)
+            self.callbacks.on_train_batch_end(self.step - 1, logs)
             ahead.append(self.sums)
             if len(ahead) > _STEPS_AHEAD:
                 jax.block_until_ready(ahead.popleft())
-        self._check_finite()
-        epoch_logs = means(self.sums)
-        if self.validation is not None:
-            validated = model.evaluate_feed(self.validation)
-            epoch_logs |= {f"val_{name}": value for name, value in validated.items()}
-        for callback in self.callbacks:
-            callback.on_epoch_end(self.epoch, epoch_logs)
+            if model.stop_training:
+                return
 
-    def _check_finite(self) -> None:
-        step, term = np.asarray(self.model.state.failure)
-        if step >= 0:
-            raise FloatingPointError(
-                f"the {FAILURES[term]} of step {step} (counted from 0) was not finite; the update "
-                "was refused, and the parameters are those before it. Lower the learning rate, "
-                "clip the gradient, or look at that step's images."
+    def _first_sums(self, fed: Any) -> Sums:
+        """Returns the sums that the epoch starts with: nothing, or what a checkpoint held."""
+        compiled = self.model.require_compiled()
+        zeros = compiled.zero_sums(self.model.state, fed, training=True)
+        if self._stored_sums is None:
+            return zeros
+        leaves, structure = jax.tree.flatten(zeros)
+        stored = [jnp.asarray(s, z.dtype) for s, z in zip(self._stored_sums, leaves, strict=True)]
+        self._stored_sums = None
+        return self.model.parallel.replicate(jax.tree.unflatten(structure, stored))
+
+    def _say_out_of_data(self, steps: int | None) -> None:
+        """Ends the fit where the data do; an epoch of unknown length is over then, as it should."""
+        self.interrupted = True
+        if steps is not None:
+            warnings.warn(
+                "Your input ran out of data; interrupting training. Make sure that your dataset or "
+                f"generator can generate at least `steps_per_epoch * epochs` batches (in this "
+                f"case, {steps * self.epochs} batches).",
+                stacklevel=4,
             )
 
+    def _validation_steps(self) -> int:
+        assert self.validation is not None
+        steps = self.validation.steps or self.validation.feed.steps
+        assert steps is not None  # `fit` has seen to it
+        return steps
 
-def evaluate(model: "Model", feed: Feed) -> Sums:
-    """Sums losses over one pass of a feed."""
-    sums = model.parallel.replicate(zero_sums(model.log_names))
-    stream = feed.batches(0)
-    for _ in range(len(feed)):
-        fed = as_fed(next(stream))
-        size = len(jax.tree.leaves(fed.x)[0])
-        sums = model.evaluate_function(size)(model.state, sums, fed)
-    return jax.tree.map(jnp.asarray, sums)
+    def _check_finite(self) -> None:
+        """Says, or raises where `strict`, that an update was refused, and why."""
+        step, term = np.asarray(self.model.state.failure)
+        if step < 0 or self._failure_said:
+            return
+        message = (
+            f"the {FAILURES[term]} of step {step} (counted from 0) was not finite; the update was "
+            "refused, and the parameters are those before it. Lower the learning rate, clip the "
+            "gradient, or look at that step's data."
+        )
+        if self.strict:
+            raise FloatingPointError(message)
+        self._failure_said = True
+        warnings.warn(message, stacklevel=4)
+
+
+def evaluate(
+    model: "Trainer", stream: Iterator[Any], steps: int | None, callbacks: Callback
+) -> dict[str, float]:
+    """Returns losses and metrics over a number of batches, or until there are no more."""
+    compiled = model.require_compiled()
+    callbacks.on_test_begin()
+    sums, step = None, 0
+    while steps is None or step < steps:
+        fed = next(stream, None)
+        if fed is None:
+            if steps is not None:
+                warnings.warn(
+                    f"Your input ran out of data after {step} of {steps} batches; the figures are "
+                    "of those.",
+                    stacklevel=3,
+                )
+            break
+        callbacks.on_test_batch_begin(step)
+        if sums is None:
+            sums = compiled.zero_sums(model.state, fed, training=False)
+        sums = compiled.evaluate(model.state, sums, fed)
+        objective = compiled.objective
+        logs = BatchLogs(row_count(fed), sums, objective.log_names, objective.results)
+        callbacks.on_test_batch_end(step, logs)
+        step += 1
+    if sums is None:
+        raise ValueError("there was not one batch to evaluate")
+    results = compiled.objective.results(jax.device_get(sums))
+    callbacks.on_test_end(results)
+    return results

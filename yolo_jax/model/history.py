@@ -1,5 +1,7 @@
 """The record of a fit."""
 
+from typing import Any
+
 from yolo_jax.model.callbacks import Callback
 
 
@@ -15,10 +17,10 @@ class History(Callback):
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Appends the logs."""
         self.epoch.append(epoch)
-        for key, value in logs.items():
+        for key, value in (logs or {}).items():
             self.history.setdefault(key, []).append(float(value))
 
     def state_dict(self) -> dict:

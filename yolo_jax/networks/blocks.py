@@ -52,8 +52,11 @@ class BatchNorm(nnx.Module):
             mean, var = self.mean[...], self.var[...]
         else:
             mean, var, count = self._moments(inputs.astype(jnp.float32), row_mask)
-            self._update(self.mean, mean, count)
-            self._update(self.var, var, count)
+            # A device whose rows are all padding has no moments: zeros would blow its numbers up.
+            mean = jnp.where(count > 0, mean, self.mean[...])
+            var = jnp.where(count > 0, var, self.var[...])
+            self._update(self.mean, mean)
+            self._update(self.var, var)
         deviation = jnp.sqrt(jnp.maximum(var, _SMALLEST_VARIANCE)) + EPSILON
         factor = self.scale[...] / deviation
         shift = self.bias[...] - mean * factor
@@ -81,10 +84,8 @@ class BatchNorm(nnx.Module):
         return mean, squares / divisor, count
 
     @staticmethod
-    def _update(moving: nnx.BatchStat, value: Array, count: Array) -> None:
-        """Moves the statistics, unless every row of the batch was padding."""
-        moved = MOMENTUM * moving[...] + (1 - MOMENTUM) * lax.stop_gradient(value)
-        moving[...] = jnp.where(count > 0, moved, moving[...])
+    def _update(moving: nnx.BatchStat, value: Array) -> None:
+        moving[...] = MOMENTUM * moving[...] + (1 - MOMENTUM) * lax.stop_gradient(value)
 
 
 class ConvBlock(nnx.Module):

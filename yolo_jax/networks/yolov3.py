@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Num
 
+from yolo_jax.core.anchors import TINY, YOLOV3, AnchorSet
 from yolo_jax.core.precision import Precision
 from yolo_jax.networks.blocks import ConvBlock, OutputConv, Residual, image_to_unit
 from yolo_jax.networks.convolution import max_pool_2x2, upsample_2x
@@ -248,3 +249,19 @@ class TinyYOLOv3(nnx.Module):
             self.fine_expand,
             self.fine_output,
         ]
+
+
+Network = TinyYOLOv3 | YOLOv3
+# Each kind's class and the anchors that it was made for.
+NETWORKS: dict[str, tuple[type[Network], AnchorSet]] = {
+    "tiny": (TinyYOLOv3, TINY),
+    "yolov3": (YOLOv3, YOLOV3),
+}
+
+
+def create_network(kind: str, num_classes: int, *, seed: int = 0) -> Network:
+    """Returns a new network in this backend's number formats; `kind` is a key of `NETWORKS`."""
+    network, _ = NETWORKS[kind]
+    precision = Precision.for_backend()
+    # Under jit the draws of all kernels are one program.
+    return nnx.jit(lambda: network(num_classes, precision=precision, rngs=nnx.Rngs(seed)))()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import optax
+import optax.contrib
 
 PyTree = Any
 
@@ -46,6 +47,19 @@ def learning_rate_schedule(
     return optax.join_schedules([warmup, main], [warmup_steps])
 
 
+def reduce_on_plateau(
+    steps_per_epoch: int, *, factor: float, patience: int
+) -> optax.GradientTransformationExtraArgs:
+    """Multiplies the learning rate by `factor` when the training loss stands still.
+
+    The loss is averaged over an epoch; it stands still when `patience` epochs in a row brought no
+    new least. What it knows lies in the optimizer's state, so a resumed run decides alike.
+    """
+    return optax.contrib.reduce_on_plateau(
+        factor=factor, patience=patience, rtol=0.0, atol=1e-4, accumulation_size=steps_per_epoch
+    )
+
+
 def build_optimizer(
     kind: Literal["adam", "sgd"],
     schedule: optax.Schedule,
@@ -53,6 +67,7 @@ def build_optimizer(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
+    plateau: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformation:
     """Builds Adam (with decoupled decay) or SGD with Nesterov momentum (with L2 decay).
 
@@ -62,6 +77,7 @@ def build_optimizer(
         momentum: of SGD; Adam's first moment.
         weight_decay: on kernels alone, never on biases or normalisation.
         clip_norm: largest global norm of the gradient, or None.
+        plateau: of `reduce_on_plateau`, or None.
     """
     steps: list[optax.GradientTransformation] = []
     if clip_norm is not None:
@@ -73,6 +89,8 @@ def build_optimizer(
         case "sgd":
             steps += [decay, optax.trace(decay=momentum, nesterov=True)]
     steps.append(optax.scale_by_learning_rate(schedule))
+    if plateau is not None:
+        steps.append(plateau)
     return optax.chain(*steps)
 
 

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Key
 
 from yolo_jax.training.state import TrainState, combine, partition
 
 PyTree = Any
-# name → (sum, count); a mean is taken when somebody looks.
-Sums = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
+# name → sums and counts, which add over rows; a mean is taken when somebody looks.
+Sums = dict[str, PyTree]
 
 # What `TrainState.failure` says had a value that is not finite.
 FAILURES = ("loss", "gradient")
@@ -31,13 +31,13 @@ class Fed(NamedTuple):
     Attributes:
         x: inputs of the model.
         y: targets, or None.
-        weight: of each row in the loss, or None for ones.
+        weight: sample weights: None for ones, or a list of them by output.
         row_mask: False marks rows that only make the batch divide among the devices, or None.
     """
 
     x: PyTree
     y: PyTree
-    weight: Num[Array, "b"] | None
+    weight: PyTree
     row_mask: Bool[Array, "b"] | np.ndarray | None
 
 
@@ -45,14 +45,14 @@ class Forwarded(NamedTuple):
     """What the model makes of this device's rows.
 
     Attributes:
-        loss: sum over the rows of the weighted loss.
-        count: rows that the sum is of.
+        loss: this device's share of the batch's loss; the shares add up to it.
+        rows: that are not padding.
         batch_stats: moving statistics after the rows.
-        sums: what else is logged.
+        sums: what is logged, for these rows.
     """
 
     loss: Float[Array, ""]
-    count: Float[Array, ""]
+    rows: Float[Array, ""]
     batch_stats: PyTree
     sums: Sums
 
@@ -84,7 +84,8 @@ def example_keys(key_data: Array, step: Array, rows: int, axis_name: str | None)
     return jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(rows))
 
 
-def _psum(tree: PyTree, axis_name: str | None) -> PyTree:
+def psum(tree: PyTree, axis_name: str | None) -> PyTree:
+    """Adds over the mapped axis, where there is one."""
     return tree if axis_name is None else lax.psum(tree, axis_name)
 
 
@@ -98,10 +99,11 @@ def _mean_statistics(batch_stats: PyTree, count: Array, axis_name: str | None) -
 
 def add_sums(total: Sums, new: Sums) -> Sums:
     """Adds sums and counts name by name."""
-    return {name: (total[name][0] + new[name][0], total[name][1] + new[name][1]) for name in new}
+    return jax.tree.map(jnp.add, {name: total[name] for name in new}, new)
 
 
-def _rows(fed: Fed) -> int:
+def row_count(fed: Fed) -> int:
+    """Returns the rows of a batch, padding included."""
     return jax.tree.leaves(fed.x)[0].shape[0]
 
 
@@ -111,7 +113,7 @@ def train_step(
     fed: Fed,
     *,
     forward: Forward,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     trainable: PyTree,
     ema_decay: float | None,
     axis_name: str | None,
@@ -134,40 +136,38 @@ def train_step(
     Returns:
         The new state, and the sums with this batch's.
     """
-    keys = example_keys(state.key, state.step, _rows(fed), axis_name)
     chosen, frozen = partition(state.params, trainable)
+    keys = example_keys(state.key, state.step, row_count(fed), axis_name)
 
     def objective(chosen: PyTree) -> tuple[Array, Forwarded]:
-        out = forward(
-            combine(chosen, frozen),
-            state.batch_stats,
-            fed,
-            keys,
-            training=True,
-            axis_name=axis_name,
-        )
+        params = combine(chosen, frozen)
+        out = forward(params, state.batch_stats, fed, keys, training=True, axis_name=axis_name)
         return out.loss, out
 
     grads, out = jax.grad(objective, has_aux=True)(chosen)
-    batch_stats = _mean_statistics(out.batch_stats, out.count, axis_name)
-    grads, loss, count, new_sums = _psum((grads, out.loss, out.count, out.sums), axis_name)
-    grads = jax.tree.map(lambda grad: grad / count, grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, chosen)
+    batch_stats = _mean_statistics(out.batch_stats, out.rows, axis_name)
+    grads, loss, new_sums = psum((grads, out.loss, out.sums), axis_name)
+    # The loss is for transformations that look at it, such as `reduce_on_plateau`.
+    updates, opt_state = optimizer.update(grads, state.opt_state, chosen, value=loss)
     params = combine(optax.apply_updates(chosen, updates), frozen)
     ema = state.ema
     if ema_decay is not None:
         ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, ema, params)
+    updated = state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
+    new_state = _refuse_unless_finite(state, updated, loss, optax.tree.norm(grads))
+    return new_state, add_sums(sums, new_sums)
 
-    loss_ok, grads_ok = jnp.isfinite(loss), jnp.isfinite(optax.tree.norm(grads))
-    ok = loss_ok & grads_ok
-    kept = (state.params, state.batch_stats, state.opt_state, state.ema)
-    params, batch_stats, opt_state, ema = jax.tree.map(
-        lambda new, old: jnp.where(ok, new, old), (params, batch_stats, opt_state, ema), kept
-    )
-    failed = jnp.stack([state.step, jnp.where(loss_ok, 1, 0)]).astype(jnp.int32)
-    failure = jnp.where(ok | (state.failure[0] >= 0), state.failure, failed)
-    new_state = TrainState(state.step + 1, params, batch_stats, opt_state, ema, state.key, failure)
-    return new_state, add_sums(sums, new_sums | {"loss": (loss, count)})
+
+def _refuse_unless_finite(
+    old: TrainState, new: TrainState, loss: Array, gradient_norm: Array
+) -> TrainState:
+    """Returns the new state, or the old one where loss or gradient is not finite; a step on."""
+    loss_ok = jnp.isfinite(loss)
+    ok = loss_ok & jnp.isfinite(gradient_norm)
+    kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, old)
+    failed = jnp.stack([old.step, jnp.where(loss_ok, 1, 0)]).astype(jnp.int32)
+    failure = jnp.where(ok | (old.failure[0] >= 0), old.failure, failed)
+    return kept._replace(step=old.step + 1, failure=failure)
 
 
 def evaluate_step(
@@ -176,13 +176,7 @@ def evaluate_step(
     """Adds a batch's losses and metrics to the sums, by the EMA's weights where there are any."""
     params = state.params if state.ema is None else state.ema
     out = forward(params, state.batch_stats, fed, None, training=False, axis_name=axis_name)
-    new = _psum(out.sums | {"loss": (out.loss, out.count)}, axis_name)
-    return add_sums(sums, new)
-
-
-def zero_sums(names: tuple[str, ...]) -> Sums:
-    """Returns sums of nothing."""
-    return {name: (jnp.zeros(()), jnp.zeros(())) for name in names}
+    return add_sums(sums, psum(out.sums, axis_name))
 
 
 def predict_step(

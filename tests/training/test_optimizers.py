@@ -1,0 +1,62 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from yolo_jax.training.optimizers import (
+    build_optimizer,
+    learning_rate_schedule,
+    reduce_on_plateau,
+    trainable_mask,
+)
+
+PARAMS = {"body": {"kernel": jnp.full(2, 2.0), "bias": jnp.full(2, 2.0)}}
+NO_GRADIENT = {"body": {"kernel": jnp.zeros(2), "bias": jnp.zeros(2)}}
+
+
+def test_cosine_after_a_warm_up_and_flat_past_its_end():
+    rate = learning_rate_schedule(
+        "cosine", 0.1, total_steps=110, warmup_steps=10, final_fraction=0.01
+    )
+    assert rate(0) == 0
+    assert rate(5) == pytest.approx(0.05)
+    assert rate(10) == pytest.approx(0.1)
+    assert rate(60) == pytest.approx(0.1 * (0.5 + 0.5 * 0.01), rel=1e-5)
+    assert rate(110) == rate(500) == pytest.approx(0.001, rel=1e-5)
+    with pytest.raises(ValueError, match="10 steps cannot have a warm-up of 11"):
+        learning_rate_schedule("cosine", 0.1, total_steps=10, warmup_steps=11)
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_only_kernels_decay(kind):
+    optimizer = build_optimizer(kind, optax.constant_schedule(0.5), weight_decay=0.1)
+    updates, _ = optimizer.update(NO_GRADIENT, optimizer.init(PARAMS), PARAMS)
+    # Nesterov's momentum looks one step ahead: 1 + 0.9 times the decay.
+    factor = 1.0 if kind == "adam" else 1.9
+    np.testing.assert_allclose(updates["body"]["kernel"], -0.5 * 0.1 * 2 * factor, rtol=1e-6)
+    np.testing.assert_array_equal(updates["body"]["bias"], 0)
+
+
+def test_the_gradient_is_clipped_by_its_norm():
+    optimizer = build_optimizer("sgd", optax.constant_schedule(1.0), momentum=0.0, clip_norm=1.0)
+    grads = {"body": {"kernel": jnp.full(2, 3.0), "bias": jnp.full(2, 4.0)}}
+    updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
+    assert optax.tree.norm(updates) == pytest.approx(1, rel=1e-6)
+
+
+def test_a_plateau_of_so_many_epochs_lowers_the_rate():
+    """Two steps an epoch; epoch means 4, 3, 3, 3: the second epoch without gain is the plateau."""
+    plateau = reduce_on_plateau(2, factor=0.1, patience=2)
+    state, rates = plateau.init(PARAMS), []
+    for loss in (5.0, 3.0, 3.0, 3.0, 2.0, 4.0, 3.0, 3.0, 1.0, 1.0):
+        updates, state = plateau.update({"a": jnp.ones(())}, state, value=jnp.asarray(loss))
+        rates.append(float(updates["a"]))
+    np.testing.assert_allclose(rates, [1] * 7 + [0.1] * 3, rtol=1e-6)
+
+
+def test_patterns_choose_what_is_frozen():
+    assert trainable_mask(PARAMS, ["body/k*"]) == {"body": {"kernel": False, "bias": True}}
+    with pytest.raises(ValueError, match="'head/\\*' matches no parameter"):
+        trainable_mask(PARAMS, ["head/*"])
+    with pytest.raises(ValueError, match="leaves no parameter to train"):
+        trainable_mask(PARAMS, ["*"])

@@ -1,0 +1,345 @@
+"""Arrays as `fit` takes them: checked, named, weighted, split, and cut into batches.
+
+Source: Keras 2.3's `standardize_user_data`, as measured (see docs/keras.md).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from yolo_jax.training.step import Fed
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a compiled model wants to be fed.
+
+    Attributes:
+        inputs: names.
+        outputs: names.
+        trained: names of the outputs that have a loss, and so a target.
+        joint: targets go to a joint loss as they are.
+        temporal: names of the outputs whose sample weights are of (rows, steps).
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    trained: tuple[str, ...]
+    joint: bool = False
+    temporal: tuple[str, ...] = ()
+
+
+class Arrays(NamedTuple):
+    """Checked data: every part has the same number of rows.
+
+    Attributes:
+        x: an array for each input.
+        y: an array for each output (None for one without a loss), a joint loss's targets, or None.
+        weight: None, or for each output None or an array.
+    """
+
+    x: list[Any]
+    y: PyTree
+    weight: list[Any] | None
+
+    @property
+    def rows(self) -> int:
+        """Returns the number of samples."""
+        return len(self.x[0])
+
+    def take(self, rows: Any) -> Fed:
+        """Returns the batch of some rows: a slice, or an array of indices."""
+        x, y, weight = (_take(part, rows) for part in self)
+        return Fed(x, y, weight, None)
+
+    def slice(self, start: int, stop: int) -> "Arrays":
+        """Returns a part of the rows; of HDF5 datasets this reads it."""
+        return Arrays(*(_take(part, slice(start, stop)) for part in self))
+
+
+def standardize(
+    signature: Signature,
+    x: PyTree,
+    y: PyTree = None,
+    sample_weight: PyTree = None,
+    class_weight: PyTree = None,
+    *,
+    need_y: bool = True,
+) -> Arrays:
+    """Checks arrays against a model and puts them in its order.
+
+    Args:
+        signature: of the model.
+        x: array, list, or dict by input name; HDF5 datasets are left on the disk.
+        y: the same by output.
+        sample_weight: `(N,)`, or `(N, T)` for a temporal output; list or dict where there are
+            several outputs.
+        class_weight: weight by class id; dict of them by output where there are several.
+        need_y: False for predict.
+
+    Raises:
+        ValueError: data is missing, lengths differ, or weights do not fit.
+        TypeError: weights of no kind that is taken.
+    """
+    inputs = _by_name(x, signature.inputs, signature.inputs, "input")
+    targets = None
+    if signature.joint:
+        targets = y
+    elif y is not None:
+        targets = _by_name(y, signature.outputs, signature.trained, "output")
+    elif need_y and signature.trained:
+        raise ValueError(f"No data provided for {signature.trained[0]!r}: y is None")
+    weight = _sample_weights(signature, sample_weight)
+    if class_weight is not None:
+        weight = _with_class_weights(signature, targets, weight, class_weight)
+    arrays = Arrays(inputs, targets, weight)
+    lengths = sorted({len(leaf) for leaf in _leaves(list(arrays))})
+    if len(lengths) != 1:
+        raise ValueError(
+            f"all arrays of x, y and sample_weight need the same number of samples; found {lengths}"
+        )
+    return arrays
+
+
+def split(arrays: Arrays, fraction: float) -> tuple[Arrays, Arrays]:
+    """Returns the first rows to train on, and the last `fraction` to validate on.
+
+    Raises:
+        ValueError: the fraction leaves one of them empty.
+    """
+    first = int(arrays.rows * (1.0 - fraction))
+    if not 0.0 < fraction < 1.0 or not 0 < first < arrays.rows:
+        raise ValueError(
+            f"validation_split is {fraction}; it has to lie between 0 and 1 and leave rows of the "
+            f"{arrays.rows} on both sides"
+        )
+    return arrays.slice(0, first), arrays.slice(first, arrays.rows)
+
+
+class ArrayFeed:
+    """Cuts arrays into batches; the last of a pass is smaller where they do not divide.
+
+    Args:
+        arrays: checked data.
+        batch_size: rows a batch.
+        shuffle: draw a new order for every pass: True of rows, 'batch' of whole batches (the
+            smaller one stays last), for HDF5.
+        seed: of the orders: each is a function of (seed, pass).
+
+    Attributes:
+        steps: batches of one pass.
+
+    Raises:
+        ValueError: the batch size is not positive, or there are no rows.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        *,
+        batch_size: int,
+        shuffle: bool | Literal["batch"] = False,
+        seed: int = 0,
+    ) -> None:
+        if batch_size < 1 or arrays.rows < 1:
+            raise ValueError(f"cannot cut {arrays.rows} samples into batches of {batch_size}")
+        self.arrays, self.batch_size = arrays, batch_size
+        self.shuffle, self.seed = shuffle, seed
+        self.steps: int = -(-arrays.rows // batch_size)
+
+    def batches(self, start: int = 0) -> Iterator[Fed]:
+        """Yields batch `start` and those after it."""
+        passed, first = divmod(start, self.steps)
+        while True:
+            order = self._order(passed)
+            for index in range(first, self.steps):
+                yield self.arrays.take(order[index * self.batch_size :][: self.batch_size])
+            passed, first = passed + 1, 0
+
+    def end_pass(self) -> None:
+        """Does nothing."""
+
+    def _order(self, passed: int) -> np.ndarray:
+        rows = np.arange(self.arrays.rows)
+        if not self.shuffle:
+            return rows
+        generator = np.random.default_rng((self.seed, passed))
+        if self.shuffle != "batch":
+            return generator.permutation(rows)
+        whole = len(rows) // self.batch_size * self.batch_size
+        batches = generator.permutation(rows[:whole].reshape(-1, self.batch_size))
+        return np.concatenate([batches.ravel(), rows[whole:]])
+
+
+def _by_name(data: PyTree, names: Sequence[str], needed: Sequence[str], kind: str) -> list[Any]:
+    """Returns an array for each name, None for those that are not needed."""
+    if isinstance(data, Mapping):
+        unknown = sorted(set(data) - set(names))
+        missing = [name for name in needed if name not in data]
+        if unknown:
+            raise ValueError(f"{unknown} are no {kind} names; the model's are {list(names)}")
+        if missing:
+            raise ValueError(f"No data provided for {missing[0]!r}; found {sorted(data)}")
+        found = [data.get(name) for name in names]
+    elif isinstance(data, list | tuple) and not _is_plain_list(data):
+        found = list(data)
+        if len(found) == len(needed) != len(names):
+            given = dict(zip(needed, found, strict=True))
+            found = [given.get(name) for name in names]
+    else:
+        found = [data]
+    if len(found) != len(names):
+        raise ValueError(
+            f"the model has {len(names)} {kind}s ({', '.join(names)}); found {len(found)} arrays"
+        )
+    return [
+        None if array is None or name not in needed else _as_array(array, f"{kind} {name!r}")
+        for name, array in zip(names, found, strict=True)
+    ]
+
+
+def _is_plain_list(data: Any) -> bool:
+    """Tells a list of numbers, one array, from a list of arrays."""
+    return bool(data) and not hasattr(data[0], "shape") and not isinstance(data[0], list | tuple)
+
+
+def _as_array(data: Any, what: str) -> Any:
+    """Returns an array, or an HDF5 dataset as it is; a vector becomes a column."""
+    array = data if hasattr(data, "shape") else np.asarray(data)
+    if array.dtype == object:
+        raise ValueError(f"the data of {what} is no array of numbers: it has the dtype object")
+    if not array.shape:
+        raise ValueError(f"the data of {what} is a single number; it needs a row for each sample")
+    return np.asarray(array)[:, None] if len(array.shape) == 1 else array
+
+
+def _sample_weights(signature: Signature, given: PyTree) -> list[Any] | None:
+    """Returns a weight array or None for each output."""
+    if given is None:
+        return None
+    names = signature.outputs
+    match given:
+        case Mapping():
+            unknown = sorted(set(given) - set(names))
+            if unknown:
+                raise ValueError(f"sample_weight names {unknown}; the outputs are {list(names)}")
+            found = [given.get(name) for name in names]
+        case list() | tuple() if not _is_plain_list(given):
+            found = list(given)
+        case _:
+            if len(names) > 1 and not signature.joint:
+                raise TypeError(
+                    "the model has several outputs: sample_weight is a list or a dict by output "
+                    f"name; found {type(given).__name__}"
+                )
+            found = [given]
+    if not signature.joint and len(found) != len(names):
+        raise ValueError(f"sample_weight has {len(found)} entries for {len(names)} outputs")
+    return [
+        None if weight is None else _weight(np.asarray(weight), name, name in signature.temporal)
+        for name, weight in zip(names, found, strict=False)
+    ]
+
+
+def _weight(weight: np.ndarray, name: str, temporal: bool) -> np.ndarray:
+    if temporal and weight.ndim != 2:
+        raise ValueError(
+            f"output {name!r} has sample_weight_mode='temporal': its sample weights have the shape "
+            f"(samples, steps); found {weight.shape}"
+        )
+    if not temporal and weight.ndim != 1:
+        raise ValueError(
+            f"the sample weights of output {name!r} have the shape {weight.shape}; those of "
+            "(samples, steps) need compile(sample_weight_mode='temporal')"
+        )
+    return weight.astype(np.float32)
+
+
+def _with_class_weights(
+    signature: Signature, targets: Any, weight: list[Any] | None, class_weight: Any
+) -> list[Any]:
+    """Multiplies the sample weights by those of the rows' classes."""
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(
+            f"class_weight is a dict of weights by class id; found {type(class_weight).__name__}"
+        )
+    by_output = {signature.outputs[0]: class_weight}
+    if len(signature.outputs) > 1:
+        unknown = [name for name in class_weight if name not in signature.outputs]
+        if unknown or not all(isinstance(value, Mapping) for value in class_weight.values()):
+            raise ValueError(
+                "the model has several outputs: class_weight is a dict by output name of dicts by "
+                f"class id; found the keys {list(class_weight)}"
+            )
+        by_output = dict(class_weight)
+    weight = list(weight or [None] * len(signature.outputs))
+    for name, weights in by_output.items():
+        index = signature.outputs.index(name)
+        found = _class_weights(np.asarray(targets[index]), weights, name)
+        weight[index] = found if weight[index] is None else weight[index] * found
+    return weight
+
+
+def _class_weights(target: np.ndarray, weights: Mapping[Any, float], name: str) -> np.ndarray:
+    if target.ndim > 2:
+        raise ValueError(
+            f"class_weight does not serve the sequence targets of output {name!r}, of shape "
+            f"{target.shape}; use sample_weight"
+        )
+    classes = target.argmax(axis=1) if target.shape[1] > 1 else target[:, 0].astype(np.int64)
+    missing = sorted({int(c) for c in classes} - {int(key) for key in weights})
+    if missing:
+        raise ValueError(
+            f"class_weight must contain all classes in the data: {missing} of output {name!r} have "
+            "no weight"
+        )
+    table = {int(key): float(value) for key, value in weights.items()}
+    return np.asarray([table[int(c)] for c in classes], np.float32)
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, Mapping):
+        tree = list(tree.values())
+    if isinstance(tree, list | tuple):
+        for part in tree:
+            yield from _leaves(part)
+    elif tree is not None:
+        yield tree
+
+
+def _take(tree: Any, rows: Any) -> Any:
+    """Returns some rows of every array; HDF5 datasets are read by slice or growing index."""
+    if isinstance(tree, Mapping):
+        return {key: _take(value, rows) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_take(part, rows) for part in tree]
+    if tree is None:
+        return None
+    if isinstance(tree, np.ndarray) or isinstance(rows, slice):
+        return tree[rows]
+    if not hasattr(tree, "id"):  # an array of another library, on a device perhaps
+        return np.asarray(tree)[rows]
+    growing = np.argsort(rows, kind="stable")
+    return tree[rows[growing]][np.argsort(growing, kind="stable")]
+
+
+def temporal_outputs(mode: Any, names: list[str]) -> tuple[str, ...]:
+    """Returns the outputs whose sample weights are of (rows, steps)."""
+    match mode:
+        case None | str():
+            modes = dict.fromkeys(names, mode)
+        case Mapping():
+            modes = dict(mode)
+        case _:
+            modes = dict(zip(names, mode, strict=True))
+    wrong = [value for value in modes.values() if value not in (None, "temporal")]
+    if wrong or not set(modes) <= set(names):
+        raise ValueError(
+            f"sample_weight_mode is None or 'temporal', for all or by output ({names}); "
+            f"found {mode}"
+        )
+    return tuple(name for name, value in modes.items() if value == "temporal")

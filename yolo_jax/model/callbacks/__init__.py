@@ -1,0 +1,25 @@
+"""Callbacks: hooks into fit, evaluate and predict, under Keras's names and in Keras's order."""
+
+from yolo_jax.model.callbacks.callback import HOOKS, Callback, CallbackList, LambdaCallback, Logs
+from yolo_jax.model.callbacks.control import LearningRateScheduler, TerminateOnNaN
+from yolo_jax.model.callbacks.monitors import EarlyStopping, ReduceLROnPlateau
+from yolo_jax.model.callbacks.progress import ProgbarLogger
+from yolo_jax.model.callbacks.records import CSVLogger, TensorBoard
+from yolo_jax.model.callbacks.saving import Checkpoint, ModelCheckpoint
+
+__all__ = [
+    "HOOKS",
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "Checkpoint",
+    "EarlyStopping",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "Logs",
+    "ModelCheckpoint",
+    "ProgbarLogger",
+    "ReduceLROnPlateau",
+    "TensorBoard",
+    "TerminateOnNaN",
+]

@@ -1,0 +1,139 @@
+"""Callbacks that save: `ModelCheckpoint` the model or its weights, `Checkpoint` the whole run."""
+
+from pathlib import Path
+from typing import Any
+
+from yolo_jax.model.callbacks.callback import Callback, Logs
+from yolo_jax.model.callbacks.monitors import Monitoring
+from yolo_jax.training.checkpoint import Checkpoints
+
+
+class ModelCheckpoint(Monitoring):
+    """Saves the model, or its weights, after epochs.
+
+    For going on exactly where a run stood there is `Checkpoint`: no optimizer is in these files,
+    so `save_weights_only` changes nothing, and both kinds are read by `model.load_weights`.
+
+    Args:
+        filepath: name of the file, with `{epoch}` (counted from 1) and any log key as
+            `str.format` takes them: `ep{epoch:03d}-loss{loss:.3f}.h5`. Its folder is made.
+        monitor: log key that decides the best epoch.
+        verbose: 1 says what is done.
+        save_best_only: save only when the watched value is better than all before.
+        save_weights_only: taken so that scripts run.
+        mode: `min`, `max` or `auto`.
+        period: epochs between saves.
+
+    Raises:
+        KeyError: at an epoch's end, when `filepath` names a key that the logs lack.
+    """
+
+    def __init__(
+        self,
+        filepath: Path | str,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        period: int = 1,
+    ) -> None:
+        super().__init__(monitor, mode)
+        self.filepath, self.verbose, self.period = str(filepath), verbose, period
+        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
+        self.epochs_since_last_save = 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Saves, where it is time."""
+        self.epochs_since_last_save += 1
+        if self.epochs_since_last_save < self.period:
+            return
+        self.epochs_since_last_save = 0
+        logs = {} if logs is None else logs
+        path, number = self._path(epoch, logs), f"Epoch {epoch + 1:05d}"
+        if not self.save_best_only:
+            self._say(f"{number}: saving model to {path}")
+            self._save(path)
+            return
+        current = self.value(logs, "Can save best model only with")
+        if current is None:
+            return
+        if self.better(current, self.best):
+            self._say(
+                f"{number}: {self.monitor} improved from {self.best:.5f} to {current:.5f}, "
+                f"saving model to {path}"
+            )
+            self.best = current
+            self._save(path)
+        else:
+            self._say(f"{number}: {self.monitor} did not improve from {self.best:.5f}")
+
+    def _path(self, epoch: int, logs: Logs) -> str:
+        try:
+            return self.filepath.format(epoch=epoch + 1, **logs)
+        except KeyError as error:
+            raise KeyError(
+                f"ModelCheckpoint's filepath {self.filepath!r} names {error}; the logs have "
+                f"epoch, {', '.join(logs)}"
+            ) from error
+
+    def _say(self, text: str) -> None:
+        if self.verbose > 0:
+            print(f"\n{text}")
+
+    def _save(self, path: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self.model.save_weights(path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best value and the epochs since the last save."""
+        return super().state_dict() | {"epochs_since_last_save": self.epochs_since_last_save}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes them back."""
+        super().load_state_dict(state)
+        self.epochs_since_last_save = state["epochs_since_last_save"]
+
+
+class Checkpoint(Callback):
+    """Saves the whole run, so that `fit(resume=folder)` goes on as if it had never stopped.
+
+    Args:
+        folder: of the checkpoints.
+        keep: latest ones kept.
+        monitor: log key whose least value marks the best one, kept too.
+        every_steps: save within epochs as well, after so many batches.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        keep: int = 2,
+        monitor: str | None = "val_loss",
+        every_steps: int | None = None,
+    ) -> None:
+        self.folder, self.keep, self.monitor = Path(folder), keep, monitor
+        self.every_steps = every_steps
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Opens the folder."""
+        self._checkpoints = Checkpoints(self.folder, keep=self.keep, monitor=self.monitor)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Saves within the epoch where asked for; the epoch's end saves by itself."""
+        due = self.every_steps is not None and (batch + 1) % self.every_steps == 0
+        if due and batch + 1 != self.params["steps"]:
+            self._save({})
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Saves the finished epoch; runs after every other callback."""
+        self._save(logs or {})
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Waits until the last save is on the disk."""
+        self._checkpoints.close()
+
+    def _save(self, logs: Logs) -> None:
+        run = self.model.run
+        self._checkpoints.save(run.batches, run.arrays(), run.progress(), dict(logs))

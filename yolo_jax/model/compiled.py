@@ -1,0 +1,252 @@
+"""What `compile` makes of a model: its losses by row, and its steps over the devices."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array
+
+from yolo_jax.model.feed import pad_rows
+from yolo_jax.model.graph import Graph, Layer, SymbolicTensor
+from yolo_jax.model.objective import Objective, Rows
+from yolo_jax.networks.blocks import BatchNorm
+from yolo_jax.training.optimizers import parameter_path, trainable_mask
+from yolo_jax.training.parallel import Parallel
+from yolo_jax.training.state import TrainState, with_optimizer
+from yolo_jax.training.step import (
+    Fed,
+    Forwarded,
+    Sums,
+    evaluate_step,
+    example_keys,
+    psum,
+    row_count,
+    train_step,
+)
+
+PyTree = Any
+Transform = Callable[..., tuple[Array, Array, Array]]
+
+
+class Compiled:
+    """A model's steps, each compiled when it first runs.
+
+    Args:
+        graph: of the model.
+        rest: what the graph holds beside parameters and statistics.
+        objective: what is minimised and measured.
+        optimizer: an optax transformation, over the trainable parameters.
+        params: the model's, for their paths.
+        batch_stats: the model's.
+        augment: on the device, in training alone.
+        ema_decay: of the moving average of the weights, or None.
+        frozen: patterns of parameter paths that are not trained.
+        sync_batch_norm: normalise by the statistics of all devices' rows.
+        parallel: the devices.
+
+    Raises:
+        ValueError: `frozen` matches nothing, or nothing is left to train.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        rest: PyTree,
+        objective: Objective,
+        optimizer: optax.GradientTransformation,
+        *,
+        params: PyTree,
+        batch_stats: PyTree,
+        augment: Transform | None,
+        ema_decay: float | None,
+        frozen: Iterable[str],
+        sync_batch_norm: bool,
+        parallel: Parallel,
+    ) -> None:
+        self.objective, self.parallel = objective, parallel
+        self.optimizer = optax.with_extra_args_support(optimizer)
+        self.trainable = _all_of(
+            trainable_mask(params, frozen), trainable_mask(params, _frozen_layers(graph, params))
+        )
+        self.frozen_layers = sum(not layer.trainable for layer in graph.keras_layers())
+        self._inputs, self._rest = graph.inputs, rest
+        self._augment, self._ema_decay = augment, ema_decay
+        self._sync_batch_norm = sync_batch_norm
+        graph.eval()
+        self._eval_graph = nnx.graphdef(graph)
+        marks = nnx.merge(self._eval_graph, self.trainable, batch_stats, rest)
+        # A batch normalisation that is not trained keeps to its moving statistics.
+        self.frozen_norms = [_is_frozen(norm) for norm in batch_norms(marks)]
+        graph.train()
+        for norm, is_frozen in zip(batch_norms(graph), self.frozen_norms, strict=True):
+            norm.use_running_average = is_frozen
+        self._train_graph = nnx.graphdef(graph)
+        graph.eval()
+        self._steps: dict[tuple[str, bool], Callable] = {}
+        self._scalar_loss: bool | None = None
+        self._zeros: Sums | None = None
+
+    def start(self, state: TrainState, *, keep_slots: bool = False) -> TrainState:
+        """Returns the state on the devices, with new optimizer slots or those that it has."""
+        slots = state.opt_state
+        state = with_optimizer(
+            state, self.optimizer, self.trainable, ema=self._ema_decay is not None
+        )
+        if keep_slots:
+            state = state._replace(opt_state=slots)
+        return self.parallel.replicate(state)
+
+    def train(self, state: TrainState, sums: Sums, fed: Fed) -> tuple[TrainState, Sums]:
+        """Takes a step; `state` is donated."""
+        body = partial(
+            train_step,
+            forward=self._forward,
+            optimizer=self.optimizer,
+            trainable=self.trainable,
+            ema_decay=self._ema_decay,
+        )
+        return self._run("train", body, (state, sums), fed, donate=(0,))
+
+    def evaluate(self, state: TrainState, sums: Sums, fed: Fed) -> Sums:
+        """Adds a batch's losses to the sums."""
+        body = partial(evaluate_step, forward=self._forward)
+        return self._run("evaluate", body, (state, sums), fed, donate=())
+
+    def zero_sums(self, state: TrainState, fed: Fed, *, training: bool) -> Sums:
+        """Returns sums of nothing, in the structure that a batch like this one adds to."""
+        if self._zeros is None:
+
+            def sums(state: TrainState, fed: Fed) -> Sums:
+                keys = example_keys(state.key, state.step, row_count(fed), None)
+                return self._forward(
+                    state.params, state.batch_stats, fed, keys, training=training, axis_name=None
+                ).sums
+
+            found = jax.eval_shape(sums, state, fed)
+            self._zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
+        return self.parallel.replicate(self._zeros)
+
+    def _run(
+        self, kind: str, body: Callable, replicated: tuple, fed: Fed, donate: tuple[int, ...]
+    ) -> PyTree:
+        """Runs a step on a batch, whose rows the devices share.
+
+        Rows that do not divide are filled up; where padding would spoil a loss that is one number
+        for the batch, every device computes the whole batch instead.
+        """
+        padded = pad_rows(fed, len(self.parallel.devices))
+        shared = padded is fed or not self._has_scalar_loss(
+            replicated[0], padded, training=kind == "train"
+        )
+        if (kind, shared) not in self._steps:
+            if shared:
+                body = partial(body, axis_name=self.parallel.axis_name)
+                step = self.parallel.compile(body, replicated=2, donate=donate)
+            else:
+                step = jax.jit(partial(body, axis_name=None), donate_argnums=donate)
+            self._steps[kind, shared] = step
+        return self._steps[kind, shared](*replicated, padded if shared else fed)
+
+    def _has_scalar_loss(self, state: TrainState, fed: Fed, *, training: bool) -> bool:
+        """Tells whether a loss comes as one number for the batch rather than one for each row."""
+        if self._scalar_loss is None:
+
+            def values(state: TrainState, fed: Fed) -> PyTree:
+                keys = example_keys(state.key, state.step, row_count(fed), None)
+                x, y = self._seen(fed, keys, training=training)
+                module = nnx.merge(
+                    self._eval_graph, state.params, state.batch_stats, self._rest, copy=True
+                )
+                return self.objective.values(y, module(as_inputs(x, self._inputs)))
+
+            shapes = jax.eval_shape(values, state, fed)
+            self._scalar_loss = any(
+                shape.shape[:1] != (row_count(fed),) for shape in jax.tree.leaves(shapes)
+            )
+        return self._scalar_loss
+
+    def _seen(self, fed: Fed, keys: Array | None, *, training: bool) -> tuple[PyTree, PyTree]:
+        """Returns inputs and targets as the network gets them: in training, augmented."""
+        x, y = fed.x, fed.y
+        if not training or self._augment is None:
+            return x, y
+        image, boxes, classes = self._augment(keys, x, y["boxes"], y["classes"])
+        return image, {"boxes": boxes, "classes": classes}
+
+    def _forward(
+        self,
+        params: PyTree,
+        batch_stats: PyTree,
+        fed: Fed,
+        keys: Array | None,
+        *,
+        training: bool,
+        axis_name: str | None,
+    ) -> Forwarded:
+        """Runs graph and losses on this device's rows."""
+        x, y = self._seen(fed, keys, training=training)
+        graphdef = self._train_graph if training else self._eval_graph
+        module = nnx.merge(graphdef, params, batch_stats, self._rest, copy=True)
+        if self._sync_batch_norm:
+            for norm in batch_norms(module):
+                norm.axis_name = axis_name
+        kept = jnp.ones(row_count(fed))
+        if fed.row_mask is not None:
+            kept = jnp.asarray(fed.row_mask, jnp.float32)
+        total = psum(kept.sum(), axis_name)
+        rows = Rows(kept, total, partial(psum, axis_name=axis_name))
+        outputs, masks = module.call(as_inputs(x, self._inputs), fed.row_mask, keys)
+        share, sums = self.objective(y, outputs, masks, fed.weight, rows)
+        # Each device adds its rows' part of what does not depend on rows.
+        share = share + module.penalty() * kept.sum() / jnp.maximum(total, 1)
+        sums["loss"] = (share * total, kept.sum())
+        return Forwarded(share, kept.sum(), nnx.state(module, nnx.BatchStat), sums)
+
+
+def batch_norms(module: nnx.Module) -> list[BatchNorm | nnx.BatchNorm]:
+    """Returns a module's batch normalisations, ours and flax's, in a fixed order."""
+    kinds = (BatchNorm, nnx.BatchNorm)
+    return [node for _, node in nnx.iter_graph(module) if isinstance(node, kinds)]
+
+
+def _is_frozen(norm: BatchNorm | nnx.BatchNorm) -> bool:
+    """Tells whether no parameter is trained; each holds its mark in place of its value."""
+    marks = [mark.get_value() for mark in (norm.scale, norm.bias) if mark is not None]
+    return bool(marks) and not any(marks)
+
+
+def _frozen_layers(graph: Graph, params: PyTree) -> list[str]:
+    """Returns patterns for the parameters of the layers whose `trainable` is False."""
+    paths = [parameter_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    prefixes = [
+        "/".join(map(str, path)) + "/"
+        for path, module in nnx.iter_graph(graph)
+        if isinstance(module, Layer) and not module.trainable
+    ]
+    return [f"{prefix}*" for prefix in prefixes if any(p.startswith(prefix) for p in paths)]
+
+
+def _all_of(left: PyTree, right: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: a and b, left, right)
+
+
+def as_inputs(x: PyTree, inputs: Sequence[SymbolicTensor]) -> list[Array]:
+    """Returns one array for each input, in the inputs' order.
+
+    Raises:
+        ValueError: an input has no data, or there are more or fewer arrays than inputs.
+    """
+    if isinstance(x, Mapping):
+        missing = [tensor.name for tensor in inputs if tensor.name not in x]
+        if missing:
+            raise ValueError(f"No data provided for {missing}; x has {sorted(x)}")
+        return [x[tensor.name] for tensor in inputs]
+    arrays = list(x) if isinstance(x, list | tuple) else [x]
+    if len(arrays) != len(inputs):
+        raise ValueError(f"the model has {len(inputs)} inputs; x has {len(arrays)} arrays")
+    return arrays

@@ -1,0 +1,187 @@
+"""What a model is before it is trained: inputs, outputs, layers, and who owns their weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from yolo_jax.model.graph import Graph, Layer, SymbolicTensor
+from yolo_jax.model.graph.connect import connect
+from yolo_jax.model.graph.session import unique_name
+from yolo_jax.model.weight_files import load_weights, save_weights
+from yolo_jax.training.parallel import Parallel
+from yolo_jax.training.state import create_state
+
+PyTree = Any
+
+
+class Container:
+    """Inputs, outputs and the layers between, callable as a layer itself.
+
+    Between calls the layers' variables hold the weights, so that models which share layers share
+    weights. While a model is trained or asked, `state` holds them; `read_layers` and `write_back`
+    carry them over.
+
+    Args:
+        inputs: one symbolic input, a list, or a dict.
+        outputs: one symbolic tensor, a list, or a dict.
+        name: of the model; None numbers it: `model_1`.
+        seed: of everything random in training.
+
+    Attributes:
+        state: parameters, statistics, optimizer slots, EMA and step.
+
+    Raises:
+        ValueError: an output cannot be reached from the inputs, or two layers share a name.
+    """
+
+    def __init__(
+        self, inputs: PyTree, outputs: PyTree, name: str | None = None, *, seed: int = 0
+    ) -> None:
+        self.name = name or unique_name("model")
+        self.inputs: list[SymbolicTensor] = _tensors(inputs)
+        self.outputs: list[SymbolicTensor] = _tensors(outputs)
+        self.single_output = isinstance(outputs, SymbolicTensor)
+        self.trainable = True
+        self.graph = Graph(self.inputs, self.outputs)
+        _, params, batch_stats, self._rest = nnx.split(self.graph, nnx.Param, nnx.BatchStat, ...)
+        self.parallel = Parallel.over(jax.local_devices()[:1])
+        # Copies: the step donates the state, and the layers keep their own arrays.
+        self.state = create_state(
+            jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, batch_stats), seed=seed
+        )
+        self._written = self._layers_arrays()
+
+    def __call__(self, inputs: PyTree) -> PyTree:
+        """Runs the model as a layer: of another graph, or on arrays in evaluation."""
+        leaves = jax.tree.leaves(inputs)
+        if any(isinstance(leaf, SymbolicTensor) for leaf in leaves):
+            outputs = connect(self.graph, inputs, self.name, named=True)
+        else:
+            self.graph.eval()
+            outputs = self.graph(leaves)
+        return outputs[0] if self.single_output else outputs
+
+    def read_layers(self) -> None:
+        """Takes the weights from the layers, where somebody changed them since `write_back`."""
+        arrays = self._layers_arrays()
+        if all(now is before for now, before in zip(arrays, self._written, strict=True)):
+            return
+        _, params, batch_stats, _ = nnx.split(self.graph, nnx.Param, nnx.BatchStat, ...)
+        copied = self.parallel.replicate(jax.tree.map(jnp.copy, (params, batch_stats)))
+        self.state = self.state._replace(params=copied[0], batch_stats=copied[1])
+        if self.state.ema is not None:
+            # An average over weights that are gone would not be one of these.
+            self.state = self.state._replace(ema=jax.tree.map(jnp.copy, copied[0]))
+        self._written = arrays
+
+    def write_back(self) -> None:
+        """Gives the layers copies of the weights that training made."""
+        # The next step gives the state's own arrays away.
+        nnx.update(self.graph, *jax.tree.map(jnp.copy, (self.state.params, self.state.batch_stats)))
+        self._written = self._layers_arrays()
+
+    def _layers_arrays(self) -> list[Any]:
+        """Returns the arrays that the layers hold now, in a fixed order."""
+        return jax.tree.leaves(nnx.split(self.graph, nnx.Param, nnx.BatchStat, ...)[1:3])
+
+    @property
+    def input(self) -> Any:
+        """Returns the input, or the list of them."""
+        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+
+    @property
+    def output(self) -> Any:
+        """Returns the output, or the list of them."""
+        return self.outputs[0] if self.single_output else self.outputs
+
+    @property
+    def layers(self) -> list[Any]:
+        """Returns inputs and layers in Keras's order."""
+        inputs = {tensor.name: tensor for tensor in self.inputs}
+        return [
+            self.graph.layers[name] if name in self.graph.layers else inputs[name]
+            for name in self.graph.layer_order
+        ]
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
+        """Returns a layer by its name or its place in `layers`.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(
+                    f"Was asked to retrieve layer at index {index} but model only has "
+                    f"{len(self.layers)} layers."
+                )
+            return self.layers[index]
+        if name not in self.graph.layer_order:
+            raise ValueError(f"No such layer: {name}; there are {list(self.graph.layer_order)}")
+        return self.layers[self.graph.layer_order.index(name)]
+
+    def weighted_layers(self) -> list[Layer]:
+        """Returns the Keras layers that have weights, those of models within included, in order."""
+        found: list[Layer] = []
+        for layer in self.layers:
+            if isinstance(layer, nnx.Module):
+                inner = [module for _, module in nnx.iter_graph(layer) if isinstance(module, Layer)]
+                found += [one for one in inner if one.weights and one not in found]
+        return found
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Returns all weights as arrays, layer by layer in Keras's order."""
+        return [array for layer in self.weighted_layers() for array in layer.get_weights()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Takes arrays in the order of `get_weights`.
+
+        Raises:
+            ValueError: too many or too few, or of other shapes.
+        """
+        layers = self.weighted_layers()
+        wanted = sum(len(layer.weights) for layer in layers)
+        if len(weights) != wanted:
+            raise ValueError(
+                f"You called `set_weights` on model {self.name!r} with {len(weights)} arrays; it "
+                f"has {wanted} weights"
+            )
+        rest = list(weights)
+        for layer in layers:
+            layer.set_weights(rest[: len(layer.weights)])
+            rest = rest[len(layer.weights) :]
+        self.read_layers()
+
+    def save_weights(self, path: Path | str) -> None:
+        """Writes all weights, in Keras's HDF5 layout or, to `.safetensors`, in that format."""
+        save_weights(path, self.weighted_layers())
+
+    def load_weights(
+        self, path: Path | str, by_name: bool = False, skip_mismatch: bool = False
+    ) -> None:
+        """Reads weights that `save_weights` or Keras wrote, in order or by layer name.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file does not fit; nothing was changed.
+        """
+        load_weights(path, self.weighted_layers(), by_name=by_name, skip_mismatch=skip_mismatch)
+        self.read_layers()
+
+    def count_params(self) -> int:
+        """Returns the number of scalars in all weights."""
+        trees = (self.state.params, self.state.batch_stats)
+        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(trees))
+
+
+def _tensors(given: PyTree) -> list[SymbolicTensor]:
+    return jax.tree.leaves(given) if isinstance(given, dict) else _as_list(given)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

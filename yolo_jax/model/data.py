@@ -1,0 +1,244 @@
+"""What `fit`, `evaluate` and `predict` are given, of whatever kind, as a feed."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import grain
+import jax
+import numpy as np
+
+from yolo_jax.model.arrays import ArrayFeed, Signature, standardize
+from yolo_jax.model.enqueuer import Enqueuer
+from yolo_jax.model.feed import Feed, LoaderFeed
+from yolo_jax.model.sequence import is_sequence
+from yolo_jax.training.step import Fed
+
+PyTree = Any
+
+
+class Reading(NamedTuple):
+    """How a generator or Sequence is read; see `Enqueuer`.
+
+    Attributes:
+        workers: 0 reads in the main thread.
+        use_multiprocessing: processes rather than threads.
+        max_queue_size: batches built ahead, at most.
+        shuffle: draw a new order of a Sequence for every pass.
+    """
+
+    workers: int = 1
+    use_multiprocessing: bool = False
+    max_queue_size: int = 10
+    shuffle: bool = False
+
+
+class StreamFeed:
+    """Batches that a generator or a `Sequence` yields: (x, y) or (x, y, sample_weight).
+
+    Args:
+        source: of the batches.
+        signature: of the model.
+        class_weight: weight by class id.
+        reading: how.
+        need_y: False for predict, where an item may be x alone.
+
+    Attributes:
+        steps: length of a Sequence; None for a generator.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        signature: Signature,
+        *,
+        class_weight: PyTree = None,
+        reading: Reading = Reading(),  # noqa: B008 - immutable
+        need_y: bool = True,
+    ) -> None:
+        self.source, self.signature, self.reading = source, signature, reading
+        self.class_weight, self.need_y = class_weight, need_y
+        self._first: Fed | None = None
+        self._items: Enqueuer | None = None
+
+    @property
+    def steps(self) -> int | None:
+        """Returns the batches of a pass, read anew."""
+        return len(self.source) if is_sequence(self.source) else None
+
+    def batches(self, start: int = 0) -> Iterator[Fed]:
+        """Yields batch `start` and those after it; ends when a generator does."""
+        with Enqueuer(self.source, start=start, **self.reading._asdict()) as items:
+            self._items = items
+            for number, item in enumerate(items, start):
+                yield self._checked(item, number)
+
+    def end_pass(self) -> None:
+        """Runs the Sequence's `on_epoch_end` if all of its batches were taken."""
+        if self._items is not None:
+            self._items.end_pass()
+
+    def _checked(self, item: Any, number: int) -> Fed:
+        if not self.need_y and not isinstance(item, tuple):
+            item = (item,)
+        if not isinstance(item, tuple) or not 1 + self.need_y <= len(item) <= 3:
+            raise ValueError(
+                "Output of generator should be a tuple `(x, y, sample_weight)` or `(x, y)`; batch "
+                f"{number} (from 0) is {type(item).__name__} "
+                f"{f'of {len(item)}' if isinstance(item, tuple | list) else ''}"
+            )
+        x, y, weight = (*item, None, None)[:3]
+        arrays = standardize(
+            self.signature, x, y if self.need_y else None, weight, self.class_weight,
+            need_y=self.need_y,
+        )  # fmt: skip
+        fed = Fed(*jax.tree.map(np.asarray, (arrays.x, arrays.y, arrays.weight)), row_mask=None)
+        self._first = self._first or fed
+        _check_same_structure(self._first, fed, number)
+        return fed
+
+
+def _check_same_structure(first: Fed, fed: Fed, number: int) -> None:
+    """Raises ValueError where a batch differs from the first in more than its rows."""
+
+    def described(fed: Fed) -> list[tuple[str, tuple, str]]:
+        leaves = jax.tree_util.tree_leaves_with_path(fed._asdict())
+        return [
+            (jax.tree_util.keystr(path), (len(leaf.shape), leaf.shape[-1]), str(leaf.dtype))
+            for path, leaf in leaves
+        ]
+
+    expected, found = described(first), described(fed)
+    if expected != found:
+        odd = sorted(set(found) ^ set(expected))
+        raise ValueError(
+            f"batch {number} (from 0) is of another structure than the first: (part, (axes, last "
+            f"size), dtype) were {expected}; found {found}; they differ in {[o[0] for o in odd]}"
+        )
+
+
+class SourceFeed:
+    """Rows of a random-access data source (Grain's, TFDS's), batched by Grain.
+
+    Args:
+        source: `len(source)` rows, `source[i]` a tuple (x, y), (x, y, sample_weight), or a dict of
+            the inputs and outputs by name.
+        signature: of the model.
+        batch_size: rows a batch.
+        shuffle: draw a new order for every pass, a function of (seed, pass).
+        seed: of the orders.
+        class_weight: weight by class id.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        signature: Signature,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        class_weight: PyTree = None,
+    ) -> None:
+        self.signature, self.class_weight = signature, class_weight
+        self.steps: int | None = -(-len(source) // batch_size)
+        rows = source if isinstance(source, grain.MapDataset) else grain.MapDataset.source(source)
+        rows = rows.seed(seed)
+        if shuffle:
+            rows = rows.shuffle()
+        self._batches = rows.batch(batch_size).repeat()
+
+    def batches(self, start: int = 0) -> Iterator[Fed]:
+        """Yields batch `start` and those after it, pass after pass."""
+        for item in self._batches[start:].to_iter_dataset():
+            x, y, weight = self._parts(item)
+            arrays = standardize(self.signature, x, y, weight, self.class_weight)
+            yield Fed(arrays.x, arrays.y, arrays.weight, None)
+
+    def end_pass(self) -> None:
+        """Does nothing."""
+
+    def _parts(self, item: Any) -> tuple[PyTree, PyTree, PyTree]:
+        if isinstance(item, Mapping):
+            parts = (self.signature.inputs, self.signature.trained)
+            x, y = ({name: item[name] for name in names if name in item} for names in parts)
+            return x, y, item.get("sample_weight")
+        if isinstance(item, tuple | list) and len(item) in (2, 3):
+            return item[0], item[1], item[2] if len(item) == 3 else None
+        raise ValueError(
+            "a data source has rows (x, y), (x, y, sample_weight), or dicts by input and output "
+            f"name; found {type(item).__name__}"
+        )
+
+
+def kind_of(x: Any) -> Literal["loader", "stream", "source", "arrays"]:
+    """Tells how data is read: by `batches`, item by item, row by row, or as arrays."""
+    if hasattr(x, "batches"):
+        return "loader"
+    if is_sequence(x) or hasattr(x, "__next__"):
+        return "stream"
+    is_array = hasattr(x, "shape") or isinstance(x, list | tuple | Mapping)
+    if not is_array and hasattr(x, "__getitem__") and hasattr(x, "__len__"):
+        return "source"
+    return "arrays"
+
+
+def as_feed(
+    signature: Signature,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    class_weight: Any = None,
+    shuffle: bool | Literal["batch"] = False,
+    seed: int = 0,
+    reading: Reading = Reading(),  # noqa: B008 - immutable
+    need_y: bool = True,
+) -> Feed:
+    """Returns the feed of whatever `fit`, `evaluate` or `predict` was given.
+
+    Raises:
+        ValueError: arguments that the kind of data does not take, or data that do not fit.
+    """
+    kind = kind_of(x)
+    if kind != "arrays":
+        given = {"y": y, "sample_weight": sample_weight}
+        if kind != "source":
+            given["batch_size"] = batch_size
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong:
+            raise ValueError(
+                f"{' and '.join(wrong)} cannot be given with a {type(x).__name__}, whose items "
+                "hold them"
+            )
+    match kind:
+        case "loader":
+            return LoaderFeed(x)
+        case "stream":
+            reading = reading._replace(shuffle=bool(shuffle))
+            return StreamFeed(
+                x, signature, class_weight=class_weight, reading=reading, need_y=need_y
+            )
+        case "source":
+            return SourceFeed(
+                x,
+                signature,
+                batch_size=_batch_size(batch_size),
+                shuffle=bool(shuffle),
+                seed=seed,
+                class_weight=class_weight,
+            )
+    arrays = standardize(signature, x, y, sample_weight, class_weight, need_y=need_y)
+    return ArrayFeed(arrays, batch_size=_batch_size(batch_size), shuffle=shuffle, seed=seed)
+
+
+def _batch_size(given: int | None) -> int:
+    return 32 if given is None else given
+
+
+def check_has_steps(feed: Feed, steps: int | None, argument: str) -> None:
+    """Raises ValueError where nothing says how many batches to take."""
+    if feed.steps is None and steps is None:
+        raise ValueError(
+            f"a generator has no length: `{argument}` has to say how many batches are taken"
+        )

@@ -1,0 +1,152 @@
+"""Symbolic tensors and the calls that make them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import export
+from jax.typing import DTypeLike
+
+from yolo_jax.model.graph.session import unique_name
+
+PyTree = Any
+Shape = tuple[int | None, ...]
+# Stands for an unknown batch axis while shapes are inferred; None in every shape that is shown.
+BATCH = 2
+
+
+@dataclass(eq=False)
+class SymbolicTensor:
+    """An array of the graph that is not there yet.
+
+    Attributes:
+        shape: with None for axes whose size is not known, the batch's first; () for a scalar.
+        dtype: of the array.
+        name: of an input, or of the layer that makes it.
+        node: what makes it; None for an input.
+        mask_shape: of the mask that comes with the array; None where there is no mask.
+        tensor: array or data source that an input brings with it, for `fit(x=None)`.
+    """
+
+    shape: Shape
+    dtype: DTypeLike
+    name: str
+    node: "Node | None" = field(default=None, repr=False)
+    mask_shape: Shape | None = field(default=None, repr=False)
+    tensor: Any = field(default=None, repr=False)
+
+
+@dataclass(eq=False)
+class Node:
+    """One call of a layer on symbolic tensors.
+
+    Attributes:
+        layer: what is called.
+        name: of the layer in the graph.
+        inputs: symbolic tensors.
+        outputs: the same.
+        named: somebody chose the name; otherwise the graph may number it.
+    """
+
+    layer: nnx.Module
+    name: str
+    inputs: PyTree
+    outputs: PyTree
+    named: bool = True
+
+
+def Input(  # noqa: N802 - Keras's name
+    shape: Sequence[int | None] | None = None,
+    batch_size: int | None = None,
+    name: str | None = None,
+    dtype: DTypeLike | None = None,
+    tensor: Any = None,
+) -> SymbolicTensor:
+    """Declares an input of a model.
+
+    Args:
+        shape: without the batch axis; None stands for a size that may differ from batch to batch.
+            May be left out where `tensor` has a shape.
+        batch_size: fixed size of the batch axis; None for any.
+        name: of the input; None numbers it: `input_1`.
+        dtype: of the array that will be fed; None takes the tensor's, or float32.
+        tensor: array or data source to train on when `fit` is given no x.
+
+    Raises:
+        TypeError: the shape is no tuple or list of numbers.
+        ValueError: a size below 1, no shape at all, or one that is not the tensor's.
+    """
+    own = getattr(tensor, "shape", None)
+    if shape is None:
+        if own is None:
+            raise ValueError("Input needs `shape` (without the batch axis), or a `tensor` with one")
+        shape = own[1:]
+    if not isinstance(shape, tuple | list) or not all(d is None or _is_size(d) for d in shape):
+        raise TypeError(
+            f"Input's shape is a tuple of sizes or None, without the batch axis; found {shape!r}"
+        )
+    if any(size is not None and size < 1 for size in shape):
+        raise ValueError(f"Input's shape holds sizes of at least 1, or None; found {tuple(shape)}")
+    if own is not None and not _fits(own[1:], shape):
+        raise ValueError(
+            f"Input was given the shape {tuple(shape)} and a tensor of shape {tuple(own)}, whose "
+            f"rows have the shape {tuple(own[1:])}; make them equal, or leave out `shape`"
+        )
+    if dtype is None:
+        dtype = getattr(tensor, "dtype", jnp.float32)
+    return SymbolicTensor(
+        (batch_size, *(None if size is None else int(size) for size in shape)),
+        jax.dtypes.canonicalize_dtype(dtype),
+        name or unique_name("input"),
+        tensor=tensor,
+    )
+
+
+def has_unknown_sizes(tensors: Sequence[SymbolicTensor]) -> bool:
+    """Tells whether a size beyond the batch axis is unknown."""
+    return any(size is None for tensor in tensors for size in tensor.shape[1:])
+
+
+def as_structs(tensors: PyTree) -> tuple[PyTree, PyTree]:
+    """Returns shapes and dtypes to infer with: of the tensors and of their masks (or None).
+
+    An unknown size is a symbol of its axis, the same for all the tensors: layers that add or
+    concatenate believe, as Keras's do, that sizes which are unknown are equal. It counts in 64s, so
+    that a network which halves and doubles its images gets the sizes back that it had.
+    """
+    scope = export.SymbolicScope()
+
+    def struct(shape: Shape, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+        sizes = [
+            size if size is not None
+            else BATCH if axis == 0
+            else export.symbolic_shape(f"64*axis{axis}", scope=scope)[0]
+            for axis, size in enumerate(shape)
+        ]  # fmt: skip
+        return jax.ShapeDtypeStruct(tuple(sizes), dtype)
+
+    values = jax.tree.map(lambda t: struct(t.shape, t.dtype), tensors)
+    masks = jax.tree.map(
+        lambda t: None if t.mask_shape is None else struct(t.mask_shape, jnp.bool_), tensors
+    )
+    return values, masks
+
+
+def shown_shape(shape: Sequence[Any], batch: int | None) -> Shape:
+    """Returns an inferred shape with the batch axis and unknown sizes as they are shown."""
+    if not shape:
+        return ()
+    return (batch, *(size if isinstance(size, int) else None for size in shape[1:]))
+
+
+def _is_size(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _fits(found: Sequence[int], declared: Sequence[int | None]) -> bool:
+    return len(found) == len(declared) and all(
+        size is None or size == own for own, size in zip(found, declared, strict=True)
+    )

@@ -1,0 +1,110 @@
+"""Activations as layers."""
+
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from yolo_jax.model.graph import Layer, LayerOptions
+from yolo_jax.model.layers import arguments
+
+
+class Activation(Layer):
+    """Applies an activation.
+
+    Args:
+        activation: Keras's name of one, or a function.
+        options: name, trainable, dtype, input_shape.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self, activation: str | arguments.Activation, **options: Unpack[LayerOptions]
+    ) -> None:
+        super().__init__(**options)
+        self.activation = arguments.activation(self.name, activation)
+
+    def call(self, inputs: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+        """Applies it."""
+        return self.activation(inputs)
+
+
+class LeakyReLU(Layer):
+    """`x` where it is positive, `alpha * x` elsewhere.
+
+    Args:
+        alpha: slope of the negative side.
+        options: name, trainable, dtype, input_shape.
+    """
+
+    supports_masking = True
+
+    def __init__(self, alpha: float = 0.3, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        self.alpha = float(alpha)
+
+    def call(self, inputs: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+        """Applies it."""
+        return jnp.where(inputs >= 0, inputs, self.alpha * inputs)
+
+
+class ReLU(Layer):
+    """Rectifier with a ceiling, a slope and a threshold.
+
+    Args:
+        max_value: largest output; None for no ceiling.
+        negative_slope: below the threshold, `negative_slope * (x - threshold)`.
+        threshold: where the rectifier opens.
+        options: name, trainable, dtype, input_shape.
+
+    Raises:
+        ValueError: a negative ceiling or slope.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        max_value: float | None = None,
+        negative_slope: float = 0.0,
+        threshold: float = 0.0,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**options)
+        if negative_slope < 0 or (max_value is not None and max_value < 0):
+            raise ValueError(
+                f"layer {self.name!r}: max_value and negative_slope cannot be negative; found "
+                f"{max_value} and {negative_slope}"
+            )
+        self.max_value, self.threshold = max_value, float(threshold)
+        self.negative_slope = float(negative_slope)
+
+    def call(self, inputs: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+        """Applies it."""
+        below = self.negative_slope * (inputs - self.threshold)
+        outputs = jnp.where(inputs > self.threshold, inputs, below)
+        return outputs if self.max_value is None else jnp.minimum(outputs, self.max_value)
+
+
+class Softmax(Layer):
+    """Makes numbers along an axis positive, adding up to 1.
+
+    Args:
+        axis: along which.
+        options: name, trainable, dtype, input_shape.
+    """
+
+    supports_masking = True
+
+    def __init__(self, axis: int = -1, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        self.axis = axis
+
+    def call(self, inputs: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+        """Applies it."""
+        return jax.nn.softmax(inputs, axis=self.axis)

@@ -1,0 +1,72 @@
+"""The optimizer of a compiled model as callbacks see it: a learning rate to read and to set."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+if TYPE_CHECKING:
+    from yolo_jax.model.trainer import Trainer
+
+
+class OptimizerView:
+    """Reads and sets the learning rate in a model's optimizer state.
+
+    Args:
+        model: compiled.
+    """
+
+    def __init__(self, model: "Trainer") -> None:
+        self._model = model
+
+    @property
+    def lr(self) -> float:
+        """Returns the learning rate; setting it counts from the next step, without recompiling.
+
+        Raises:
+            TypeError: the optimizer is a plain optax transformation, whose rate is fixed.
+        """
+        return float(jax.device_get(self._injected().hyperparams["learning_rate"]))
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        injected = self._injected()
+        old = injected.hyperparams["learning_rate"]
+        if "learning_rate" in getattr(injected, "hyperparams_states", {}):
+            raise TypeError(
+                "the learning rate follows a schedule by step, so it cannot be set; give the "
+                "optimizer a number"
+            )
+        new = jax.device_put(np.asarray(value, old.dtype), old.sharding)
+        hyperparams = {**injected.hyperparams, "learning_rate": new}
+        replaced = injected._replace(hyperparams=hyperparams)
+        state = self._model.state
+        self._model.state = state._replace(
+            opt_state=jax.tree.map(
+                lambda part: replaced if part is injected else part,
+                state.opt_state,
+                is_leaf=_is_injected,
+            )
+        )
+
+    learning_rate = lr
+
+    @property
+    def iterations(self) -> int:
+        """Returns the number of updates tried."""
+        return int(self._model.state.step)
+
+    def _injected(self) -> Any:
+        parts = jax.tree.leaves(self._model.state.opt_state, is_leaf=_is_injected)
+        found = [part for part in parts if _is_injected(part)]
+        if len(found) == 1 and "learning_rate" in found[0].hyperparams:
+            return found[0]
+        raise TypeError(
+            "the learning rate of a plain optax transformation cannot be read or set; make it by "
+            "yolo_jax.optimizers (Adam(lr=…)), or wrap it: optax.inject_hyperparams(optax.adam)("
+            "learning_rate=…)"
+        )
+
+
+def _is_injected(part: Any) -> bool:
+    return hasattr(part, "hyperparams") and hasattr(part, "_replace")

@@ -1,0 +1,324 @@
+"""Training a model: `compile`, `fit`, `evaluate`."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import optax
+
+from yolo_jax.model.arrays import (
+    ArrayFeed,
+    Arrays,
+    Signature,
+    split,
+    standardize,
+    temporal_outputs,
+)
+from yolo_jax.model.callbacks import Callback, ProgbarLogger
+from yolo_jax.model.compile_arguments import Loss, build_objective, output_names
+from yolo_jax.model.compiled import Compiled, Transform
+from yolo_jax.model.data import Reading, as_feed, check_has_steps, kind_of
+from yolo_jax.model.feed import Feed
+from yolo_jax.model.fit import FitRun, Validation, evaluate
+from yolo_jax.model.graph import Layer
+from yolo_jax.model.history import History
+from yolo_jax.model.optimizer import OptimizerView
+from yolo_jax.model.prediction import Predictor
+from yolo_jax.training import keras_optimizers
+from yolo_jax.training.parallel import Device, Parallel
+
+PyTree = Any
+
+
+class Trainer(Predictor):
+    """A model that can be trained.
+
+    Attributes:
+        history: of the last fit.
+        stop_training: set by a callback, ends the fit after the batch.
+        metrics_names: names of what `evaluate` returns.
+    """
+
+    def __init__(
+        self, inputs: PyTree, outputs: PyTree, name: str | None = None, *, seed: int = 0
+    ) -> None:
+        super().__init__(inputs, outputs, name, seed=seed)
+        self.history = History()
+        self.compiled: Compiled | None = None
+        self.stop_training = False
+        self._optimizer: optax.GradientTransformation | None = None
+
+    def compile(
+        self,
+        optimizer: optax.GradientTransformation | str,
+        loss: Loss = None,
+        metrics: Any = None,
+        loss_weights: Sequence[float] | Mapping[str, float] | None = None,
+        sample_weight_mode: str | Sequence[str | None] | Mapping[str, str | None] | None = None,
+        weighted_metrics: Any = None,
+        target_tensors: Any = None,
+        *,
+        augment: Transform | None = None,
+        ema_decay: float | None = None,
+        frozen: Iterable[str] = (),
+        sync_batch_norm: bool = False,
+        devices: Sequence[Device] | None = None,
+    ) -> None:
+        """Prepares training.
+
+        Args:
+            optimizer: an optax transformation, over the trainable parameters, or a name. The same
+                object compiled again keeps its slots.
+            loss: a function (y_true, y_pred), a name, a list, a dict by output name, or
+                `losses.Joint`.
+            metrics: a list for every output, a list of lists, or a dict; sample weights do not
+                count in them.
+            loss_weights: factors of the outputs' losses, as a list or dict.
+            sample_weight_mode: 'temporal' for weights of (rows, steps); also by output.
+            weighted_metrics: as metrics, with sample weights.
+            target_tensors: arrays or a data source in place of y.
+            augment: on the device, in training alone: (keys, image, boxes, classes) to the three.
+            ema_decay: keep a moving average of the weights, used by evaluate and predict.
+            frozen: patterns of parameter paths that are not trained (`*body/*`), beside the layers
+                whose `trainable` is False; batch normalisation whose parameters are frozen uses
+                its moving statistics.
+            sync_batch_norm: normalise by the statistics of all devices' rows.
+            devices: that share each batch; None takes all local ones.
+
+        Raises:
+            TypeError: an argument is of no kind that is taken.
+            ValueError: a name is no output's, a list has the wrong length, there is no loss, or
+                `frozen` matches nothing.
+        """
+        objective = build_objective(self.outputs, loss, metrics, loss_weights, weighted_metrics)
+        self.read_layers()
+        self.parallel = Parallel.over(devices)
+        again = optimizer is self._optimizer and self.compiled is not None
+        old_trainable = self.compiled.trainable if self.compiled is not None else None
+        self._optimizer = optimizer if not isinstance(optimizer, str) else None
+        if isinstance(optimizer, str):
+            optimizer = keras_optimizers.get(optimizer)
+        self.compiled = Compiled(
+            self.graph,
+            self._rest,
+            objective,
+            optimizer,
+            params=self.state.params,
+            batch_stats=self.state.batch_stats,
+            augment=augment,
+            ema_decay=ema_decay,
+            frozen=frozen,
+            sync_batch_norm=sync_batch_norm,
+            parallel=self.parallel,
+        )
+        keep = again and jax.tree.leaves(old_trainable) == jax.tree.leaves(self.compiled.trainable)
+        self.state = self.compiled.start(self.state, keep_slots=keep)
+        self.signature = Signature(
+            inputs=tuple(tensor.name for tensor in self.inputs),
+            outputs=tuple(output_names(self.outputs)),
+            trained=tuple(o.name for o in objective.outputs if o.loss is not None),
+            joint=objective.joint is not None,
+            temporal=temporal_outputs(sample_weight_mode, output_names(self.outputs)),
+        )
+        self._target_tensors = target_tensors
+
+    @property
+    def optimizer(self) -> OptimizerView:
+        """Returns the optimizer: its learning rate `lr`, readable and settable while training."""
+        self.require_compiled()
+        return OptimizerView(self)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Returns the names of what `evaluate` returns, in its order."""
+        return list(self.require_compiled().objective.log_names)
+
+    def fit(
+        self,
+        x: PyTree = None,
+        y: PyTree = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int = 1,
+        callbacks: Sequence[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | Literal["batch"] = True,
+        class_weight: Any = None,
+        sample_weight: PyTree = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_freq: int | Sequence[int] = 1,
+        max_queue_size: int = 10,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        *,
+        resume: Path | str | None = None,
+        strict: bool = False,
+    ) -> History:
+        """Trains from epoch `initial_epoch` up to, and not including, epoch `epochs`.
+
+        Args:
+            x: arrays (one, a list, or a dict by input name), a generator, a `Sequence`, a data
+                source, or a loader of batches; None takes what the inputs bring with them.
+            y: targets, when x is arrays.
+            batch_size: rows a batch; None: 32.
+            epochs: number of the last epoch, not a count.
+            verbose: 0 for silence, 1 for a bar, 2 for a line an epoch.
+            callbacks: in the order in which they are called.
+            validation_split: share of the arrays' last rows that is evaluated, not trained on.
+            validation_data: (x, y), (x, y, sample_weight), or a generator, Sequence or loader.
+            shuffle: draw a new order of rows for every pass; 'batch': of whole batches.
+            class_weight: weight by class id; by output name where there are several.
+            sample_weight: weight of each row, or of each row and step.
+            initial_epoch: number of the first epoch.
+            steps_per_epoch: batches an epoch; None takes one pass.
+            validation_steps: batches of an evaluation; None takes one pass.
+            validation_freq: epochs between evaluations, or a list of epochs (from 1).
+            max_queue_size: batches that workers build ahead.
+            workers: that build batches; 0: none beside the main thread.
+            use_multiprocessing: processes rather than threads.
+            resume: a `Checkpoint` callback's folder; goes on from its newest checkpoint, with
+                everything as it was then, its epoch in place of `initial_epoch`; where it has
+                none, from `initial_epoch`.
+            strict: a loss or gradient that is not finite is an error, not a warning.
+
+        Returns:
+            Losses and metrics of every epoch.
+
+        Raises:
+            RuntimeError: the model is not compiled.
+            ValueError: the data do not fit, or the checkpoint is of another model or stands
+                before `initial_epoch`.
+            FloatingPointError: `strict`, and a loss or gradient was not finite.
+        """
+        self.require_compiled()
+        self.read_layers()
+        reading = Reading(workers, use_multiprocessing, max_queue_size)
+        x, y = self._or_own(x, y)
+        last = None
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), last = self._split(
+                x, y, sample_weight, validation_split, batch_size or 32
+            )
+        feed = as_feed(
+            self.signature, x, y, sample_weight, batch_size=batch_size, class_weight=class_weight,
+            shuffle=shuffle, reading=reading,
+        )  # fmt: skip
+        check_has_steps(feed, steps_per_epoch, "steps_per_epoch")
+        validation = None
+        if last is not None or validation_data is not None:
+            wanted = last or self._validation_feed(validation_data, batch_size, reading)
+            check_has_steps(wanted, validation_steps, "validation_steps")
+            validation = Validation(wanted, validation_steps, validation_freq)
+        self.run = FitRun(
+            self,
+            feed,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            steps=steps_per_epoch,
+            callbacks=[*(callbacks or ()), *([ProgbarLogger()] if verbose else [])],
+            validation=validation,
+            verbose=verbose,
+            strict=strict,
+        )
+        self.history = self.run.history
+        if resume is not None:
+            self.run.resume(resume)
+        return self.run.run()
+
+    def evaluate(
+        self,
+        x: PyTree = None,
+        y: PyTree = None,
+        batch_size: int | None = None,
+        verbose: int = 0,
+        sample_weight: PyTree = None,
+        steps: int | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        max_queue_size: int = 10,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        *,
+        return_dict: bool = False,
+    ) -> float | list[float] | dict[str, float]:
+        """Returns loss and metrics over the data, by the EMA's weights where there are any.
+
+        Returns:
+            The loss alone where nothing else is measured, else a list in the order of
+            `metrics_names`; a dict with `return_dict`.
+        """
+        self.require_compiled()
+        self.read_layers()
+        x, y = self._or_own(x, y)
+        reading = Reading(workers, use_multiprocessing, max_queue_size)
+        feed = as_feed(self.signature, x, y, sample_weight, batch_size=batch_size, reading=reading)
+        found = evaluate(
+            self, feed.batches(), steps or feed.steps, self._called(callbacks, feed, steps, verbose)
+        )
+        return self._returned(found, return_dict)
+
+    def require_compiled(self) -> Compiled:
+        """Returns what `compile` made.
+
+        Raises:
+            RuntimeError: it was not called.
+        """
+        if self.compiled is None:
+            raise RuntimeError("You must compile the model before training or evaluating it.")
+        frozen_now = [layer for layer in self._layers() if not layer.trainable]
+        if len(frozen_now) != self.compiled.frozen_layers:
+            warnings.warn(
+                "Discrepancy between trainable weights and collected trainable weights, did you "
+                "set `layer.trainable` without calling `model.compile` after?",
+                stacklevel=3,
+            )
+        return self.compiled
+
+    def _layers(self) -> Iterable[Layer]:
+        return self.graph.keras_layers()
+
+    def _or_own(self, x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
+        """Returns x and y, or in place of None what the inputs and `target_tensors` bring."""
+        if x is None:
+            x = [tensor.tensor for tensor in self.inputs]
+            missing = [tensor.name for tensor in self.inputs if tensor.tensor is None]
+            if missing:
+                raise ValueError(f"x is None, and the inputs {missing} bring no tensor with them")
+        if y is None:
+            y = self._target_tensors
+        return x, y
+
+    def _split(
+        self, x: PyTree, y: PyTree, sample_weight: PyTree, fraction: float, batch_size: int
+    ) -> tuple[Arrays, Feed]:
+        """Returns the arrays' first rows, and the last ones as a feed."""
+        if kind_of(x) != "arrays":
+            raise ValueError(
+                "validation_split takes the last rows of arrays; give validation_data with a "
+                f"{type(x).__name__}"
+            )
+        first, last = split(standardize(self.signature, x, y, sample_weight), fraction)
+        return first, ArrayFeed(last, batch_size=batch_size)
+
+    def _validation_feed(self, data: Any, batch_size: int | None, reading: Reading) -> Feed:
+        if kind_of(data) != "arrays":
+            return as_feed(self.signature, data, reading=reading)
+        if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+            raise ValueError(
+                "validation_data is (x, y) or (x, y, sample_weight), or a generator, Sequence or "
+                f"loader; found {type(data).__name__} "
+                f"{f'of {len(data)}' if isinstance(data, list | tuple) else ''}"
+            )
+        return as_feed(self.signature, *data, batch_size=batch_size)
+
+    def _returned(
+        self, found: dict[str, float], return_dict: bool
+    ) -> float | list[float] | dict[str, float]:
+        if return_dict:
+            return found
+        values = list(found.values())
+        return values[0] if len(values) == 1 else values
