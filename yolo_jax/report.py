@@ -16,7 +16,9 @@ from yolo_jax.data.images import read_image
 from yolo_jax.evaluation.average_precision import AveragePrecision
 from yolo_jax.evaluation.curves import plot_history, plot_precision_recall
 
-_TRUE, _FOUND = colour_of(2), colour_of(0)
+# Light blue and red: what is seen on foliage and on bare ground alike.
+_TRUE, _FOUND = colour_of(4), colour_of(0)
+_LINE = 2  # px
 
 
 def save_batch_picture(batch: Batch, augment: Callable[..., tuple], seed: int, path: Path) -> None:
@@ -29,14 +31,14 @@ def save_batch_picture(batch: Batch, augment: Callable[..., tuple], seed: int, p
     for image, box, index in zip(images, boxes, classes, strict=True):
         kept = index >= 0
         colours = [colour_of(int(i)) for i in index[kept]]
-        pictures.append(draw_boxes((image * 255).astype(np.uint8), box[kept], colours))
+        pictures.append(draw_boxes((image * 255).astype(np.uint8), box[kept], colours, width=_LINE))
     Image.fromarray(contact_sheet(pictures, columns=4)).save(path, quality=92)
 
 
 def save_held_out_pictures(
     dataset: Dataset, found: Mapping[int, Detections], threshold: float, folder: Path
 ) -> None:
-    """Draws the held-out images of each source: true boxes green, detections red with scores."""
+    """Draws the held-out images of each source: true boxes blue, detections red with scores."""
     folder.mkdir(parents=True, exist_ok=True)
     for source in sorted({annotation.source for annotation in dataset.annotations}):
         pictures = []
@@ -47,12 +49,13 @@ def save_held_out_pictures(
             zoom = max(1, round(400 / max(image.shape[:2])))
             image = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
             true = annotation.boxes * zoom
-            image = draw_boxes(image, true, [_TRUE] * len(true))
+            image = draw_boxes(image, true, [_TRUE] * len(true), width=_LINE)
             detections = found[annotation.image_id]
             sure = detections.scores >= threshold
             labels = [f"{score:.2f}" for score in detections.scores[sure]]
             boxes = np.asarray(detections.boxes)[sure] * zoom
-            pictures.append(draw_boxes(image, boxes, [_FOUND] * len(boxes), labels))
+            colours = [_FOUND] * len(boxes)
+            pictures.append(draw_boxes(image, boxes, colours, labels, width=_LINE))
         sheet = contact_sheet(pictures, columns=min(5, len(pictures)))
         Image.fromarray(sheet).save(folder / f"{source.lower() or 'all'}.jpg", quality=90)
 

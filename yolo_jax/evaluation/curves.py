@@ -27,6 +27,7 @@ def plot_history(
 ) -> None:
     """Draws the losses by epoch: training and validation, total and terms."""
     names = [name for name in history if name.endswith("loss") and not name.startswith("val_")]
+    names.sort(key=lambda name: name != "loss")  # the total first, its terms in their order
     figure = Figure(figsize=(3.2 * len(names), 3), dpi=120, layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         axes.plot(np.asarray(epochs) + 1, history[name], label="training")
