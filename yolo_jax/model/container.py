@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from yolo_jax.model.darknet_files import DarknetLayers
 from yolo_jax.model.graph import Graph, Layer, SymbolicTensor
 from yolo_jax.model.graph.connect import connect
 from yolo_jax.model.graph.session import unique_name
 from yolo_jax.model.weight_files import load_weights, save_weights
+from yolo_jax.networks import darknet
 from yolo_jax.training.parallel import Parallel
 from yolo_jax.training.state import create_state
 
@@ -158,19 +160,39 @@ class Container:
         self.read_layers()
 
     def save_weights(self, path: Path | str) -> None:
-        """Writes all weights, in Keras's HDF5 layout or, to `.safetensors`, in that format."""
-        save_weights(path, self.weighted_layers())
+        """Writes all weights, in Keras's HDF5 layout.
+
+        To `.safetensors` in that format; to `.weights` in Darknet's, of a model that has one.
+
+        Raises:
+            ValueError: the model is no Darknet network, and the path ends in `.weights`.
+        """
+        if Path(path).suffix == ".weights":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            darknet.save_weights(path, DarknetLayers(self.graph))
+        else:
+            save_weights(path, self.weighted_layers())
 
     def load_weights(
         self, path: Path | str, by_name: bool = False, skip_mismatch: bool = False
     ) -> None:
-        """Reads weights that `save_weights` or Keras wrote, in order or by layer name.
+        """Reads weights that `save_weights`, Keras or Darknet wrote.
+
+        Args:
+            path: of the file.
+            by_name: match layers by name instead of by their order; layers that the file does not
+                name keep their weights. A `.weights` file has no names and is always read in the
+                order of its .cfg.
+            skip_mismatch: layers whose shapes differ keep their weights, with a warning.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file does not fit; nothing was changed.
         """
-        load_weights(path, self.weighted_layers(), by_name=by_name, skip_mismatch=skip_mismatch)
+        if Path(path).suffix == ".weights":
+            DarknetLayers(self.graph).load(path, skip_mismatch=skip_mismatch)
+        else:
+            load_weights(path, self.weighted_layers(), by_name=by_name, skip_mismatch=skip_mismatch)
         self.read_layers()
 
     def count_params(self) -> int:

@@ -9,6 +9,19 @@ if TYPE_CHECKING:
     from yolo_jax.model.trainer import Trainer
 
 
+class LearningRate(float):
+    """A learning rate as it was when it was read, which remembers whose it is.
+
+    So `K.set_value(model.optimizer.lr, value)`, which callbacks written for Keras call, sets it.
+    """
+
+    view: "OptimizerView"
+
+    def assign(self, value: float) -> None:
+        """Sets the optimizer's learning rate."""
+        self.view.lr = value
+
+
 class OptimizerView:
     """Reads and sets the learning rate in a model's optimizer state.
 
@@ -20,13 +33,15 @@ class OptimizerView:
         self._model = model
 
     @property
-    def lr(self) -> float:
+    def lr(self) -> LearningRate:
         """Returns the learning rate; setting it counts from the next step, without recompiling.
 
         Raises:
             TypeError: the optimizer is a plain optax transformation, whose rate is fixed.
         """
-        return float(jax.device_get(self._injected().hyperparams["learning_rate"]))
+        found = LearningRate(jax.device_get(self._injected().hyperparams["learning_rate"]))
+        found.view = self
+        return found
 
     @lr.setter
     def lr(self, value: float) -> None:

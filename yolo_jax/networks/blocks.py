@@ -116,6 +116,10 @@ class ConvBlock(nnx.Module):
         outputs = self.norm(conv2d(inputs, kernel, self.stride, padding), row_mask)
         return jnp.maximum(outputs, LEAKY_SLOPE * outputs)
 
+    def darknet_parts(self) -> list[nnx.Variable]:
+        """Returns the variables in the order of Darknet's weight files."""
+        return [self.norm.bias, self.norm.scale, self.norm.mean, self.norm.var, self.kernel]
+
 
 class OutputConv(nnx.Module):
     """1×1 convolution with a bias and no activation, which ends each scale; float32 out."""
@@ -134,6 +138,10 @@ class OutputConv(nnx.Module):
         kernel = jnp.asarray(self.kernel[...], inputs.dtype)
         outputs = conv2d(inputs, kernel, 1, ((0, 0), (0, 0)))
         return jnp.asarray(outputs, jnp.float32) + self.bias[...]
+
+    def darknet_parts(self) -> list[nnx.Variable]:
+        """Returns the variables in the order of Darknet's weight files."""
+        return [self.bias, self.kernel]
 
 
 class Residual(nnx.Module):

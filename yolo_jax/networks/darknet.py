@@ -6,6 +6,7 @@ else uint32; then float32 in the order of the .cfg. A batch-normalised convoluti
 Kernels are [filters, channels, rows, columns].
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +15,17 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from yolo_jax.networks.blocks import ConvBlock, OutputConv
+from yolo_jax.networks.blocks import OutputConv
 
 _VERSION = (0, 2, 0)
+
+
+class DarknetConvolution(Protocol):
+    """What this file needs of a convolution."""
+
+    def darknet_parts(self) -> Sequence[nnx.Variable]:
+        """Returns the variables in the file's order; the kernel, the last, is HWIO."""
+        ...
 
 
 class DarknetNetwork(Protocol):
@@ -24,24 +33,14 @@ class DarknetNetwork(Protocol):
 
     num_classes: int
 
-    def convolutions(self) -> list[ConvBlock | OutputConv]:
+    def convolutions(self) -> Sequence[DarknetConvolution]:
         """Returns the convolutions in the order of the .cfg file."""
         ...
 
 
-def _parts(convolution: ConvBlock | OutputConv) -> list[nnx.Variable]:
-    """Returns the arrays of a convolution in the file's order."""
-    match convolution:
-        case ConvBlock():
-            norm = convolution.norm
-            return [norm.bias, norm.scale, norm.mean, norm.var, convolution.kernel]
-        case OutputConv():
-            return [convolution.bias, convolution.kernel]
-
-
 def count_floats(network: DarknetNetwork) -> int:
     """Returns how many float32 a weights file of this network holds after its header."""
-    return sum(part[...].size for conv in network.convolutions() for part in _parts(conv))
+    return sum(part.size for conv in network.convolutions() for part in conv.darknet_parts())
 
 
 def load_weights(path: Path | str, network: DarknetNetwork) -> int:
@@ -61,11 +60,11 @@ def load_weights(path: Path | str, network: DarknetNetwork) -> int:
             convolution and the numbers of floats.
     """
     path = Path(path)
-    seen, values = _read(path)
+    seen, values = read_floats(path)
     arrays, offset = [], 0
     convolutions = network.convolutions()
     for index, convolution in enumerate(convolutions):
-        for part in _parts(convolution):
+        for part in convolution.darknet_parts():
             size = part[...].size
             if offset + size > len(values):
                 expected = count_floats(network)
@@ -90,7 +89,7 @@ def load_weights(path: Path | str, network: DarknetNetwork) -> int:
         )
     remaining = iter(arrays)
     for convolution in convolutions:
-        for part in _parts(convolution):
+        for part in convolution.darknet_parts():
             _assign(part, next(remaining))
     return seen
 
@@ -109,7 +108,7 @@ def save_weights(path: Path | str, network: DarknetNetwork, *, seen: int = 0) ->
         file.write(np.asarray(_VERSION, "<i4").tobytes())
         file.write(np.asarray([seen], "<u8").tobytes())
         for convolution in network.convolutions():
-            for part in _parts(convolution):
+            for part in convolution.darknet_parts():
                 value = np.asarray(part[...], "<f4")
                 if value.ndim == 4:
                     value = value.transpose(3, 2, 0, 1)
@@ -134,7 +133,9 @@ def transfer_heads(source: DarknetNetwork, target: DarknetNetwork) -> None:
     if len(source.convolutions()) != len(target.convolutions()):
         raise ValueError(f"cannot copy {_describe(source)} into {_describe(target)}")
     for from_conv, to_conv in pairs:
-        for from_part, to_part in zip(_parts(from_conv), _parts(to_conv), strict=True):
+        for from_part, to_part in zip(
+            from_conv.darknet_parts(), to_conv.darknet_parts(), strict=True
+        ):
             if isinstance(to_conv, OutputConv):
                 old = _by_anchor(from_part[...], source.num_classes)
                 new = _by_anchor(to_part[...], target.num_classes)
@@ -149,8 +150,12 @@ def _by_anchor(values: nnx.Variable | jnp.ndarray, num_classes: int) -> jnp.ndar
     return values.reshape(*values.shape[:-1], -1, 5 + num_classes)
 
 
-def _read(path: Path) -> tuple[int, Float[np.ndarray, "n"]]:
-    """Returns the images seen and the floats behind the header."""
+def read_floats(path: Path) -> tuple[int, Float[np.ndarray, "n"]]:
+    """Returns the images seen and the floats behind the header.
+
+    Raises:
+        ValueError: the file is cut short, or no weights file.
+    """
     data = path.read_bytes()
     if len(data) < 16:
         raise ValueError(f"{path} has {len(data)} bytes, fewer than the header of a weights file")

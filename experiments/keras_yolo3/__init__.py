@@ -1,0 +1,1 @@
+"""Scripts in keras-yolo3's manner."""

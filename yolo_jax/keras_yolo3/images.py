@@ -1,0 +1,159 @@
+"""Images and annotation lines, as keras-yolo3's generator reads and distorts them."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
+from PIL import Image
+
+from yolo_jax.data.images import read_image
+
+_GREY = (128, 128, 128)
+_BOX = re.compile(r"-?\d+(\.\d+)?(,-?\d+(\.\d+)?){4}")
+
+
+def letterbox_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Fits an image into (width, height) px: bicubic, centred on grey, its aspect kept."""
+    width, height = size
+    scale = min(width / image.width, height / image.height)
+    inner = (int(image.width * scale), int(image.height * scale))
+    canvas = Image.new("RGB", size, _GREY)
+    resized = image.resize(inner, Image.Resampling.BICUBIC)
+    canvas.paste(resized, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return canvas
+
+
+def get_random_data(
+    annotation_line: str,
+    input_shape: Sequence[int],
+    random: bool = True,
+    max_boxes: int = 20,
+    jitter: float = 0.3,
+    hue: float = 0.1,
+    sat: float = 1.5,
+    val: float = 1.5,
+    proc_img: bool = True,
+) -> tuple[Float[np.ndarray, "h w 3"] | int, Float[np.ndarray, "max_boxes 5"]]:
+    """Reads an annotated image and distorts it; draws from NumPy's global random numbers.
+
+    Args:
+        annotation_line: `path xmin,ymin,xmax,ymax,class …`; the path may hold spaces.
+        input_shape: (height, width) of the result, px.
+        random: distort; False letterboxes.
+        max_boxes: rows of the boxes; an image's others are left out.
+        jitter: greatest relative change of the image's width and of its height, for its aspect.
+        hue: greatest shift of the hue, of the full circle.
+        sat: greatest factor or divisor of the saturation.
+        val: the same of the value.
+        proc_img: with `random` False: read the pixels; otherwise 0 stands in their place.
+
+    Returns:
+        RGB of 0–1, and (xmin, ymin, xmax, ymax, class) in its pixels, zeros for no box.
+
+    Raises:
+        FileNotFoundError: there is no such image.
+        ImageError: the file is cut short, or not an image.
+        ValueError: the line names no image.
+    """
+    path, boxes = _parse(annotation_line)
+    height, width = (int(side) for side in input_shape)
+    image = Image.fromarray(read_image(path))
+    if not random:
+        scale = min(width / image.width, height / image.height)
+        size = (int(image.width * scale), int(image.height * scale))
+        origin = ((width - size[0]) // 2, (height - size[1]) // 2)
+        pixels = np.asarray(letterbox_image(image, (width, height))) / 255.0 if proc_img else 0
+        return pixels, _place(boxes, image.size, size, origin, max_boxes)
+
+    size = _random_size(image.size, (width, height), jitter)
+    origin = (int(_draw(0, width - size[0])), int(_draw(0, height - size[1])))
+    canvas = Image.new("RGB", (width, height), _GREY)
+    canvas.paste(image.resize(size, Image.Resampling.BICUBIC), origin)
+    flip = _draw() < 0.5
+    if flip:
+        canvas = canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pixels = _recolour(np.asarray(canvas) / 255.0, hue, sat, val)
+    limits = (width, height)
+    return pixels, _place(boxes, image.size, size, origin, max_boxes, limits, flip=flip)
+
+
+def _parse(line: str) -> tuple[str, Float[np.ndarray, "n 5"]]:
+    """Splits an annotation line at its first word that is a box and followed by boxes alone."""
+    words = line.split()
+    first = len(words)
+    while first and _BOX.fullmatch(words[first - 1]):
+        first -= 1
+    if not first:
+        raise ValueError(
+            f"an annotation line is `path xmin,ymin,xmax,ymax,class …`; found {line.strip()!r}"
+        )
+    boxes = [[float(number) for number in word.split(",")] for word in words[first:]]
+    return " ".join(words[:first]), np.asarray(boxes, np.float64).reshape(-1, 5)
+
+
+def _draw(low: float = 0.0, high: float = 1.0) -> float:
+    return np.random.rand() * (high - low) + low  # noqa: NPY002 - scripts seed the global one
+
+
+def _random_size(
+    image_size: tuple[int, int], input_size: tuple[int, int], jitter: float
+) -> tuple[int, int]:
+    """Draws the (width, height) that the image is resized to."""
+    width, height = input_size
+    aspect = width / height * _draw(1 - jitter, 1 + jitter) / _draw(1 - jitter, 1 + jitter)
+    scale = _draw(0.25, 2)
+    if aspect < 1:
+        new_height = int(scale * height)
+        return max(1, int(new_height * aspect)), max(1, new_height)
+    new_width = int(scale * width)
+    return max(1, new_width), max(1, int(new_width / aspect))
+
+
+def _recolour(
+    pixels: Float[np.ndarray, "h w 3"], hue: float, sat: float, val: float
+) -> Float[np.ndarray, "h w 3"]:
+    shift = _draw(-hue, hue)
+    saturation, value = (
+        _draw(1, most) if _draw() < 0.5 else 1 / _draw(1, most) for most in (sat, val)
+    )
+    hsv = rgb_to_hsv(pixels)
+    hsv[..., 0] = (hsv[..., 0] + shift) % 1.0
+    hsv[..., 1:] = np.clip(hsv[..., 1:] * (saturation, value), 0, 1)
+    return hsv_to_rgb(hsv)
+
+
+def _place(
+    boxes: Float[np.ndarray, "n 5"],
+    image_size: tuple[int, int],
+    size: tuple[int, int],
+    origin: tuple[int, int],
+    max_boxes: int,
+    limits: tuple[int, int] | None = None,
+    *,
+    flip: bool = False,
+) -> Float[np.ndarray, "max_boxes 5"]:
+    """Moves boxes along with their image, in a random order.
+
+    Args:
+        boxes: in pixels of the image.
+        image_size: (width, height) of the image.
+        size: (width, height) that it was resized to.
+        origin: (x, y) where it was put.
+        max_boxes: rows of the result.
+        limits: (width, height) that boxes are clipped to; those of a pixel or less then go.
+        flip: mirrored left to right, within `limits`.
+    """
+    boxes = boxes.copy()
+    np.random.shuffle(boxes)  # noqa: NPY002 - scripts seed the global one
+    scale = np.divide(size, image_size)
+    boxes[:, :4] = boxes[:, :4] * np.tile(scale, 2) + np.tile(origin, 2)
+    if limits is not None:
+        if flip:
+            boxes[:, [0, 2]] = limits[0] - boxes[:, [2, 0]]
+        boxes[:, :4] = np.clip(boxes[:, :4], 0, np.tile(limits, 2))
+        boxes = boxes[((boxes[:, 2:4] - boxes[:, :2]) > 1).all(axis=1)]
+    data = np.zeros((max_boxes, 5))
+    data[: len(boxes[:max_boxes])] = boxes[:max_boxes]
+    return data
