@@ -1,11 +1,13 @@
 import warnings
 
 import h5py
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from yolo_jax import Input, Model
-from yolo_jax.layers import BatchNormalization, Dense
+from yolo_jax.layers import BatchNormalization, Dense, apply
 
 
 def make_model(units: int = 3, name: str = "out") -> Model:
@@ -64,3 +66,66 @@ def test_what_is_no_weights_file(tmp_path):
     (tmp_path / "text.h5").write_text("weights")
     with pytest.raises(ValueError, match="not an HDF5 file"):
         make_model().load_weights(tmp_path / "text.h5")
+
+
+class Scale(nnx.Module):
+    """A module of flax's kind, which knows nothing of Keras."""
+
+    def __init__(self) -> None:
+        self.inner = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        self.factor = nnx.Param(jnp.full(2, 2.0))
+
+    def __call__(self, x):
+        return self.inner(x) * self.factor[...]
+
+
+def make_nested() -> Model:
+    x = Input((4,), name="x")
+    inner_x = Input((4,), name="inner_x")
+    h = BatchNormalization(name="bn")(Dense(3, name="h")(inner_x))
+    inner = Model(inner_x, Dense(3, name="g")(h), name="inner")
+    return Model(x, apply(Scale(), inner(x), name="scale"))
+
+
+@pytest.mark.parametrize("name", ["weights.h5", "weights.safetensors"])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_models_within_and_other_modules_have_their_weights_too(tmp_path, name, by_name):
+    model, other = make_nested(), make_nested()
+    assert len(model.get_weights()) == 8 + 3
+    model.set_weights([array + 1 for array in model.get_weights()])
+    model.save_weights(tmp_path / name)
+    other.load_weights(tmp_path / name, by_name=by_name)
+    for mine, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(model.predict(x), other.predict(x))
+
+
+def test_a_model_within_is_one_group_as_keras_has_it(tmp_path):
+    make_nested().save_weights(tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5") as file:
+        assert [n.decode() for n in file.attrs["layer_names"]] == ["inner", "scale"]
+        names = [n.decode() for n in file["inner"].attrs["weight_names"]]
+        assert names == [
+            "h/kernel:0", "h/bias:0", "bn/gamma:0", "bn/beta:0", "g/kernel:0", "g/bias:0",
+            "bn/moving_mean:0", "bn/moving_variance:0",
+        ]  # fmt: skip
+        assert file["inner"]["h/kernel:0"].shape == (4, 3)
+    with pytest.raises(ValueError, match=r"weight 0 .* has the shape \(4, 3\); found .* \(1,\)"):
+        make_nested().set_weights([np.ones(1)] * 11)
+
+
+def test_freezing_a_model_within_freezes_its_layers():
+    model = make_nested()
+    inner = model.get_layer("inner")
+    assert isinstance(inner, Model)
+    assert inner.trainable
+    inner.trainable = False
+    assert not any(layer.trainable for layer in inner.layers[1:])
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
+    after = model.get_weights()
+    for old, new in zip(before[:8], after[:8], strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert any((old != new).any() for old, new in zip(before[8:], after[8:], strict=True))

@@ -10,9 +10,10 @@ import numpy as np
 from flax import nnx
 
 from yolo_jax.model.darknet_files import DarknetLayers
-from yolo_jax.model.graph import Graph, Layer, SymbolicTensor
+from yolo_jax.model.graph import Graph, SymbolicTensor
 from yolo_jax.model.graph.connect import connect
 from yolo_jax.model.graph.session import unique_name
+from yolo_jax.model.graph.weights import Weights, weight_groups, weights_of
 from yolo_jax.model.weight_files import load_weights, save_weights
 from yolo_jax.networks import darknet
 from yolo_jax.training.parallel import Parallel
@@ -48,8 +49,8 @@ class Container:
         self.inputs: list[SymbolicTensor] = _tensors(inputs)
         self.outputs: list[SymbolicTensor] = _tensors(outputs)
         self.single_output = isinstance(outputs, SymbolicTensor)
-        self.trainable = True
         self.graph = Graph(self.inputs, self.outputs)
+        self.graph.owner = nnx.static(self)
         _, params, batch_stats, self._rest = nnx.split(self.graph, nnx.Param, nnx.BatchStat, ...)
         self.parallel = Parallel.over(jax.local_devices()[:1])
         # Copies: the step donates the state, and the layers keep their own arrays.
@@ -103,12 +104,26 @@ class Container:
 
     @property
     def layers(self) -> list[Any]:
-        """Returns inputs and layers in Keras's order."""
-        inputs = {tensor.name: tensor for tensor in self.inputs}
-        return [
-            self.graph.layers[name] if name in self.graph.layers else inputs[name]
-            for name in self.graph.layer_order
-        ]
+        """Returns inputs, layers and the models within in Keras's order."""
+        found: dict[str, Any] = {tensor.name: tensor for tensor in self.inputs}
+        for name, layer in self.graph.layers.items():
+            found[name] = layer.owner if isinstance(layer, Graph) and layer.owner else layer
+        return [found[name] for name in self.graph.layer_order]
+
+    @property
+    def trainable(self) -> bool:
+        """Tells whether any layer is trained; setting it sets all of them, for the next compile."""
+        return any(layer.trainable for layer in self.graph.keras_layers())
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.graph.keras_layers():
+            layer.trainable = value
+
+    @property
+    def weights(self) -> Weights:
+        """Returns the variables as `layer/weight`: parameters first, then statistics, as Keras."""
+        return weights_of(self.graph)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
         """Returns a layer by its name or its place in `layers`.
@@ -127,18 +142,9 @@ class Container:
             raise ValueError(f"No such layer: {name}; there are {list(self.graph.layer_order)}")
         return self.layers[self.graph.layer_order.index(name)]
 
-    def weighted_layers(self) -> list[Layer]:
-        """Returns the Keras layers that have weights, those of models within included, in order."""
-        found: list[Layer] = []
-        for layer in self.layers:
-            if isinstance(layer, nnx.Module):
-                inner = [module for _, module in nnx.iter_graph(layer) if isinstance(module, Layer)]
-                found += [one for one in inner if one.weights and one not in found]
-        return found
-
     def get_weights(self) -> list[np.ndarray]:
         """Returns all weights as arrays, layer by layer in Keras's order."""
-        return [array for layer in self.weighted_layers() for array in layer.get_weights()]
+        return [np.asarray(variable[...]) for variable in self._variables()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Takes arrays in the order of `get_weights`.
@@ -146,18 +152,25 @@ class Container:
         Raises:
             ValueError: too many or too few, or of other shapes.
         """
-        layers = self.weighted_layers()
-        wanted = sum(len(layer.weights) for layer in layers)
-        if len(weights) != wanted:
+        variables = self._variables()
+        if len(weights) != len(variables):
             raise ValueError(
                 f"You called `set_weights` on model {self.name!r} with {len(weights)} arrays; it "
-                f"has {wanted} weights"
+                f"has {len(variables)} weights"
             )
-        rest = list(weights)
-        for layer in layers:
-            layer.set_weights(rest[: len(layer.weights)])
-            rest = rest[len(layer.weights) :]
+        for number, (variable, value) in enumerate(zip(variables, weights, strict=True)):
+            if np.shape(value) != variable.shape:
+                raise ValueError(
+                    f"weight {number} (from 0) of model {self.name!r} has the shape "
+                    f"{variable.shape}; found an array of shape {np.shape(value)}"
+                )
+        for variable, value in zip(variables, weights, strict=True):
+            variable.set_value(jnp.asarray(value, variable.dtype))
         self.read_layers()
+
+    def _variables(self) -> list[nnx.Variable]:
+        groups = weight_groups(self.graph).values()
+        return [variable for weights in groups for variable in weights.values()]
 
     def save_weights(self, path: Path | str) -> None:
         """Writes all weights, in Keras's HDF5 layout.
@@ -171,7 +184,7 @@ class Container:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             darknet.save_weights(path, DarknetLayers(self.graph))
         else:
-            save_weights(path, self.weighted_layers())
+            save_weights(path, weight_groups(self.graph))
 
     def load_weights(
         self, path: Path | str, by_name: bool = False, skip_mismatch: bool = False
@@ -192,7 +205,8 @@ class Container:
         if Path(path).suffix == ".weights":
             DarknetLayers(self.graph).load(path, skip_mismatch=skip_mismatch)
         else:
-            load_weights(path, self.weighted_layers(), by_name=by_name, skip_mismatch=skip_mismatch)
+            groups = weight_groups(self.graph)
+            load_weights(path, groups, by_name=by_name, skip_mismatch=skip_mismatch)
         self.read_layers()
 
     def count_params(self) -> int:

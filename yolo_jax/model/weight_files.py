@@ -11,40 +11,51 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from yolo_jax.model.graph import Layer
-
+Groups = Mapping[str, Mapping[str, nnx.Variable]]
 Stored = dict[str, list[np.ndarray]]
+_BETWEEN = "/"  # layer and weight, in safetensors
 
 
-def save_weights(path: Path | str, layers: Sequence[Layer]) -> None:
-    """Writes the layers' weights; `.safetensors` in that format, every other name as HDF5.
+def save_weights(path: Path | str, groups: Groups) -> None:
+    """Writes weights; `.safetensors` in that format, every other name as HDF5.
 
     The file is replaced as a whole.
+
+    Args:
+        path: of the file; its folder is made.
+        groups: variables by name, by layer.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
+    arrays = {
+        name: {weight: np.asarray(variable[...]) for weight, variable in weights.items()}
+        for name, weights in groups.items()
+    }
     if path.suffix == ".safetensors":
-        arrays = {
-            f"{layer.name}/{name}": np.ascontiguousarray(array)
-            for layer in layers
-            for name, array in zip(layer.weights, layer.get_weights(), strict=True)
+        flat = {
+            f"{name}{_BETWEEN}{weight}": np.ascontiguousarray(array)
+            for name, weights in arrays.items()
+            for weight, array in weights.items()
         }
         # The file keeps no order of its own: that of layers and weights goes beside the arrays.
-        save_file(arrays, partial, metadata={"order": "\n".join(arrays)})
+        save_file(flat, partial, metadata={"order": "\n".join(flat)})
     else:
         with h5py.File(partial, "w") as file:
-            file.attrs["layer_names"] = _names([layer.name for layer in layers])
+            file.attrs["layer_names"] = _names(list(arrays))
             file.attrs["backend"], file.attrs["keras_version"] = "tensorflow", "2.3.1"
-            for layer in layers:
-                group = file.create_group(layer.name)
-                names = [f"{layer.name}/{name}:0" for name in layer.weights]
-                group.attrs["weight_names"] = _names(names)
-                for name, array in zip(names, layer.get_weights(), strict=True):
-                    group.create_dataset(name, data=array)
+            for name, weights in arrays.items():
+                group = file.create_group(name)
+                # The weights of a model within are named after its own layers.
+                full = [w if "/" in w else f"{name}/{w}" for w in weights]
+                group.attrs["weight_names"] = _names([f"{one}:0" for one in full])
+                for one, array in zip(full, weights.values(), strict=True):
+                    group.create_dataset(f"{one}:0", data=array)
     partial.replace(path)
 
 
@@ -76,16 +87,16 @@ def read_weights(path: Path | str) -> Stored:
 
 def load_weights(
     path: Path | str,
-    layers: Sequence[Layer],
+    groups: Groups,
     *,
     by_name: bool = False,
     skip_mismatch: bool = False,
 ) -> None:
-    """Reads a file into layers, in order or by name.
+    """Reads a file into variables, layer by layer in order or by name.
 
     Args:
         path: of the file.
-        layers: that have weights, in the model's order.
+        groups: variables by name, by layer, in the model's order.
         by_name: layers that the file does not name keep their weights.
         skip_mismatch: with `by_name`, a layer whose shapes differ keeps its weights, with a
             warning.
@@ -97,29 +108,28 @@ def load_weights(
     if skip_mismatch and not by_name:
         raise ValueError("skip_mismatch is for loading by name: add by_name=True")
     if by_name:
-        pairs = [(layer, stored[layer.name]) for layer in layers if layer.name in stored]
-    elif len(stored) != len(layers):
+        pairs = [(name, name) for name in groups if name in stored]
+    elif len(stored) != len(groups):
         raise ValueError(
-            f"{path} has {len(stored)} layers with weights, and the model has {len(layers)}; "
+            f"{path} has {len(stored)} layers with weights, and the model has {len(groups)}; "
             "by_name=True loads those that share a name"
         )
     else:
-        pairs = list(zip(layers, stored.values(), strict=True))
-    fitting = []
-    for layer, arrays in pairs:
-        wanted = [variable.shape for variable in layer.weights.values()]
+        pairs = list(zip(groups, stored, strict=True))
+    fitting: list[tuple[nnx.Variable, np.ndarray]] = []
+    for own, theirs in pairs:
+        variables, arrays = list(groups[own].values()), stored[theirs]
+        wanted = [variable.shape for variable in variables]
         found = [array.shape for array in arrays]
         if wanted == found:
-            fitting.append((layer, arrays))
+            fitting += zip(variables, arrays, strict=True)
             continue
-        message = (
-            f"layer {layer.name!r} has weights of shapes {wanted}, and {path} has {found} for it"
-        )
+        message = f"layer {own!r} has weights of shapes {wanted}, and {path} has {found} for it"
         if not skip_mismatch:
             raise ValueError(f"{message}; skip_mismatch=True with by_name=True leaves it as it is")
-        warnings.warn(f"{message}: it keeps its own", stacklevel=3)
-    for layer, arrays in fitting:
-        layer.set_weights(arrays)
+        warnings.warn(f"{message}: it keeps its own", stacklevel=4)
+    for variable, array in fitting:
+        variable.set_value(jnp.asarray(array, variable.dtype))
 
 
 def _read_safetensors(path: Path) -> Stored:
@@ -130,7 +140,7 @@ def _read_safetensors(path: Path) -> Stored:
     order = _order(header) or list(arrays)
     found: Stored = {}
     for name in order:
-        found.setdefault(name.rpartition("/")[0], []).append(arrays[name])
+        found.setdefault(name.partition(_BETWEEN)[0], []).append(arrays[name])
     return found
 
 

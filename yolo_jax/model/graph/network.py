@@ -29,6 +29,7 @@ class Graph(nnx.Module):
     Attributes:
         layers: by name.
         layer_order: names of inputs and layers in the order of Keras's `model.layers`.
+        owner: the model that the graph is of, which stands in a larger model's `layers` for it.
 
     Raises:
         ValueError: an output needs an input that is not given, or two layers share a name.
@@ -46,6 +47,7 @@ class Graph(nnx.Module):
             tuple(names[key] for key in keras_order(self.inputs, units, met))
         )
         self.layers = nnx.Dict({names[layer_key(node)]: node.layer for node in nodes})
+        self.owner: Any = nnx.static(None)
 
     def __call__(
         self, values: Sequence[Array], row_mask: Bool[Array, "b"] | None = None
