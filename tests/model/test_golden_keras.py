@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,14 +35,15 @@ class Case:
         self.set_weights("w0")
         self.compile()
 
-    def compile(self) -> None:
+    def compile(self, devices=None) -> None:
+        """Compiles for the given devices, or for all simulated ones."""
         given = dict(self.spec["compile"])
         given["optimizer"] = make_optimizer(given["optimizer"])
         losses = given["loss"]
         if isinstance(losses, dict):
             losses = {key: identity if one == "identity" else one for key, one in losses.items()}
-        # On all simulated devices; Keras's batch normalisation sees the whole batch.
-        self.model.compile(**(given | {"loss": losses}), sync_batch_norm=True)
+        # Keras's batch normalisation sees the whole batch.
+        self.model.compile(**(given | {"loss": losses}), sync_batch_norm=True, devices=devices)
 
     def set_weights(self, prefix: str) -> None:
         for layer in weighted(self.model):
@@ -161,6 +163,24 @@ def test_fit_evaluate_and_weights(name):
     found = case.model.evaluate(**arrays, **given, return_dict=True)
     for key, value in expected["evaluate"].items():
         assert_close(found[key], value, key)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["01_mlp_adam", "02_softmax_both", "03_multi_dict", "06_batchnorm_4d", "05_generator_seq"],
+)
+def test_one_device_and_eight_give_the_same_history(name):
+    """Batches that do not divide among eight are among them."""
+    assert len(jax.local_devices()) == 8
+    histories = []
+    for devices in (jax.local_devices()[:1], None):
+        case = Case(name)
+        case.compile(devices)
+        histories.append(case.model.fit(**case.fit_arguments()).history)
+    one, eight = histories
+    assert one.keys() == eight.keys()
+    for key, values in one.items():
+        np.testing.assert_allclose(eight[key], values, rtol=1e-5, atol=1e-7, err_msg=key)
 
 
 def test_fit_again_goes_on_and_a_new_optimizer_starts_afresh():
