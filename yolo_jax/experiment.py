@@ -15,9 +15,9 @@ from yolo_jax.config import ExperimentConfig, check_resumable, read_config, reso
 from yolo_jax.core.types import Dataset
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers.coco import read_coco
+from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.evaluation.average_precision import coco_average_precision, per_source
-from yolo_jax.inference.detect import Detector
 from yolo_jax.model.callbacks import Callback, Checkpoint, CSVLogger, TensorBoard
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import Joint, detection

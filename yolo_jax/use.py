@@ -7,7 +7,8 @@ from yolo_jax.config import read_config
 from yolo_jax.core.anchors import TINY_DARKNET
 from yolo_jax.data.images import read_image
 from yolo_jax.data.readers.coco import read_coco
-from yolo_jax.inference.detect import Detector, write_images, write_json
+from yolo_jax.detection.detector import Detector
+from yolo_jax.inference.detect import write_images, write_json
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS, create_network

@@ -101,6 +101,16 @@ class Compiled:
             state = state._replace(opt_state=slots)
         return self.parallel.replicate(state)
 
+    def average_weights(self, state: TrainState, decay: float) -> TrainState:
+        """Keeps an average of the weights from the next step on, started where there is none."""
+        if decay != self._ema_decay:
+            self._ema_decay = decay
+            self._steps.clear()
+        if state.ema is not None:
+            return state
+        # A copy: the step donates its input, which must not hold one buffer twice.
+        return state._replace(ema=jax.tree.map(jnp.copy, state.params))
+
     def train(self, state: TrainState, sums: Sums, fed: Fed) -> tuple[TrainState, Sums]:
         """Takes a step; `state` is donated."""
         body = partial(

@@ -261,6 +261,14 @@ class Trainer(Predictor):
         )
         return self._returned(found, return_dict)
 
+    def average_weights(self, decay: float) -> None:
+        """Keeps a moving average of the weights from the next step on; see `compile`'s ema_decay.
+
+        Raises:
+            RuntimeError: the model is not compiled.
+        """
+        self.state = self.require_compiled().average_weights(self.state, decay)
+
     def require_compiled(self) -> Compiled:
         """Returns what `compile` made.
 

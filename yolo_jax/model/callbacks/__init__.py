@@ -2,6 +2,8 @@
 
 from yolo_jax.model.callbacks.callback import HOOKS, Callback, CallbackList, LambdaCallback, Logs
 from yolo_jax.model.callbacks.control import LearningRateScheduler, TerminateOnNaN
+from yolo_jax.model.callbacks.engine import ExponentialMovingAverage, Profile
+from yolo_jax.model.callbacks.mean_ap import MeanAP
 from yolo_jax.model.callbacks.monitors import EarlyStopping, ReduceLROnPlateau
 from yolo_jax.model.callbacks.progress import ProgbarLogger
 from yolo_jax.model.callbacks.records import CSVLogger, TensorBoard
@@ -14,10 +16,13 @@ __all__ = [
     "CallbackList",
     "Checkpoint",
     "EarlyStopping",
+    "ExponentialMovingAverage",
     "LambdaCallback",
     "LearningRateScheduler",
     "Logs",
+    "MeanAP",
     "ModelCheckpoint",
+    "Profile",
     "ProgbarLogger",
     "ReduceLROnPlateau",
     "TensorBoard",

@@ -15,7 +15,8 @@ class Monitoring(Callback):
 
     Args:
         monitor: the log key.
-        mode: `min`, `max`, or `auto`: `max` for keys with `acc` in them, else `min`.
+        mode: `min`, `max`, or `auto`: `max` for keys with `acc` in them and for `MeanAP`'s, else
+            `min`.
 
     Attributes:
         best: the best value so far; infinite before the first.
@@ -30,7 +31,7 @@ class Monitoring(Callback):
             )
             mode = "auto"
         if mode == "auto":
-            mode = "max" if "acc" in monitor or monitor.startswith("fmeasure") else "min"
+            mode = "max" if _is_better_when_greater(monitor) else "min"
         self.monitor, self.mode = monitor, mode
         self.best = self.worst = math.inf if mode == "min" else -math.inf
 
@@ -271,6 +272,11 @@ class ReduceLROnPlateau(Monitoring):
         super().load_state_dict(state)
         self.wait, self.cooldown_counter = state["wait"], state["cooldown_counter"]
         self._resumed = True
+
+
+def _is_better_when_greater(monitor: str) -> bool:
+    own = monitor.removeprefix("val_") in ("AP", "AP50")
+    return own or "acc" in monitor or monitor.startswith("fmeasure")
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Callbacks that write numbers down: `CSVLogger`, `TensorBoard`."""
 
 import csv
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 
 from yolo_jax.model.callbacks.callback import Callback, Logs
@@ -89,6 +91,8 @@ class TensorBoard(Callback):
         embeddings_freq: not supported.
         update_freq: `epoch`; or samples between writes, `batch` being 1, each of which waits for
             the device.
+        images: returns pictures by name, RGB, which are written after every epoch, such as
+            `MeanAP.pictures`; that callback stands before this one in the list.
 
     Raises:
         ValueError: an argument that is not supported, or an unknown `update_freq`.
@@ -105,6 +109,7 @@ class TensorBoard(Callback):
         embeddings_freq: int = 0,
         *,
         update_freq: Literal["epoch", "batch"] | int = "epoch",
+        images: Callable[[], Mapping[str, UInt8[np.ndarray, "h w 3"]]] | None = None,
     ) -> None:
         unsupported = {
             "write_grads": write_grads,
@@ -119,6 +124,7 @@ class TensorBoard(Callback):
                 f"update_freq is 'epoch', 'batch' or a number of samples; found {update_freq!r}"
             )
         self.log_dir, self.histogram_freq = Path(log_dir), histogram_freq
+        self.images = images
         self._samples_between: int | None = None
         if update_freq != "epoch":
             self._samples_between = 1 if update_freq == "batch" else int(update_freq)
@@ -135,11 +141,13 @@ class TensorBoard(Callback):
             self._written = self._samples
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes the epoch's logs, and the histograms where it is time."""
+        """Writes the epoch's logs and pictures, and the histograms where it is time."""
         writer = self._write(logs or {}, epoch if self._samples_between is None else self._samples)
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             for path, leaf in jax.tree_util.tree_leaves_with_path(self.model.state.params):
                 writer.add_histogram(parameter_path(path), np.asarray(leaf, np.float32), epoch)
+        for name, picture in (self.images() if self.images else {}).items():
+            writer.add_image(name, picture, epoch, dataformats="HWC")
         writer.flush()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
