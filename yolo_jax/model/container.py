@@ -1,6 +1,6 @@
 """What a model is before it is trained: inputs, outputs, layers, and who owns their weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from yolo_jax.model.graph import Graph, SymbolicTensor
 from yolo_jax.model.graph.connect import connect
 from yolo_jax.model.graph.session import unique_name
 from yolo_jax.model.graph.weights import Weights, weight_groups, weights_of
+from yolo_jax.model.summary import summary_lines
 from yolo_jax.model.weight_files import load_weights, save_weights
 from yolo_jax.networks import darknet
 from yolo_jax.training.parallel import Parallel
@@ -208,6 +209,22 @@ class Container:
             groups = weight_groups(self.graph)
             load_weights(path, groups, by_name=by_name, skip_mismatch=skip_mismatch)
         self.read_layers()
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] = print,
+    ) -> None:
+        """Prints the layers with their output shapes, weights and what they read, as Keras does.
+
+        Args:
+            line_length: characters a line.
+            positions: where each of the four columns ends, as shares of the line.
+            print_fn: called with every line.
+        """
+        for line in summary_lines(self, line_length, positions):
+            print_fn(line)
 
     def count_params(self) -> int:
         """Returns the number of scalars in all weights."""

@@ -31,7 +31,10 @@ class DarknetConvolution(Protocol):
 class DarknetNetwork(Protocol):
     """What this file needs of a network."""
 
-    num_classes: int
+    @property
+    def num_classes(self) -> int:
+        """Returns the classes that the outputs score."""
+        ...
 
     def convolutions(self) -> Sequence[DarknetConvolution]:
         """Returns the convolutions in the order of the .cfg file."""
