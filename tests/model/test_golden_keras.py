@@ -210,6 +210,17 @@ def test_single_batches():
     assert_weights(case, "w_final")
 
 
+def test_metrics_of_single_batches_add_up_where_asked():
+    case = Case("13_on_batch")
+    x, y = case.data("x"), case.data("y")
+    whole = case.model.test_on_batch(x, y)
+    case.model.test_on_batch(x[:5], y[:5])
+    assert_close(case.model.test_on_batch(x[5:], y[5:], reset_metrics=False), whole, "both")
+    assert case.model.test_on_batch(x[5:], y[5:]) != pytest.approx(whole)
+    case.compile()
+    assert_close(case.model.test_on_batch(x, y, reset_metrics=False), whole, "compiled anew")
+
+
 def test_freezing_counts_from_the_next_compile():
     case = Case("14_freeze")
     expected = case.spec["expected"]

@@ -210,8 +210,10 @@ def _is_plain_list(data: Any) -> bool:
 def _as_array(data: Any, what: str) -> Any:
     """Returns an array, or an HDF5 dataset as it is; a vector becomes a column."""
     array = data if hasattr(data, "shape") else np.asarray(data)
-    if array.dtype == object:
-        raise ValueError(f"the data of {what} is no array of numbers: it has the dtype object")
+    if array.dtype.kind in "OUSM":
+        raise ValueError(
+            f"the data of {what} is no array of numbers: it has the dtype {array.dtype}"
+        )
     if not array.shape:
         raise ValueError(f"the data of {what} is a single number; it needs a row for each sample")
     return np.asarray(array)[:, None] if len(array.shape) == 1 else array

@@ -7,7 +7,7 @@ import grain
 import jax
 import numpy as np
 
-from yolo_jax.model.arrays import ArrayFeed, Signature, standardize
+from yolo_jax.model.arrays import ArrayFeed, Arrays, Signature, standardize
 from yolo_jax.model.enqueuer import Enqueuer
 from yolo_jax.model.feed import Feed, LoaderFeed
 from yolo_jax.model.sequence import is_sequence
@@ -41,6 +41,7 @@ class StreamFeed:
         class_weight: weight by class id.
         reading: how.
         need_y: False for predict, where an item may be x alone.
+        strict: a batch with NaN or infinity is an error.
 
     Attributes:
         steps: length of a Sequence; None for a generator.
@@ -54,8 +55,10 @@ class StreamFeed:
         class_weight: PyTree = None,
         reading: Reading = Reading(),  # noqa: B008 - immutable
         need_y: bool = True,
+        strict: bool = False,
     ) -> None:
         self.source, self.signature, self.reading = source, signature, reading
+        self.strict = strict
         self.class_weight, self.need_y = class_weight, need_y
         self._first: Fed | None = None
         self._items: Enqueuer | None = None
@@ -94,7 +97,36 @@ class StreamFeed:
         fed = Fed(*jax.tree.map(np.asarray, (arrays.x, arrays.y, arrays.weight)), row_mask=None)
         self._first = self._first or fed
         _check_same_structure(self._first, fed, number)
+        if self.strict:
+            check_finite(self.signature, arrays, f"batch {number} (from 0), ")
         return fed
+
+
+def check_finite(signature: Signature, arrays: Arrays, where: str = "") -> None:
+    """Raises ValueError that names the first row of an input, target or weight that is not finite.
+
+    HDF5 datasets are not read for it.
+    """
+    targets = arrays.y if isinstance(arrays.y, list) else [arrays.y]
+    parts = [
+        *zip([f"input {name!r}" for name in signature.inputs], arrays.x, strict=True),
+        *zip([f"output {name!r}" for name in signature.outputs], targets, strict=False),
+        *zip(
+            [f"sample_weight of {n!r}" for n in signature.outputs],
+            arrays.weight or [],
+            strict=False,
+        ),
+    ]
+    for what, array in parts:
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            continue
+        finite = np.isfinite(array.reshape(len(array), -1))
+        if not finite.all():
+            row = int(np.flatnonzero(~finite.all(axis=1))[0])
+            value = array.reshape(len(array), -1)[row][~finite[row]][0]
+            raise ValueError(
+                f"{where}{what}: row {row} (from 0) holds {value}; strict=True wants finite numbers"
+            )
 
 
 def _check_same_structure(first: Fed, fed: Fed, number: int) -> None:
@@ -194,12 +226,15 @@ def as_feed(
     seed: int = 0,
     reading: Reading = Reading(),  # noqa: B008 - immutable
     need_y: bool = True,
+    strict: bool = False,
 ) -> Feed:
     """Returns the feed of whatever `fit`, `evaluate` or `predict` was given.
 
     Raises:
         ValueError: arguments that the kind of data does not take, or data that do not fit.
     """
+    if isinstance(shuffle, str) and shuffle != "batch":
+        raise ValueError(f"shuffle is True, False or 'batch'; found {shuffle!r}")
     kind = kind_of(x)
     if kind != "arrays":
         given = {"y": y, "sample_weight": sample_weight}
@@ -217,8 +252,9 @@ def as_feed(
         case "stream":
             reading = reading._replace(shuffle=bool(shuffle))
             return StreamFeed(
-                x, signature, class_weight=class_weight, reading=reading, need_y=need_y
-            )
+                x, signature, class_weight=class_weight, reading=reading, need_y=need_y,
+                strict=strict,
+            )  # fmt: skip
         case "source":
             return SourceFeed(
                 x,
@@ -229,6 +265,8 @@ def as_feed(
                 class_weight=class_weight,
             )
     arrays = standardize(signature, x, y, sample_weight, class_weight, need_y=need_y)
+    if strict:
+        check_finite(signature, arrays)
     return ArrayFeed(arrays, batch_size=_batch_size(batch_size), shuffle=shuffle, seed=seed)
 
 
@@ -237,7 +275,11 @@ def _batch_size(given: int | None) -> int:
 
 
 def check_has_steps(feed: Feed, steps: int | None, argument: str) -> None:
-    """Raises ValueError where nothing says how many batches to take."""
+    """Raises ValueError where nothing says how many batches to take, or it says none."""
+    if steps is not None and steps < 1:
+        raise ValueError(f"{argument} is 1 or more; found {steps}")
+    if feed.steps == 0:
+        raise ValueError("the data are empty: their len() is 0, and a pass needs a batch")
     if feed.steps is None and steps is None:
         raise ValueError(
             f"a generator has no length: `{argument}` has to say how many batches are taken"

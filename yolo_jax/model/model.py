@@ -9,6 +9,7 @@ from yolo_jax.model.arrays import standardize
 from yolo_jax.model.callbacks import Callback
 from yolo_jax.model.history import History
 from yolo_jax.model.trainer import Trainer
+from yolo_jax.training.step import Fed, Sums
 
 PyTree = Any
 
@@ -20,31 +21,43 @@ class Model(Trainer):
     Here are single batches, and Keras's older names.
     """
 
+    _batch_sums: Sums | None = None
+
     def train_on_batch(
         self, x: PyTree, y: PyTree = None, sample_weight: PyTree = None, class_weight: Any = None,
-        *, return_dict: bool = False,
+        reset_metrics: bool = True, *, return_dict: bool = False,
     ) -> float | list[float] | dict[str, float]:  # fmt: skip
-        """Takes one step on one batch and returns its loss and metrics, as `evaluate` does."""
+        """Takes one step on one batch and returns its loss and metrics, as `evaluate` does.
+
+        With `reset_metrics` False they are means over this and the calls since the last reset.
+        """
         compiled = self.require_compiled()
         self.read_layers()
         arrays = standardize(self.signature, x, y, sample_weight, class_weight)
         fed = arrays.take(slice(None))
-        sums = compiled.zero_sums(self.state, fed, training=True)
+        sums = self._sums_before(reset_metrics, fed, training=True)
         self.state, sums = compiled.train(self.state, sums, fed)
+        self._batch_sums = sums
         self.write_back()
         return self._returned(compiled.objective.results(jax.device_get(sums)), return_dict)
 
     def test_on_batch(
-        self, x: PyTree, y: PyTree = None, sample_weight: PyTree = None, *,
-        return_dict: bool = False,
+        self, x: PyTree, y: PyTree = None, sample_weight: PyTree = None,
+        reset_metrics: bool = True, *, return_dict: bool = False,
     ) -> float | list[float] | dict[str, float]:  # fmt: skip
-        """Returns loss and metrics of one batch, as `evaluate` does."""
+        """Returns loss and metrics of one batch, as `evaluate` does; see `train_on_batch`."""
         compiled = self.require_compiled()
         self.read_layers()
         fed = standardize(self.signature, x, y, sample_weight).take(slice(None))
-        sums = compiled.zero_sums(self.state, fed, training=False)
-        sums = compiled.evaluate(self.state, sums, fed)
+        sums = self._sums_before(reset_metrics, fed, training=False)
+        self._batch_sums = sums = compiled.evaluate(self.state, sums, fed)
         return self._returned(compiled.objective.results(jax.device_get(sums)), return_dict)
+
+    def _sums_before(self, reset: bool, fed: Fed, *, training: bool) -> Sums:
+        """Returns the sums that a single batch is added to."""
+        if reset or self._batch_sums is None:
+            return self.require_compiled().zero_sums(self.state, fed, training=training)
+        return self._batch_sums
 
     def fit_generator(
         self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1,

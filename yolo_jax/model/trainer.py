@@ -16,7 +16,7 @@ from yolo_jax.model.arrays import (
     standardize,
     temporal_outputs,
 )
-from yolo_jax.model.callbacks import Callback, ProgbarLogger
+from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
 from yolo_jax.model.compile_arguments import Loss, build_objective, output_names
 from yolo_jax.model.compiled import Compiled, Transform
 from yolo_jax.model.data import Reading, as_feed, check_has_steps, kind_of
@@ -28,6 +28,7 @@ from yolo_jax.model.optimizer import OptimizerView
 from yolo_jax.model.prediction import Predictor
 from yolo_jax.training import keras_optimizers
 from yolo_jax.training.parallel import Device, Parallel
+from yolo_jax.training.step import Sums
 
 PyTree = Any
 
@@ -92,19 +93,18 @@ class Trainer(Predictor):
             ValueError: a name is no output's, a list has the wrong length, there is no loss, or
                 `frozen` matches nothing.
         """
+        transformation = keras_optimizers.get(optimizer)
         objective = build_objective(self.outputs, loss, metrics, loss_weights, weighted_metrics)
         self.read_layers()
         self.parallel = Parallel.over(devices)
         again = optimizer is self._optimizer and self.compiled is not None
         old_trainable = self.compiled.trainable if self.compiled is not None else None
         self._optimizer = optimizer if not isinstance(optimizer, str) else None
-        if isinstance(optimizer, str):
-            optimizer = keras_optimizers.get(optimizer)
         self.compiled = Compiled(
             self.graph,
             self._rest,
             objective,
-            optimizer,
+            transformation,
             params=self.state.params,
             batch_stats=self.state.batch_stats,
             augment=augment,
@@ -123,6 +123,7 @@ class Trainer(Predictor):
             temporal=temporal_outputs(sample_weight_mode, output_names(self.outputs)),
         )
         self._target_tensors = target_tensors
+        self._batch_sums: Sums | None = None
 
     @property
     def optimizer(self) -> OptimizerView:
@@ -184,7 +185,8 @@ class Trainer(Predictor):
             resume: a `Checkpoint` callback's folder; goes on from its newest checkpoint, with
                 everything as it was then, its epoch in place of `initial_epoch`; where it has
                 none, from `initial_epoch`.
-            strict: a loss or gradient that is not finite is an error, not a warning.
+            strict: numbers in the data, a loss or a gradient that are not finite are an error, the
+                last two otherwise a warning.
 
         Returns:
             Losses and metrics of every epoch.
@@ -206,7 +208,7 @@ class Trainer(Predictor):
             )
         feed = as_feed(
             self.signature, x, y, sample_weight, batch_size=batch_size, class_weight=class_weight,
-            shuffle=shuffle, reading=reading,
+            shuffle=shuffle, reading=reading, strict=strict,
         )  # fmt: skip
         check_has_steps(feed, steps_per_epoch, "steps_per_epoch")
         validation = None
@@ -220,7 +222,7 @@ class Trainer(Predictor):
             epochs=epochs,
             initial_epoch=initial_epoch,
             steps=steps_per_epoch,
-            callbacks=[*(callbacks or ()), *([ProgbarLogger()] if verbose else [])],
+            callbacks=[*CallbackList(callbacks or ()), *([ProgbarLogger()] if verbose else [])],
             validation=validation,
             verbose=verbose,
             strict=strict,
