@@ -1,5 +1,6 @@
 """`Model` and `fit`: keras-yolo3's trick, equality across devices, freezing, bad numbers."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -294,6 +295,25 @@ def test_initial_epoch_is_where_a_run_starts_that_has_no_checkpoint_yet(tmp_path
     assert fit(2, 5) == [2, 3, 4]
     with pytest.raises(ValueError, match="stands at epoch 5, before initial_epoch 6"):
         fit(6, 7)
+
+
+def test_a_generator_is_read_from_where_it_stands_whatever_the_first_epoch():
+    """keras-yolo3's second stage starts at epoch 50 with a new generator."""
+    seen = []
+
+    def batches():
+        for number in range(2):
+            seen.append(number)
+            batch = make_batches(8)
+            yield batch.image, {"boxes": batch.boxes, "classes": batch.classes}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        history = make_model().fit(
+            batches(), steps_per_epoch=2, epochs=51, initial_epoch=50, verbose=0, workers=0
+        )
+    assert history.epoch == [50]
+    assert seen == [0, 1]
 
 
 def test_keras_yolo3s_own_trick_trains():

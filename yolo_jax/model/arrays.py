@@ -137,6 +137,8 @@ class ArrayFeed:
         ValueError: the batch size is not positive, or there are no rows.
     """
 
+    numbered = True
+
     def __init__(
         self,
         arrays: Arrays,

@@ -47,6 +47,8 @@ class StreamFeed:
         steps: length of a Sequence; None for a generator.
     """
 
+    numbered = False
+
     def __init__(
         self,
         source: Any,
@@ -160,6 +162,8 @@ class SourceFeed:
         seed: of the orders.
         class_weight: weight by class id.
     """
+
+    numbered = True
 
     def __init__(
         self,

@@ -13,7 +13,14 @@ PyTree = Any
 
 
 class Feed(Protocol):
-    """A stream of batches."""
+    """A stream of batches.
+
+    Attributes:
+        numbered: a batch is a function of its number, so that a fit which starts at a later epoch
+            starts at that epoch's batches; otherwise it starts at the first there is.
+    """
+
+    numbered: bool
 
     @property
     def steps(self) -> int | None:
@@ -35,6 +42,8 @@ class LoaderFeed:
     Args:
         loader: yields `Batch`, (x, y) or (x, y, sample_weight).
     """
+
+    numbered = True
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader

@@ -109,7 +109,7 @@ class FitRun:
         self.model, self.feed, self.validation = model, feed, validation
         self.epochs, self.wanted_steps, self.strict = epochs, steps, strict
         self.epoch, self.step = initial_epoch, 0
-        self.batches = initial_epoch * (steps or feed.steps or 0)
+        self.batches = initial_epoch * (steps or feed.steps or 0) if feed.numbered else 0
         self.sums: Sums | None = None
         self._stored_sums: list[Any] | None = None
         self.interrupted = False
