@@ -18,7 +18,8 @@ from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fe
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; an error that a user can mend is one line and exit status 2."""
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    # By force: a library that is imported may have set up its own form already.
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
     logging.getLogger("yolo_jax").setLevel(logging.INFO)
     use_compilation_cache()
     parser = _parser()
