@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from yolo_jax import Input, Lambda, Model, callbacks, layers, losses, optimizers, regularizers
+from yolo_jax import (
+    Input,
+    Lambda,
+    Model,
+    callbacks,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+)
 
 DOC = (Path(__file__).parents[1] / "docs" / "keras.md").read_text(encoding="utf-8")
 METHODS = (
@@ -51,3 +61,18 @@ def test_every_layer_loss_and_regularizer_is_there():
     for name in losses.__all__:
         if name.islower() and "_" in name and name not in ("huber_loss", "cosine_proximity"):
             assert name.replace("log_cosh", "logcosh") in DOC, name
+
+
+@pytest.mark.parametrize("door", [layers, losses, metrics, regularizers])
+def test_every_argument_behind_a_door_is_there(door):
+    """Of what has Keras's name; `Joint`, `Metric` and so on are told in words."""
+    own = ("Layer", "apply", "set_random_seed", "get", "detection", "Joint", "RowLosses", "Metric",
+           "MeanMetric")  # fmt: skip
+    missing = [
+        f"{name}({argument})"
+        for name in door.__all__
+        if name not in own
+        for argument in arguments(getattr(door, name))
+        if f"`{argument}`" not in DOC
+    ]
+    assert not missing

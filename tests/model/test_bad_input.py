@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from yolo_jax import Input, Model, Sequence
+from yolo_jax import Input, Model, Sequence, losses
 from yolo_jax.callbacks import EarlyStopping
 from yolo_jax.layers import Dense
 
@@ -49,6 +49,19 @@ def forever():
         yield X[:4], Y[:4]
 
 
+class Rows:
+    """A data source of some arrays' rows."""
+
+    def __init__(self, *arrays):
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays[0])
+
+    def __getitem__(self, index):
+        return tuple(array[index] for array in self.arrays)
+
+
 class Broken(Sequence):
     def __len__(self):
         return 0
@@ -66,33 +79,57 @@ class Broken(Sequence):
         ({"x": [X, X]}, ValueError, "the model has 1 inputs .x.; found 2 arrays"),
         ({"y": None}, ValueError, "No data provided for 'out': y is None"),
         ({"x": None}, ValueError, r"x is None, and the inputs \['x'\] bring no tensor"),
-        ({"x": X[:, :3]}, ValueError, "layer 'out': expected axis -1 to have the size 4, fo"),
+        ({"x": [None]}, ValueError, "No data provided for 'x'"),
+        ({"x": X[:, :3]}, ValueError, r"input 'x' takes arrays of shape .rows, 4.; found .12, 3."),
+        ({"y": X}, ValueError, r"output 'out' takes arrays of shape .rows, 1.; found .12, 4."),
         ({"batch_size": 0}, ValueError, "batches of 0"),
+        ({"batch_size": 4.5}, TypeError, "batch_size is a whole number of rows; found 4.5"),
+        ({"epochs": 1.5}, ValueError, "epochs is a whole number, 0 or more; found 1.5"),
+        ({"initial_epoch": -1}, ValueError, "initial_epoch is a whole number, 0 or more"),
         ({"validation_split": 1.5}, ValueError, "validation_split is 1.5; it has to lie between"),
         ({"validation_split": -0.1}, ValueError, "validation_split is -0.1"),
         ({"validation_split": 0.99}, ValueError, "leave rows of the 12 on both sides"),
         ({"validation_data": X}, ValueError, "validation_data is .x, y. or .x, y, sample_weight."),
+        ({"validation_split": 1.0}, ValueError, "validation_split is 1.0; it has to lie between"),
         ({"validation_data": (X, Y[:3])}, ValueError, r"samples; found \[3, 12\]"),
+        ({"validation_data": (X[:, :3], Y)}, ValueError, "input 'x' takes .*; found .12, 3."),
+        ({"validation_data": (X, X)}, ValueError, "output 'out' takes .*; found .12, 4."),
+        ({"validation_data": (X, Y, np.ones(3))}, ValueError, r"samples; found \[3, 12\]"),
+        ({"validation_data": (X, Y), "validation_steps": 2}, ValueError, "needs steps_per_epoch"),
+        ({"batch_size": 4, "steps_per_epoch": 2}, ValueError, "batch_size has to be None; found 4"),
         ({"validation_data": (X, Y), "validation_freq": 0}, ValueError, "has to be 1 or more"),
         ({"validation_data": (X, Y), "validation_freq": 1.5}, ValueError, "found 1.5"),
         ({"validation_data": forever()}, ValueError, "`validation_steps` has to say"),
-        ({"class_weight": [1, 2]}, TypeError, "class_weight is a dict of weights by class id; f"),
+        ({"class_weight": [1, 2]}, TypeError, "class_weight is a dict .* by class id.*found list"),
+        (
+            {"class_weight": {"cat": 1}},
+            ValueError,
+            r"has the keys \['cat'\]; those of output 'out'",
+        ),
+        ({"sample_weight": np.full(12, "a")}, TypeError, "are no numbers: they have the dtype <U1"),
         ({"sample_weight": np.ones(3)}, ValueError, r"samples; found \[3, 12\]"),
         ({"sample_weight": np.ones((12, 2))}, ValueError, "need compile.sample_weight_mode='tempo"),
         ({"callbacks": [EarlyStopping]}, TypeError, "the class EarlyStopping: make one"),
         ({"callbacks": [print]}, TypeError, "callbacks must hold Callback objects; found"),
         ({"callbacks": EarlyStopping()}, TypeError, "callbacks must be a list"),
-        ({"nb_epoch": 3}, TypeError, "nb_epoch"),
+        ({"callbacks": 3}, TypeError, "callbacks must be a list; found int"),
+        ({"nb_epochs": 3}, TypeError, "nb_epochs"),
         ({"shuffle": "rows"}, ValueError, "shuffle is True, False or 'batch'; found 'rows'"),
         ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch is 1 or more; found 0"),
         ({"x": np.full((12, 4), "a")}, ValueError, "no array of numbers: it has the dtype <U1"),
         ({"x": forever(), "y": None}, ValueError, "`steps_per_epoch` has to say how many"),
+        ({"x": forever, "y": None}, ValueError, "has to be called: generator()"),
         ({"x": forever()}, ValueError, "y cannot be given with a generator"),
         ({"x": forever(), "y": None, "batch_size": 4}, ValueError, "batch_size cannot be given"),
         (
             {"x": forever(), "y": None, "validation_split": 0.2, "steps_per_epoch": 1},
             ValueError,
             "validation_split takes the last rows of arrays; give validation_data with a generator",
+        ),
+        (
+            {"x": iter(()), "y": None, "steps_per_epoch": 1},
+            ValueError,
+            "the data ended before the first batch",
         ),
         ({"x": Broken(), "y": None}, ValueError, "the data are empty: their len.. is 0"),
         ({"strict": True, "x": np.full_like(X, np.nan)}, ValueError, "input 'x'.*row 0.*nan"),
@@ -136,8 +173,17 @@ def test_temporal_weights_are_of_rows_and_steps():
     model.compile("sgd", "mse", sample_weight_mode="temporal")
     with pytest.raises(ValueError, match=r"'temporal': its sample weights have the shape .samples"):
         model.fit(np.zeros((6, 5, 4)), np.zeros((6, 5, 3)), sample_weight=np.ones(6), verbose=0)
-    with pytest.raises(ValueError, match="sample_weight_mode is None or 'temporal'"):
-        model.compile("sgd", "mse", sample_weight_mode="times")
+    with pytest.raises(ValueError, match="have 4 steps, its targets 5"):
+        weight = np.ones((6, 4))
+        model.fit(np.zeros((6, 5, 4)), np.zeros((6, 5, 3)), sample_weight=weight, verbose=0)
+    for mode in ("times", ["temporal", None], {"nope": "temporal"}, 3):
+        with pytest.raises(ValueError, match="sample_weight_mode is None or 'temporal'"):
+            model.compile("sgd", "mse", sample_weight_mode=mode)
+
+
+def test_temporal_weights_need_steps(two):
+    with pytest.raises(ValueError, match="'q' has the shape .None, 1.: leave its mode None"):
+        two.compile("sgd", "mse", sample_weight_mode={"q": "temporal"})
 
 
 def test_nothing_trains_before_compile():
@@ -172,17 +218,26 @@ def test_compile_refuses(two, given, error, message):
         two.compile(**({"optimizer": "sgd", "loss": "mse"} | given))
 
 
-def test_a_batch_of_another_structure_is_named(one):
-    def batches():
-        yield X[:4], Y[:4]
-        yield X[:4], Y[:4]
-        yield X[:4], Y[:4], np.ones(4)
-
+@pytest.mark.parametrize(
+    ("third", "message"),
+    [
+        ((X, Y, np.ones(12)), "batch 2 .from 0. is of another structure than the first"),
+        ((X[:, :3], Y), "batch 2 .from 0.: input 'x' takes arrays of shape .rows, 4.; found"),
+        ((X, X), "batch 2 .from 0.: output 'out' takes arrays of shape .rows, 1.; found"),
+        ((X.astype(int), Y), "batch 2 .from 0. is of another structure.*float32.*int64"),
+        (({"z": X}, Y), r"batch 2 .from 0.: \['z'\] are no input names; the model's are \['x'\]"),
+        ((X, Y[:5]), r"batch 2 .from 0.: all arrays .* same number of samples; found \[5, 12\]"),
+        ((X,), "should be a tuple.*; batch 2 .from 0. is tuple of 1"),
+        (3, "should be a tuple.*; batch 2 .from 0. is int"),
+    ],
+)
+def test_a_batch_of_another_structure_is_named(one, third, message):
+    """Before the step that would take it."""
     before = int(one.state.step)
-    with pytest.raises(ValueError, match="batch 2 .from 0. is of another structure than the first"):
-        one.fit(batches(), steps_per_epoch=3, verbose=0, workers=0)
+    with pytest.raises(ValueError, match=message):
+        one.fit(iter([(X, Y), (X, Y), third]), steps_per_epoch=3, verbose=0, workers=0)
     # The two before it were batches to train on.
-    assert int(one.state.step) - before <= 2
+    assert int(one.state.step) - before == 2
 
 
 def test_a_generator_that_ends_early_warns_and_keeps_the_history(one):
@@ -194,6 +249,7 @@ def test_a_generator_that_ends_early_warns_and_keeps_the_history(one):
         history = one.fit(batches(), steps_per_epoch=3, epochs=4, verbose=0)
     assert history.epoch == [0, 1]
     assert len(history.history["loss"]) == 2
+    assert one.history is history
 
 
 def test_strict_names_the_row_that_is_no_number(one):
@@ -207,3 +263,51 @@ def test_strict_names_the_row_that_is_no_number(one):
     with pytest.raises(ValueError, match="output 'out'.*row 3"):
         one.fit(X, y, strict=True, verbose=0)
     assert int(one.state.step) == step
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_strict_names_the_batch_of_a_stream_before_its_step(one, stream):
+    x = X.copy()
+    x[9, 1] = np.nan
+    before = int(one.state.step)
+    if stream:
+        given = {"x": ((x[i : i + 4], Y[i : i + 4]) for i in (0, 4, 8)), "steps_per_epoch": 3}
+    else:
+        given = {"x": Rows(x, Y), "batch_size": 4, "shuffle": False}
+    with pytest.raises(ValueError, match="batch 2 .from 0., input 'x': row 1 .*nan"):
+        one.fit(**given, strict=True, verbose=0)
+    assert int(one.state.step) - before == 2
+
+
+def test_class_weights_of_other_losses_and_data_are_refused(one):
+    x = Input((4,), name="x")
+    model = Model(x, Dense(1, name="out")(x))
+    joint = losses.Joint(lambda y, outputs: losses.RowLosses(outputs[0][:, 0], {}))
+    model.compile("sgd", joint)
+    with pytest.raises(ValueError, match="class_weight needs targets that are classes; those of a"):
+        model.fit(X, Y, class_weight={0: 1.0}, verbose=0)
+    with pytest.raises(ValueError, match=r"must contain all classes in the data: \[0.5\]"):
+        one.fit(X, np.full(12, 0.5), class_weight={0: 1.0, 1: 2.0}, verbose=0)
+
+
+def test_data_without_a_length_need_steps_and_arrays_no_generator_method(one):
+    for call in (one.evaluate, one.predict):
+        with pytest.raises(ValueError, match="a generator has no length: `steps` has to say"):
+            call(forever())
+    with pytest.raises(ValueError, match="are a generator, an iterator or a `Sequence`; found nd"):
+        one.fit_generator(X, 2)
+    with pytest.raises(ValueError, match="a single batch is of arrays; found a generator"):
+        one.train_on_batch(forever())
+    with pytest.raises(ValueError, match="there was not one batch"):
+        one.predict(iter(()), steps=1)
+
+
+def test_target_tensors_are_those_of_the_outputs():
+    x = Input((4,), name="x")
+    model = Model(x, Dense(1, name="out")(x))
+    model.compile("sgd", "mse", target_tensors={"nope": Y})
+    with pytest.raises(
+        ValueError, match=r"names \['nope'\]; the outputs with a loss are \['out'\]"
+    ):
+        model.fit(X, verbose=0)
+    assert int(model.state.step) == 0

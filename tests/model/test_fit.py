@@ -17,6 +17,7 @@ from yolo_jax.core.precision import Precision
 from yolo_jax.core.types import Batch
 from yolo_jax.detection.loss import DetectionLoss, yolo_loss
 from yolo_jax.detection.targets import dense_targets
+from yolo_jax.layers import Dense
 from yolo_jax.model.callbacks import Callback, Checkpoint
 from yolo_jax.model.graph import apply
 from yolo_jax.model.losses import detection
@@ -295,6 +296,16 @@ def test_initial_epoch_is_where_a_run_starts_that_has_no_checkpoint_yet(tmp_path
     assert fit(2, 5) == [2, 3, 4]
     with pytest.raises(ValueError, match="stands at epoch 5, before initial_epoch 6"):
         fit(6, 7)
+
+
+def test_a_generators_batch_of_fewer_rows_may_bring_weights():
+    x = Input((2,), name="x")
+    model = Model(x, Dense(1)(x))
+    model.compile("sgd", "mse")
+    rows = np.ones((5, 2), np.float32), np.ones((5, 1), np.float32), np.arange(5, dtype=np.float32)
+    batches = (tuple(part[cut] for part in rows) for cut in (slice(3), slice(3, 5)))
+    history = model.fit(batches, steps_per_epoch=2, verbose=0)
+    assert len(history.history["loss"]) == 1
 
 
 def test_a_generator_is_read_from_where_it_stands_whatever_the_first_epoch():

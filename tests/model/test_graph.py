@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from yolo_jax import Model
 from yolo_jax.layers import (
     Add,
     BatchNormalization,
@@ -198,6 +199,17 @@ def test_layers_stand_in_keras_order():
     graph = Graph([a, b], [end, short])
     assert graph.layer_order == ("a", "long_1", "b", "long_2", "short", "sum", "end")
     assert Graph([a, b], [short]).layer_order == ("b", "short", "a")
+
+
+def test_an_input_answers_as_a_layer_without_weights():
+    x = Input((3,), name="x")
+    model = Model(x, Dense(2, name="out")(x))
+    assert [len(layer.get_weights()) for layer in model.layers] == [0, 2]
+    for layer in model.layers:
+        layer.set_weights(layer.get_weights())
+    assert not model.layers[0].weights
+    with pytest.raises(ValueError, match="input 'x' has no weights; found 1"):
+        model.layers[0].set_weights([np.ones(3)])
 
 
 def test_a_deep_graph_does_not_recurse():

@@ -5,11 +5,13 @@ import pytest
 from flax import nnx
 from tensorboardX.proto import event_pb2
 
-from yolo_jax import Input, Model
+from yolo_jax import Input, Lambda, Model
 from yolo_jax.callbacks import (
     Callback,
     Checkpoint,
+    EarlyStopping,
     ExponentialMovingAverage,
+    LambdaCallback,
     MeanAP,
     ModelCheckpoint,
     Profile,
@@ -21,9 +23,11 @@ from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.evaluation.average_precision import coco_average_precision
-from yolo_jax.layers import Dense, apply
+from yolo_jax.layers import AveragePooling2D, Conv2D, Dense, apply
 from yolo_jax.losses import detection
+from yolo_jax.model.callbacks.mean_ap import _Heads
 from yolo_jax.networks.yolov3 import TinyYOLOv3
+from yolo_jax.optimizers import SGD
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,86 @@ def test_mean_ap_wants_heads(loader):
         MeanAP(loader, TINY, freq=0)
 
 
+def make_body():
+    """Two heads of a convolution each, at the strides of tiny."""
+    image = Input((64, 64, 3), name="image")
+    pooled = [AveragePooling2D(size)(image) for size in (32, 16)]
+    heads = [Conv2D(18, 1, name=name)(x) for x, name in zip(pooled, ("p1", "p2"), strict=True)]
+    return image, Model(image, heads)
+
+
+def test_mean_ap_of_a_body_scores_the_average_as_evaluation_does(loader, tmp_path):
+    """keras-yolo3 trains a model with its loss within; the heads are those of another."""
+    image, body = make_body()
+    loss = Lambda(lambda heads: sum((h**2).mean() for h in heads), output_shape=(1,), name="loss")
+    model = Model(image, loss(body.output))
+    model.compile("sgd", {"loss": lambda true, found: found})
+    mean_ap = MeanAP(loader, TINY, model=body, score_threshold=0.2)
+    images = np.random.default_rng(0).random((8, 64, 64, 3), np.float32)
+    model.fit(
+        images, np.zeros(8), batch_size=1, epochs=2, verbose=0,
+        callbacks=[ExponentialMovingAverage(0.99), mean_ap],
+    )  # fmt: skip
+    model.save_weights(tmp_path / "average.h5")
+    weights = body.get_weights()
+
+    def detections(weights):
+        _, other = make_body()
+        other.set_weights(weights)
+        network = _Heads(other.module())
+        return Detector(network, TINY, ["Tree"], (64, 64), score_threshold=0.2).detect_batches(
+            loader.one_pass()
+        )
+
+    raw = detections(weights)
+    body.load_weights(tmp_path / "average.h5", by_name=True)
+    average = detections(body.get_weights())
+    (first, *_) = raw
+    assert raw[first].scores.tolist() != average[first].scores.tolist()
+    for image_id, found in average.items():
+        np.testing.assert_array_equal(mean_ap.detections[image_id].scores, found.scores)
+
+
+def test_what_is_saved_is_the_average_that_was_judged(tmp_path):
+    """By `save_weights`, by ModelCheckpoint, and kept by EarlyStopping for restoring."""
+    model, other = make_small_model(SGD(0.1)), make_small_model()
+    # The weights come by these on their way from ones to Y's.
+    halfway = X @ ((np.ones((4, 2)) + np.eye(4, 2)) / 2)
+    stopper = EarlyStopping("val_loss", patience=1, restore_best_weights=True)
+    history = model.fit(
+        X, Y, batch_size=8, epochs=9, verbose=0, validation_data=(X, halfway),
+        callbacks=[
+            ExponentialMovingAverage(0.9),
+            ModelCheckpoint(tmp_path / "{epoch}.h5"),
+            ModelCheckpoint(tmp_path / "best.h5", save_best_only=True),
+            stopper,
+        ],
+    ).history  # fmt: skip
+    best = int(np.argmin(history["val_loss"]))
+    assert 0 < best < 7
+    assert stopper.stopped_epoch == best + 1
+    for epoch, expected in enumerate(history["val_loss"]):
+        other.load_weights(tmp_path / f"{epoch + 1}.h5")
+        assert other.evaluate(X, halfway) == pytest.approx(expected, rel=1e-6)
+    assert model.evaluate(X, halfway) == pytest.approx(history["val_loss"][best], rel=1e-6)
+    other.load_weights(tmp_path / "best.h5")
+    np.testing.assert_array_equal(other.predict(X), model.predict(X))
+
+
+def test_saving_leaves_the_training_as_it_was(tmp_path):
+    """The layers hold the average only for as long as it is written."""
+    saved, plain = make_small_model("adam"), make_small_model("adam")
+    for model, callbacks in ((saved, [ModelCheckpoint(tmp_path / "{epoch}.h5")]), (plain, [])):
+        model.fit(
+            X, Y, batch_size=8, epochs=3, verbose=0,
+            callbacks=[ExponentialMovingAverage(0.9), *callbacks],
+        )  # fmt: skip
+    saved.save_weights(tmp_path / "after.h5")
+    for one, other in zip(saved.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(saved.predict(X), plain.predict(X))
+
+
 def test_the_average_is_that_of_compile():
     asked, compiled = make_small_model(), make_small_model()
     compiled.compile("sgd", "mse", ema_decay=0.9)
@@ -134,6 +218,45 @@ class StopAt(Callback):
     def on_train_batch_end(self, batch, logs=None):
         if batch == self.batch:
             self.model.stop_training = True
+
+
+class BreakAt(StopAt):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == self.batch:
+            raise KeyboardInterrupt
+
+
+def test_an_average_needs_a_compiled_model():
+    x = Input((4,))
+    with pytest.raises(RuntimeError, match="You must compile"):
+        Model(x, Dense(2)(x)).predict(X, callbacks=[ExponentialMovingAverage(0.9)])
+
+
+def test_a_trace_is_ended_when_the_fit_breaks_off(tmp_path):
+    profile = Profile(tmp_path / "broken", first_step=2, steps=30)
+    with pytest.raises(KeyboardInterrupt):
+        make_small_model().fit(X, Y, batch_size=4, verbose=0, callbacks=[profile, BreakAt(3)])
+    assert list((tmp_path / "broken").rglob("*.xplane.pb"))
+    make_small_model().fit(X, Y, verbose=0, callbacks=[Profile(tmp_path / "more", 0, 1)])
+    assert list((tmp_path / "more").rglob("*.xplane.pb"))
+
+
+def test_steps_are_counted_over_the_whole_fit(tmp_path, monkeypatch):
+    """Epochs of 5 batches: steps 7 to 9 are those 2 to 4 of the second."""
+    seen = []
+    monkeypatch.setattr("jax.profiler.start_trace", lambda folder: seen.append("start"))
+    monkeypatch.setattr("jax.profiler.stop_trace", lambda: seen.append("stop"))
+    profile = Profile(tmp_path / "trace", first_step=7, steps=3)
+    note = LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(f"epoch {epoch}"),
+        on_batch_end=lambda batch, logs: seen.append(batch),
+    )
+    make_small_model().fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[profile, note])
+    assert seen == [
+        "epoch 0", 0, 1, 2, 3, 4,
+        "epoch 1", 0, 1, "start", 2, 3, "stop", 4,
+        "epoch 2", 0, 1, 2, 3, 4,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("callbacks", [[], [StopAt(3)]])

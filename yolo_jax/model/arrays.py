@@ -4,33 +4,20 @@ Source: Keras 2.3's `standardize_user_data`, as measured (see docs/keras.md).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from yolo_jax.model.sample_weights import (
+    check_steps,
+    is_plain_list,
+    sample_weights,
+    with_class_weights,
+)
+from yolo_jax.model.signature import Signature
 from yolo_jax.training.step import Fed
 
 PyTree = Any
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a compiled model wants to be fed.
-
-    Attributes:
-        inputs: names.
-        outputs: names.
-        trained: names of the outputs that have a loss, and so a target.
-        joint: targets go to a joint loss as they are.
-        temporal: names of the outputs whose sample weights are of (rows, steps).
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    trained: tuple[str, ...]
-    joint: bool = False
-    temporal: tuple[str, ...] = ()
 
 
 class Arrays(NamedTuple):
@@ -82,27 +69,28 @@ def standardize(
         need_y: False for predict.
 
     Raises:
-        ValueError: data is missing, lengths differ, or weights do not fit.
+        ValueError: data is missing, lengths differ, or shapes or weights do not fit.
         TypeError: weights of no kind that is taken.
     """
-    inputs = _by_name(x, signature.inputs, signature.inputs, "input")
+    inputs = _by_name(signature, x, signature.inputs, signature.inputs, "input")
     targets = None
     if signature.joint:
         targets = y
     elif y is not None:
-        targets = _by_name(y, signature.outputs, signature.trained, "output")
+        targets = _by_name(signature, y, signature.outputs, signature.trained, "output")
     elif need_y and signature.trained:
         raise ValueError(f"No data provided for {signature.trained[0]!r}: y is None")
-    weight = _sample_weights(signature, sample_weight)
-    if class_weight is not None:
-        weight = _with_class_weights(signature, targets, weight, class_weight)
+    weight = sample_weights(signature, sample_weight)
+    check_steps(signature, targets, weight)
     arrays = Arrays(inputs, targets, weight)
     lengths = sorted({len(leaf) for leaf in _leaves(list(arrays))})
     if len(lengths) != 1:
         raise ValueError(
             f"all arrays of x, y and sample_weight need the same number of samples; found {lengths}"
         )
-    return arrays
+    if class_weight is not None:
+        weight = with_class_weights(signature, targets, weight, class_weight)
+    return Arrays(inputs, targets, weight)
 
 
 def split(arrays: Arrays, fraction: float) -> tuple[Arrays, Arrays]:
@@ -177,40 +165,46 @@ class ArrayFeed:
         return np.concatenate([batches.ravel(), rows[whole:]])
 
 
-def _by_name(data: PyTree, names: Sequence[str], needed: Sequence[str], kind: str) -> list[Any]:
+def _by_name(
+    signature: Signature, data: PyTree, names: Sequence[str], needed: Sequence[str], kind: str
+) -> list[Any]:
     """Returns an array for each name, None for those that are not needed."""
     if isinstance(data, Mapping):
-        unknown = sorted(set(data) - set(names))
-        missing = [name for name in needed if name not in data]
+        unknown = sorted(set(data) - set(names), key=str)
         if unknown:
             raise ValueError(f"{unknown} are no {kind} names; the model's are {list(names)}")
-        if missing:
-            raise ValueError(f"No data provided for {missing[0]!r}; found {sorted(data)}")
         found = [data.get(name) for name in names]
-    elif isinstance(data, list | tuple) and not _is_plain_list(data):
-        found = list(data)
+    else:
+        is_list = isinstance(data, list | tuple) and not is_plain_list(data)
+        found = list(data) if is_list else [data]
         if len(found) == len(needed) != len(names):
             given = dict(zip(needed, found, strict=True))
             found = [given.get(name) for name in names]
-    else:
-        found = [data]
     if len(found) != len(names):
         raise ValueError(
             f"the model has {len(names)} {kind}s ({', '.join(names)}); found {len(found)} arrays"
         )
-    return [
-        None if array is None or name not in needed else _as_array(array, f"{kind} {name!r}")
+    missing = [n for n, array in zip(names, found, strict=True) if array is None and n in needed]
+    if missing:
+        given = sorted(data) if isinstance(data, Mapping) else f"a {type(data).__name__}"
+        raise ValueError(f"No data provided for {missing[0]!r}; found {given}")
+    arrays = [
+        _as_array(array, f"{kind} {name!r}") if name in needed else None
         for name, array in zip(names, found, strict=True)
     ]
-
-
-def _is_plain_list(data: Any) -> bool:
-    """Tells a list of numbers, one array, from a list of arrays."""
-    return bool(data) and not hasattr(data[0], "shape") and not isinstance(data[0], list | tuple)
+    for name, array in zip(names, arrays, strict=True):
+        if array is not None:
+            signature.check_shape(f"{kind} {name!r}", array.shape)
+    return arrays
 
 
 def _as_array(data: Any, what: str) -> Any:
     """Returns an array, or an HDF5 dataset as it is; a vector becomes a column."""
+    if callable(data) and not hasattr(data, "shape"):
+        raise ValueError(
+            f"the data of {what} is a {type(data).__name__}, no array; a generator function has to "
+            "be called: generator()"
+        )
     array = data if hasattr(data, "shape") else np.asarray(data)
     if array.dtype.kind in "OUSM":
         raise ValueError(
@@ -219,90 +213,6 @@ def _as_array(data: Any, what: str) -> Any:
     if not array.shape:
         raise ValueError(f"the data of {what} is a single number; it needs a row for each sample")
     return np.asarray(array)[:, None] if len(array.shape) == 1 else array
-
-
-def _sample_weights(signature: Signature, given: PyTree) -> list[Any] | None:
-    """Returns a weight array or None for each output."""
-    if given is None:
-        return None
-    names = signature.outputs
-    match given:
-        case Mapping():
-            unknown = sorted(set(given) - set(names))
-            if unknown:
-                raise ValueError(f"sample_weight names {unknown}; the outputs are {list(names)}")
-            found = [given.get(name) for name in names]
-        case list() | tuple() if not _is_plain_list(given):
-            found = list(given)
-        case _:
-            if len(names) > 1 and not signature.joint:
-                raise TypeError(
-                    "the model has several outputs: sample_weight is a list or a dict by output "
-                    f"name; found {type(given).__name__}"
-                )
-            found = [given]
-    if not signature.joint and len(found) != len(names):
-        raise ValueError(f"sample_weight has {len(found)} entries for {len(names)} outputs")
-    return [
-        None if weight is None else _weight(np.asarray(weight), name, name in signature.temporal)
-        for name, weight in zip(names, found, strict=False)
-    ]
-
-
-def _weight(weight: np.ndarray, name: str, temporal: bool) -> np.ndarray:
-    if temporal and weight.ndim != 2:
-        raise ValueError(
-            f"output {name!r} has sample_weight_mode='temporal': its sample weights have the shape "
-            f"(samples, steps); found {weight.shape}"
-        )
-    if not temporal and weight.ndim != 1:
-        raise ValueError(
-            f"the sample weights of output {name!r} have the shape {weight.shape}; those of "
-            "(samples, steps) need compile(sample_weight_mode='temporal')"
-        )
-    return weight.astype(np.float32)
-
-
-def _with_class_weights(
-    signature: Signature, targets: Any, weight: list[Any] | None, class_weight: Any
-) -> list[Any]:
-    """Multiplies the sample weights by those of the rows' classes."""
-    if not isinstance(class_weight, Mapping):
-        raise TypeError(
-            f"class_weight is a dict of weights by class id; found {type(class_weight).__name__}"
-        )
-    by_output = {signature.outputs[0]: class_weight}
-    if len(signature.outputs) > 1:
-        unknown = [name for name in class_weight if name not in signature.outputs]
-        if unknown or not all(isinstance(value, Mapping) for value in class_weight.values()):
-            raise ValueError(
-                "the model has several outputs: class_weight is a dict by output name of dicts by "
-                f"class id; found the keys {list(class_weight)}"
-            )
-        by_output = dict(class_weight)
-    weight = list(weight or [None] * len(signature.outputs))
-    for name, weights in by_output.items():
-        index = signature.outputs.index(name)
-        found = _class_weights(np.asarray(targets[index]), weights, name)
-        weight[index] = found if weight[index] is None else weight[index] * found
-    return weight
-
-
-def _class_weights(target: np.ndarray, weights: Mapping[Any, float], name: str) -> np.ndarray:
-    if target.ndim > 2:
-        raise ValueError(
-            f"class_weight does not serve the sequence targets of output {name!r}, of shape "
-            f"{target.shape}; use sample_weight"
-        )
-    classes = target.argmax(axis=1) if target.shape[1] > 1 else target[:, 0].astype(np.int64)
-    missing = sorted({int(c) for c in classes} - {int(key) for key in weights})
-    if missing:
-        raise ValueError(
-            f"class_weight must contain all classes in the data: {missing} of output {name!r} have "
-            "no weight"
-        )
-    table = {int(key): float(value) for key, value in weights.items()}
-    return np.asarray([table[int(c)] for c in classes], np.float32)
 
 
 def _leaves(tree: Any) -> Iterator[Any]:
@@ -329,21 +239,3 @@ def _take(tree: Any, rows: Any) -> Any:
         return np.asarray(tree)[rows]
     growing = np.argsort(rows, kind="stable")
     return tree[rows[growing]][np.argsort(growing, kind="stable")]
-
-
-def temporal_outputs(mode: Any, names: list[str]) -> tuple[str, ...]:
-    """Returns the outputs whose sample weights are of (rows, steps)."""
-    match mode:
-        case None | str():
-            modes = dict.fromkeys(names, mode)
-        case Mapping():
-            modes = dict(mode)
-        case _:
-            modes = dict(zip(names, mode, strict=True))
-    wrong = [value for value in modes.values() if value not in (None, "temporal")]
-    if wrong or not set(modes) <= set(names):
-        raise ValueError(
-            f"sample_weight_mode is None or 'temporal', for all or by output ({names}); "
-            f"found {mode}"
-        )
-    return tuple(name for name, value in modes.items() if value == "temporal")

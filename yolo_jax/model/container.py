@@ -1,6 +1,7 @@
 """What a model is before it is trained: inputs, outputs, layers, and who owns their weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Container:
     def __init__(
         self, inputs: PyTree, outputs: PyTree, name: str | None = None, *, seed: int = 0
     ) -> None:
-        self.name = name or unique_name("model")
+        self.name, self.seed = name or unique_name("model"), seed
         self.inputs: list[SymbolicTensor] = _tensors(inputs)
         self.outputs: list[SymbolicTensor] = _tensors(outputs)
         self.single_output = isinstance(outputs, SymbolicTensor)
@@ -88,6 +89,24 @@ class Container:
         # The next step gives the state's own arrays away.
         nnx.update(self.graph, *jax.tree.map(jnp.copy, (self.state.params, self.state.batch_stats)))
         self._written = self._layers_arrays()
+
+    @contextmanager
+    def averaged_layers(self) -> Iterator[None]:
+        """Lets the layers hold, for a while, the weights that evaluate and predict use.
+
+        Those are the moving average where there is one. Whatever reads layers gets them: saving,
+        and models that share layers with this one.
+        """
+        self.read_layers()
+        if self.state.ema is None:
+            yield
+            return
+        nnx.update(self.graph, jax.tree.map(jnp.copy, self.state.ema))
+        self._written = self._layers_arrays()
+        try:
+            yield
+        finally:
+            self.write_back()
 
     def _layers_arrays(self) -> list[Any]:
         """Returns the arrays that the layers hold now, in a fixed order."""
@@ -174,18 +193,20 @@ class Container:
         return [variable for weights in groups for variable in weights.values()]
 
     def save_weights(self, path: Path | str) -> None:
-        """Writes all weights, in Keras's HDF5 layout.
+        """Writes all weights, in Keras's HDF5 layout: of a moving average where there is one.
 
-        To `.safetensors` in that format; to `.weights` in Darknet's, of a model that has one.
+        So what is loaded predicts as this model does. To `.safetensors` in that format; to
+        `.weights` in Darknet's, of a model that has one.
 
         Raises:
             ValueError: the model is no Darknet network, and the path ends in `.weights`.
         """
-        if Path(path).suffix == ".weights":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            darknet.save_weights(path, DarknetLayers(self.graph))
-        else:
-            save_weights(path, weight_groups(self.graph))
+        with self.averaged_layers():
+            if Path(path).suffix == ".weights":
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                darknet.save_weights(path, DarknetLayers(self.graph))
+            else:
+                save_weights(path, weight_groups(self.graph))
 
     def load_weights(
         self, path: Path | str, by_name: bool = False, skip_mismatch: bool = False
@@ -214,17 +235,22 @@ class Container:
         self,
         line_length: int | None = None,
         positions: Sequence[float] | None = None,
-        print_fn: Callable[[str], Any] = print,
+        print_fn: Callable[[str], Any] | None = None,
     ) -> None:
         """Prints the layers with their output shapes, weights and what they read, as Keras does.
 
+        A chain of layers has three columns: what each reads is the one above.
+
         Args:
-            line_length: characters a line.
-            positions: where each of the four columns ends, as shares of the line.
-            print_fn: called with every line.
+            line_length: characters a line; None: as many as are needed, 65 or 98 at least.
+            positions: where each column ends, as shares of the line, or in characters.
+            print_fn: called with every line; None prints it.
+
+        Raises:
+            ValueError: there are not as many positions as columns.
         """
         for line in summary_lines(self, line_length, positions):
-            print_fn(line)
+            (print_fn or print)(line)
 
     def count_params(self) -> int:
         """Returns the number of scalars in all weights."""

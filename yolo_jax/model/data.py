@@ -7,10 +7,11 @@ import grain
 import jax
 import numpy as np
 
-from yolo_jax.model.arrays import ArrayFeed, Arrays, Signature, standardize
+from yolo_jax.model.arrays import ArrayFeed, Arrays, standardize
 from yolo_jax.model.enqueuer import Enqueuer
 from yolo_jax.model.feed import Feed, LoaderFeed
 from yolo_jax.model.sequence import is_sequence
+from yolo_jax.model.signature import Signature
 from yolo_jax.training.step import Fed
 
 PyTree = Any
@@ -85,17 +86,20 @@ class StreamFeed:
     def _checked(self, item: Any, number: int) -> Fed:
         if not self.need_y and not isinstance(item, tuple):
             item = (item,)
-        if not isinstance(item, tuple) or not 1 + self.need_y <= len(item) <= 3:
+        if not isinstance(item, tuple | list) or not 1 + self.need_y <= len(item) <= 3:
             raise ValueError(
                 "Output of generator should be a tuple `(x, y, sample_weight)` or `(x, y)`; batch "
                 f"{number} (from 0) is {type(item).__name__} "
                 f"{f'of {len(item)}' if isinstance(item, tuple | list) else ''}"
             )
         x, y, weight = (*item, None, None)[:3]
-        arrays = standardize(
-            self.signature, x, y if self.need_y else None, weight, self.class_weight,
-            need_y=self.need_y,
-        )  # fmt: skip
+        try:
+            arrays = standardize(
+                self.signature, x, y if self.need_y else None, weight, self.class_weight,
+                need_y=self.need_y,
+            )  # fmt: skip
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"batch {number} (from 0): {error}") from error
         fed = Fed(*jax.tree.map(np.asarray, (arrays.x, arrays.y, arrays.weight)), row_mask=None)
         self._first = self._first or fed
         _check_same_structure(self._first, fed, number)
@@ -137,7 +141,7 @@ def _check_same_structure(first: Fed, fed: Fed, number: int) -> None:
     def described(fed: Fed) -> list[tuple[str, tuple, str]]:
         leaves = jax.tree_util.tree_leaves_with_path(fed._asdict())
         return [
-            (jax.tree_util.keystr(path), (len(leaf.shape), leaf.shape[-1]), str(leaf.dtype))
+            (jax.tree_util.keystr(path), (leaf.ndim, *leaf.shape[1:][-1:]), str(leaf.dtype))
             for path, leaf in leaves
         ]
 
@@ -146,7 +150,8 @@ def _check_same_structure(first: Fed, fed: Fed, number: int) -> None:
         odd = sorted(set(found) ^ set(expected))
         raise ValueError(
             f"batch {number} (from 0) is of another structure than the first: (part, (axes, last "
-            f"size), dtype) were {expected}; found {found}; they differ in {[o[0] for o in odd]}"
+            f"size), dtype) were {expected}; found {found}; they differ in {[o[0] for o in odd]}. "
+            "Make every batch alike"
         )
 
 
@@ -161,6 +166,8 @@ class SourceFeed:
         shuffle: draw a new order for every pass, a function of (seed, pass).
         seed: of the orders.
         class_weight: weight by class id.
+        need_y: False for predict, where a row may be x alone.
+        strict: a batch with NaN or infinity is an error.
     """
 
     numbered = True
@@ -174,8 +181,11 @@ class SourceFeed:
         shuffle: bool,
         seed: int = 0,
         class_weight: PyTree = None,
+        need_y: bool = True,
+        strict: bool = False,
     ) -> None:
-        self.signature, self.class_weight = signature, class_weight
+        self.signature, self.class_weight, self.need_y = signature, class_weight, need_y
+        self.strict = strict
         self.steps: int | None = -(-len(source) // batch_size)
         rows = source if isinstance(source, grain.MapDataset) else grain.MapDataset.source(source)
         rows = rows.seed(seed)
@@ -185,9 +195,13 @@ class SourceFeed:
 
     def batches(self, start: int = 0) -> Iterator[Fed]:
         """Yields batch `start` and those after it, pass after pass."""
-        for item in self._batches[start:].to_iter_dataset():
+        for number, item in enumerate(self._batches[start:].to_iter_dataset(), start):
             x, y, weight = self._parts(item)
-            arrays = standardize(self.signature, x, y, weight, self.class_weight)
+            arrays = standardize(
+                self.signature, x, y, weight, self.class_weight, need_y=self.need_y
+            )
+            if self.strict:
+                check_finite(self.signature, arrays, f"batch {number} (from 0), ")
             yield Fed(arrays.x, arrays.y, arrays.weight, None)
 
     def end_pass(self) -> None:
@@ -198,8 +212,11 @@ class SourceFeed:
             parts = (self.signature.inputs, self.signature.trained)
             x, y = ({name: item[name] for name in names if name in item} for names in parts)
             return x, y, item.get("sample_weight")
-        if isinstance(item, tuple | list) and len(item) in (2, 3):
-            return item[0], item[1], item[2] if len(item) == 3 else None
+        if isinstance(item, tuple) and len(item) in (2, 3):
+            y = item[1] if self.need_y else None
+            return item[0], y, item[2] if len(item) == 3 and self.need_y else None
+        if not self.need_y:
+            return item, None, None
         raise ValueError(
             "a data source has rows (x, y), (x, y, sample_weight), or dicts by input and output "
             f"name; found {type(item).__name__}"
@@ -218,6 +235,16 @@ def kind_of(x: Any) -> Literal["loader", "stream", "source", "arrays"]:
     return "arrays"
 
 
+def is_to_be_split(x: Any, validation_split: float) -> bool:
+    """Tells whether a share was asked for; raises ValueError where data has no last rows."""
+    if validation_split and kind_of(x) != "arrays":
+        raise ValueError(
+            "validation_split takes the last rows of arrays; give validation_data with a "
+            f"{type(x).__name__}"
+        )
+    return bool(validation_split)
+
+
 def as_feed(
     signature: Signature,
     x: Any,
@@ -231,8 +258,23 @@ def as_feed(
     reading: Reading = Reading(),  # noqa: B008 - immutable
     need_y: bool = True,
     strict: bool = False,
+    steps: int | None = None,
 ) -> Feed:
     """Returns the feed of whatever `fit`, `evaluate` or `predict` was given.
+
+    Args:
+        signature: of the model.
+        x: data.
+        y: targets of arrays.
+        sample_weight: of arrays.
+        batch_size: rows a batch of arrays or a data source.
+        class_weight: weight by class id.
+        shuffle: draw a new order for every pass.
+        seed: of the orders.
+        reading: of generators and Sequences.
+        need_y: False for predict.
+        strict: numbers that are not finite are an error.
+        steps: that were asked for; of arrays each takes all rows then, as in Keras 2.3.
 
     Raises:
         ValueError: arguments that the kind of data does not take, or data that do not fit.
@@ -240,16 +282,15 @@ def as_feed(
     if isinstance(shuffle, str) and shuffle != "batch":
         raise ValueError(f"shuffle is True, False or 'batch'; found {shuffle!r}")
     kind = kind_of(x)
-    if kind != "arrays":
-        given = {"y": y, "sample_weight": sample_weight}
-        if kind != "source":
-            given["batch_size"] = batch_size
-        wrong = [name for name, value in given.items() if value is not None]
-        if wrong:
-            raise ValueError(
-                f"{' and '.join(wrong)} cannot be given with a {type(x).__name__}, whose items "
-                "hold them"
-            )
+    given = {"y": y, "sample_weight": sample_weight}
+    if kind != "source":
+        given["batch_size"] = batch_size
+    wrong = [name for name, value in given.items() if value is not None and kind != "arrays"]
+    if wrong:
+        names = " and ".join(wrong)
+        raise ValueError(f"{names} cannot be given with a {type(x).__name__}, which holds its own")
+    if kind == "loader" and class_weight is not None:
+        raise ValueError("class_weight cannot be given with a loader: let its loss weigh the rows")
     match kind:
         case "loader":
             return LoaderFeed(x)
@@ -263,19 +304,38 @@ def as_feed(
             return SourceFeed(
                 x,
                 signature,
-                batch_size=_batch_size(batch_size),
+                batch_size=_batch_size(batch_size, signature),
                 shuffle=bool(shuffle),
                 seed=seed,
                 class_weight=class_weight,
+                need_y=need_y,
+                strict=strict,
             )
     arrays = standardize(signature, x, y, sample_weight, class_weight, need_y=need_y)
     if strict:
         check_finite(signature, arrays)
-    return ArrayFeed(arrays, batch_size=_batch_size(batch_size), shuffle=shuffle, seed=seed)
+    if steps is None:
+        size = _batch_size(batch_size, signature)
+        return ArrayFeed(arrays, batch_size=size, shuffle=shuffle, seed=seed)
+    if batch_size is not None:
+        raise ValueError(
+            "with a number of steps, each step takes all rows of the arrays: batch_size has to be "
+            f"None; found {batch_size}. Leave the steps out to cut the arrays into batches"
+        )
+    return ArrayFeed(arrays, batch_size=arrays.rows)
 
 
-def _batch_size(given: int | None) -> int:
-    return 32 if given is None else given
+def _batch_size(given: int | None, signature: Signature) -> int:
+    if given is None:
+        return signature.batch_size or 32
+    if signature.batch_size not in (None, given):
+        raise ValueError(
+            f"the model's input has batch_size={signature.batch_size}; found batch_size={given}: "
+            "leave it out"
+        )
+    if isinstance(given, bool) or not hasattr(given, "__index__"):
+        raise TypeError(f"batch_size is a whole number of rows; found {given!r}")
+    return given
 
 
 def check_has_steps(feed: Feed, steps: int | None, argument: str) -> None:

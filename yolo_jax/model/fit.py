@@ -1,5 +1,6 @@
 """The one training loop, and the one evaluation loop that it validates with."""
 
+import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -82,6 +83,11 @@ class Validation:
         """Returns the batches of one evaluation and those after it."""
         return self.feed.batches() if self._stream is None else self._stream
 
+    def close(self) -> None:
+        """Ends the threads that read a generator ahead."""
+        if isinstance(self._stream, Generator):
+            self._stream.close()
+
 
 class FitRun:
     """One call of `fit`: where it stands, and how to go on from a checkpoint.
@@ -106,6 +112,9 @@ class FitRun:
         verbose: int,
         strict: bool,
     ) -> None:
+        for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
+            if isinstance(number, bool) or not hasattr(number, "__index__") or number < 0:
+                raise ValueError(f"{name} is a whole number, 0 or more; found {number!r}")
         self.model, self.feed, self.validation = model, feed, validation
         self.epochs, self.wanted_steps, self.strict = epochs, steps, strict
         self.epoch, self.step = initial_epoch, 0
@@ -195,6 +204,8 @@ class FitRun:
         finally:
             if isinstance(stream, Generator):
                 stream.close()
+            if self.validation is not None:
+                self.validation.close()
             self.model.write_back()
             self.callbacks.on_train_end(logs)
         return self.history
@@ -204,14 +215,17 @@ class FitRun:
         self.callbacks.on_epoch_begin(self.epoch)
         self._run_steps(stream)
         self._check_finite()
-        logs: dict[str, float] = {}
+        objective = self.model.require_compiled().objective
+        # Of an epoch that found no data left nothing is known: tf_keras logs 0, which looks best.
+        logs = dict.fromkeys(objective.log_names, math.nan)
         if self.sums is not None:
-            logs = self.model.require_compiled().objective.results(jax.device_get(self.sums))
+            logs = objective.results(jax.device_get(self.sums))
         self.model.write_back()
         if self.validation is not None and self.validation.is_due(self.epoch):
             found = evaluate(
                 self.model, self.validation.stream(), self._validation_steps(), self.callbacks
             )
+            self.validation.feed.end_pass()
             logs |= {f"val_{name}": value for name, value in found.items()}
         self.callbacks.on_epoch_end(self.epoch, logs)
         return logs
@@ -221,11 +235,12 @@ class FitRun:
         ahead: deque[Sums] = deque()
         steps = self.steps
         while steps is None or self.step < steps:
+            # Before the data are asked for, as in tf_keras: where they end, a batch begins in vain.
+            self.callbacks.on_train_batch_begin(self.step)
             fed = next(stream, None)
             if fed is None:
                 self._say_out_of_data(steps)
                 return
-            self.callbacks.on_train_batch_begin(self.step)
             if self.sums is None:
                 self.sums = self._first_sums(fed)
             model.state, self.sums = compiled.train(model.state, self.sums, fed)
@@ -253,6 +268,8 @@ class FitRun:
     def _say_out_of_data(self, steps: int | None) -> None:
         """Ends the fit where the data do; an epoch of unknown length is over then, as it should."""
         self.interrupted = True
+        if self.sums is None and not self.history.epoch:
+            raise ValueError("the data ended before the first batch: there was nothing to train on")
         if steps is not None:
             warnings.warn(
                 "Your input ran out of data; interrupting training. Make sure that your dataset or "
@@ -291,6 +308,7 @@ def evaluate(
     callbacks.on_test_begin()
     sums, step = None, 0
     while steps is None or step < steps:
+        callbacks.on_test_batch_begin(step)
         fed = next(stream, None)
         if fed is None:
             if steps is not None:
@@ -300,7 +318,6 @@ def evaluate(
                     stacklevel=3,
                 )
             break
-        callbacks.on_test_batch_begin(step)
         if sums is None:
             sums = compiled.zero_sums(model.state, fed, training=False)
         sums = compiled.evaluate(model.state, sums, fed)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from yolo_jax.model.arrays import standardize
 from yolo_jax.model.callbacks import Callback
+from yolo_jax.model.data import kind_of
 from yolo_jax.model.history import History
 from yolo_jax.model.trainer import Trainer
 from yolo_jax.training.step import Fed, Sums
@@ -21,56 +23,74 @@ class Model(Trainer):
     Here are single batches, and Keras's older names.
     """
 
-    _batch_sums: Sums | None = None
-
     def train_on_batch(
-        self, x: PyTree, y: PyTree = None, sample_weight: PyTree = None, class_weight: Any = None,
-        reset_metrics: bool = True, *, return_dict: bool = False,
+        self, x: PyTree = None, y: PyTree = None, sample_weight: PyTree = None,
+        class_weight: Any = None, reset_metrics: bool = True, *, return_dict: bool = False,
     ) -> float | list[float] | dict[str, float]:  # fmt: skip
         """Takes one step on one batch and returns its loss and metrics, as `evaluate` does.
 
-        With `reset_metrics` False they are means over this and the calls since the last reset.
+        The loss is that of the batch; the rest are means over this and the calls since the last
+        reset, which `reset_metrics` makes after the call. So with True in every call all are of the
+        batch, and with False in every call they are means since `Model.reset_metrics`.
         """
         compiled = self.require_compiled()
-        self.read_layers()
-        arrays = standardize(self.signature, x, y, sample_weight, class_weight)
-        fed = arrays.take(slice(None))
-        sums = self._sums_before(reset_metrics, fed, training=True)
+        fed = self._batch(x, y, sample_weight, class_weight)
+        sums = compiled.zero_sums(self.state, fed, training=True)
         self.state, sums = compiled.train(self.state, sums, fed)
-        self._batch_sums = sums
         self.write_back()
-        return self._returned(compiled.objective.results(jax.device_get(sums)), return_dict)
+        return self._returned(self._batch_results(sums, reset_metrics), return_dict)
 
     def test_on_batch(
-        self, x: PyTree, y: PyTree = None, sample_weight: PyTree = None,
+        self, x: PyTree = None, y: PyTree = None, sample_weight: PyTree = None,
         reset_metrics: bool = True, *, return_dict: bool = False,
     ) -> float | list[float] | dict[str, float]:  # fmt: skip
         """Returns loss and metrics of one batch, as `evaluate` does; see `train_on_batch`."""
         compiled = self.require_compiled()
-        self.read_layers()
-        fed = standardize(self.signature, x, y, sample_weight).take(slice(None))
-        sums = self._sums_before(reset_metrics, fed, training=False)
-        self._batch_sums = sums = compiled.evaluate(self.state, sums, fed)
-        return self._returned(compiled.objective.results(jax.device_get(sums)), return_dict)
+        fed = self._batch(x, y, sample_weight, None)
+        sums = compiled.zero_sums(self.state, fed, training=False)
+        sums = compiled.evaluate(self.state, sums, fed)
+        return self._returned(self._batch_results(sums, reset_metrics), return_dict)
 
-    def _sums_before(self, reset: bool, fed: Fed, *, training: bool) -> Sums:
-        """Returns the sums that a single batch is added to."""
-        if reset or self._batch_sums is None:
-            return self.require_compiled().zero_sums(self.state, fed, training=training)
-        return self._batch_sums
+    def reset_metrics(self) -> None:
+        """Forgets the batches whose metrics `train_on_batch(reset_metrics=False)` adds up."""
+        self._batch_sums = None
+
+    def _batch(self, x: PyTree, y: PyTree, sample_weight: PyTree, class_weight: Any) -> Fed:
+        """Returns arrays as one batch, checked.
+
+        Raises:
+            ValueError: the data are no arrays, or do not fit.
+        """
+        self.read_layers()
+        x, y = self._or_own(x, y)
+        if kind_of(x) != "arrays":
+            raise ValueError(f"a single batch is of arrays; found a {type(x).__name__}")
+        return standardize(self.signature, x, y, sample_weight, class_weight).take(slice(None))
+
+    def _batch_results(self, sums: Sums, reset: bool) -> dict[str, float]:
+        """Returns a batch's loss, and its metrics together with those of the batches before."""
+        objective = self.require_compiled().objective
+        sums = jax.device_get(sums)
+        loss = objective.results({"loss": sums["loss"]})
+        if self._batch_sums is not None:
+            sums = jax.tree.map(np.add, sums, self._batch_sums)
+        self._batch_sums = None if reset else sums
+        return objective.results(sums) | loss
 
     def fit_generator(
         self, generator: Any, steps_per_epoch: int | None = None, epochs: int = 1,
         verbose: int = 1, callbacks: Sequence[Callback] | None = None, validation_data: Any = None,
         validation_steps: int | None = None, validation_freq: int | Sequence[int] = 1,
         class_weight: Any = None, max_queue_size: int = 10, workers: int = 1,
-        use_multiprocessing: bool = False, shuffle: bool = True, initial_epoch: int = 0,
+        use_multiprocessing: bool = False, shuffle: bool = True, initial_epoch: int = 0, *,
+        nb_epoch: int | None = None,
     ) -> History:  # fmt: skip
         """Calls `fit` with a generator or a `Sequence`, in the argument order of Keras 2."""
+        self._check_stream(generator)
         return self.fit(
             generator, None, None, epochs, verbose, callbacks, 0.0, validation_data, shuffle,
             class_weight, None, initial_epoch, steps_per_epoch, validation_steps, validation_freq,
-            max_queue_size, workers, use_multiprocessing,
+            max_queue_size, workers, use_multiprocessing, nb_epoch=nb_epoch,
         )  # fmt: skip
 
     def evaluate_generator(
@@ -79,6 +99,7 @@ class Model(Trainer):
         use_multiprocessing: bool = False, verbose: int = 0,
     ) -> float | list[float] | dict[str, float]:  # fmt: skip
         """Calls `evaluate` with a generator or a `Sequence`."""
+        self._check_stream(generator)
         return self.evaluate(
             generator, None, None, verbose, None, steps, callbacks, max_queue_size, workers,
             use_multiprocessing,
@@ -90,7 +111,17 @@ class Model(Trainer):
         use_multiprocessing: bool = False, verbose: int = 0,
     ) -> Any:  # fmt: skip
         """Calls `predict` with a generator or a `Sequence`."""
+        self._check_stream(generator)
         return self.predict(
             generator, None, verbose, steps, callbacks, max_queue_size, workers,
             use_multiprocessing,
         )  # fmt: skip
+
+    def _check_stream(self, generator: Any) -> None:
+        """Raises ValueError if the data are arrays, or None."""
+        if kind_of(generator) == "arrays":
+            raise ValueError(
+                "the data are a generator, an iterator or a `Sequence`; found "
+                f"{type(generator).__name__}. Arrays go to fit, evaluate and predict; a generator "
+                "function has to be called: generator()"
+            )

@@ -4,16 +4,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.path import Path as Curve
+from matplotlib.text import Text
 
-from yolo_jax.model.summary import calls_by_layer, name_of, type_name
+from yolo_jax.model.plot_layout import Layout, laid_out
+from yolo_jax.model.summary import calls_by_layer, origins, shown_output, type_name
 
 if TYPE_CHECKING:
     from yolo_jax.model.container import Container
 
 _DPI = 100
-_INPUT, _LAYER = "#cfe8fc", "#f1f1f1"
+_INPUT, _LAYER, _LINE = "#cfe8fc", "#f1f1f1", "#555555"
+# In inches: of a letter, around a picture, of the lane of an arrow that passes a row.
+_LETTER, _MARGIN, _LANE = 0.085, 0.2, 0.3
 
 
 def plot_model(
@@ -21,46 +27,42 @@ def plot_model(
 ) -> None:
     """Draws the layers as boxes and what they read as arrows, inputs above.
 
-    A layer stands a row below the last of those it reads. The picture's size grows with the graph.
+    A layer stands a row below the last of those it reads; an arrow from farther above passes the
+    boxes between in a lane of its own. The picture's size grows with the graph.
 
     Args:
         model: to draw.
         to_file: PNG, PDF or SVG, by its suffix; its folder is made.
         show_shapes: write the output's shape below each name.
+
+    Raises:
+        ValueError: the suffix is of no format that Matplotlib writes.
     """
-    texts, kinds = _texts(model, show_shapes)
-    edges = _edges(model)
-    rows = _rows(list(texts), edges)
-    places = _places(rows, edges)
-    wide = max(len(row) for row in rows)
-    longest = max(len(line) for text in texts.values() for line in text.split("\n"))
-    cell_width, cell_height = 0.085 * longest + 0.5, 0.95 if show_shapes else 0.75
-    width, height = max(wide * cell_width, cell_width), len(rows) * cell_height
-    figure = Figure(figsize=(width + 0.4, height + 0.2), dpi=_DPI)
+    texts, colours = _texts(model, show_shapes)
+    widths = {name: _width(text) for name, text in texts.items()}
+    layout = laid_out(widths, _edges(model), lane=_LANE)
+    row_height = 0.95 if show_shapes else 0.75
+    width, height = layout.width + 2 * _MARGIN, len(layout.rows) * row_height
+    figure = Figure(figsize=(width, height + 2 * _MARGIN), dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(-0.2, width + 0.2), ylim=(height + 0.1, -0.1))
+    axes.set(xlim=(-_MARGIN, width - _MARGIN), ylim=(height + _MARGIN, -_MARGIN))
     axes.axis("off")
-    centres = {
-        name: (width / 2 + column * cell_width, (row + 0.5) * cell_height)
-        for name, (column, row) in places.items()
-    }
     boxes = {
         name: axes.text(
-            *centre, texts[name], ha="center", va="center", fontsize=8, zorder=2,
-            bbox={"boxstyle": "round,pad=0.35", "facecolor": kinds[name], "edgecolor": "#666666"},
+            layout.x[name], (layout.row[name] + 0.5) * row_height, text,
+            ha="center", va="center", fontsize=8, zorder=2,
+            bbox={"boxstyle": "round,pad=0.35", "facecolor": colours[name], "edgecolor": "#666666"},
         )
-        for name, centre in centres.items()
+        for name, text in texts.items()
     }  # fmt: skip
-    figure.draw_without_rendering()  # an arrow ends at a box, whose size is known from now on
-    for start, end in edges:
-        far = places[end][1] - places[start][1] > 1
-        # An arrow past other rows swings out, so that it does not run through their boxes.
-        bend = 0.25 if far and abs(places[end][0] - places[start][0]) < 0.4 else 0.0
+    figure.draw_without_rendering()  # arrows end at boxes, whose sizes are known from now on
+    for edge, lane in layout.lanes.items():
+        upper, lower = sorted(edge, key=layout.row.__getitem__)
         axes.add_patch(
             FancyArrowPatch(
-                centres[start], centres[end], arrowstyle="-|>", mutation_scale=9, lw=0.9,
-                color="#444444", connectionstyle=f"arc3,rad={bend}", zorder=1,
-                patchA=boxes[start].get_bbox_patch(), patchB=boxes[end].get_bbox_patch(),
+                path=_curve(axes, boxes[upper], boxes[lower], _passed(layout, lane, row_height)),
+                arrowstyle="-|>" if edge[0] == upper else "<|-", mutation_scale=9, lw=0.9,
+                color=_LINE, zorder=1,
             )
         )  # fmt: skip
     path = Path(to_file)
@@ -68,59 +70,63 @@ def plot_model(
     figure.savefig(path)
 
 
+def _passed(layout: Layout, lane: tuple[str, ...], row_height: float) -> list[tuple[float, float]]:
+    """Returns where an arrow enters and leaves each row that it passes."""
+    return [
+        (layout.x[name], (layout.row[name] + side) * row_height)
+        for name in lane
+        for side in (0.2, 0.8)
+    ]
+
+
+def _curve(axes: Axes, upper: Text, lower: Text, between: list[tuple[float, float]]) -> Curve:
+    """Returns a path from below a box to above another: upright past rows, bent between them."""
+    (_, bottom), (top, _) = _sides(axes, upper), _sides(axes, lower)
+    points = [(upper.get_position()[0], bottom), *between, (lower.get_position()[0], top)]
+    vertices, codes = [points[0]], [Curve.MOVETO]
+    for index, ((x, y), (to_x, to_y)) in enumerate(zip(points, points[1:], strict=False)):
+        if index % 2:  # from where it enters a row to where it leaves it
+            vertices.append((to_x, to_y))
+            codes.append(Curve.LINETO)
+        else:
+            middle = (y + to_y) / 2
+            vertices += [(x, middle), (to_x, middle), (to_x, to_y)]
+            codes += [Curve.CURVE4] * 3
+    return Curve(vertices, codes)
+
+
+def _sides(axes: Axes, text: Text) -> tuple[float, float]:
+    """Returns the y of a box's upper and lower sides; y grows downwards."""
+    patch = text.get_bbox_patch()
+    assert patch is not None  # every text was given one
+    corners = patch.get_window_extent().transformed(axes.transData.inverted())
+    return corners.ymin, corners.ymax
+
+
+def _width(text: str) -> float:
+    return _LETTER * max(map(len, text.split("\n"))) + 0.5
+
+
 def _texts(model: "Container", show_shapes: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Returns what stands in each box and its colour, by name, in the order of `model.layers`."""
     graph = model.graph
     inputs = {tensor.name: tensor for tensor in model.inputs}
     calls = calls_by_layer(graph)
-    texts, kinds = {}, {}
+    texts, colours = {}, {}
     for name in graph.layer_order:
         kind = "Input" if name in inputs else type_name(graph.layers[name])
-        outputs = [inputs[name]] if name in inputs else jax.tree.leaves(calls[name][0].outputs)
-        shapes = "\n" + ", ".join(str(tensor.shape) for tensor in outputs) if show_shapes else ""
-        texts[name] = f"{name}: {kind}{shapes}"
-        kinds[name] = _INPUT if name in inputs else _LAYER
-    return texts, kinds
+        shape = str(inputs[name].shape) if name in inputs else shown_output(calls[name])
+        texts[name] = f"{name}: {kind}" + (f"\n{shape}" if show_shapes else "")
+        colours[name] = _INPUT if name in inputs else _LAYER
+    return texts, colours
 
 
 def _edges(model: "Container") -> list[tuple[str, str]]:
     """Returns (read, reader) by name, each pair once."""
-    graph = model.graph
+    graph, origin = model.graph, origins(model.graph)
     found = {
-        (name_of(graph, tensor), name): None
+        (origin[id(tensor)].name, name): None
         for name, node in zip(graph.node_names, graph.nodes, strict=True)
         for tensor in jax.tree.leaves(node.inputs)
     }
     return [edge for edge in found if edge[0] != edge[1]]
-
-
-def _rows(names: list[str], edges: list[tuple[str, str]]) -> list[list[str]]:
-    """Puts each name a row below the last of those it reads."""
-    depth = dict.fromkeys(names, 0)
-    # As many rounds as the longest path: a shared layer may read its own later outputs, which a
-    # bound keeps from going on for ever.
-    for _ in names:
-        before = dict(depth)
-        for start, end in edges:
-            depth[end] = min(max(depth[end], depth[start] + 1), len(names) - 1)
-        if depth == before:
-            break
-    used = sorted(set(depth.values()))
-    return [[name for name in names if depth[name] == row] for row in used]
-
-
-def _places(rows: list[list[str]], edges: list[tuple[str, str]]) -> dict[str, tuple[float, int]]:
-    """Returns (column about the middle, row) of each name: below what it reads, a cell apart."""
-    places: dict[str, tuple[float, int]] = {}
-    for number, row in enumerate(rows):
-        wanted = {}
-        for name in row:
-            above = [places[start][0] for start, end in edges if end == name and start in places]
-            wanted[name] = sum(above) / len(above) if above else 0.0
-        middle = sum(wanted.values()) / len(row)
-        first = middle - (len(row) - 1) / 2
-        widest = (max(len(each) for each in rows) - 1) / 2
-        first = min(max(first, -widest), widest - (len(row) - 1))
-        for index, name in enumerate(sorted(row, key=lambda name: wanted[name])):
-            places[name] = (first + index, number)
-    return places

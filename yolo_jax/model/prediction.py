@@ -1,7 +1,9 @@
 """Asking a model: `predict`, and its graph as a module."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import jax
@@ -9,7 +11,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from yolo_jax.model.arrays import Signature
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
 from yolo_jax.model.compile_arguments import output_names
 from yolo_jax.model.compiled import as_inputs
@@ -17,6 +18,8 @@ from yolo_jax.model.container import Container
 from yolo_jax.model.data import Reading, as_feed, check_has_steps
 from yolo_jax.model.feed import Feed
 from yolo_jax.model.graph import Graph
+from yolo_jax.model.own_data import own_inputs
+from yolo_jax.model.signature import signature_of
 from yolo_jax.training.step import predict_step
 
 PyTree = Any
@@ -29,7 +32,7 @@ class Predictor(Container):
 
     def predict(
         self,
-        x: PyTree,
+        x: PyTree = None,
         batch_size: int | None = None,
         verbose: int = 0,
         steps: int | None = None,
@@ -41,24 +44,47 @@ class Predictor(Container):
         """Returns the outputs for the data, by the EMA's weights where there are any.
 
         A scalar output is repeated for each row.
+
+        Args:
+            x: arrays, a generator, a `Sequence`, a data source, or a loader; None takes what the
+                inputs bring with them.
+            batch_size: rows a batch of arrays or a data source; None: 32.
+            verbose: 1 for a bar.
+            steps: batches; None takes one pass. Of arrays each is all rows.
+            callbacks: in the order in which they are called.
+            max_queue_size: batches that workers build ahead.
+            workers: that build batches; 0: none beside the main thread.
+            use_multiprocessing: processes rather than threads.
+
+        Raises:
+            ValueError: the data do not fit, or a generator is given without `steps`.
         """
         self.read_layers()
-        signature = Signature(
-            tuple(tensor.name for tensor in self.inputs), tuple(output_names(self.outputs)), ()
-        )
+        signature = signature_of(self.inputs, self.outputs, output_names(self.outputs))
         reading = Reading(workers, use_multiprocessing, max_queue_size)
-        feed = as_feed(signature, x, batch_size=batch_size, reading=reading, need_y=False)
+        x = own_inputs(self.inputs) if x is None else x
+        feed = as_feed(
+            signature, x, batch_size=batch_size, reading=reading, need_y=False, steps=steps
+        )
         check_has_steps(feed, steps, "steps")
         listeners = self._called(callbacks, feed, steps, verbose)
         listeners.on_predict_begin()
         parts = []
-        for number, fed in enumerate(feed.batches()):
-            if number == (steps or feed.steps):
-                break
+        wanted = steps or feed.steps
+        for number, fed in enumerate(islice(feed.batches(), wanted)):
             listeners.on_predict_batch_begin(number)
             parts.append(self._predicted(fed.x))
             listeners.on_predict_batch_end(number, {"outputs": parts[-1]})
+        feed.end_pass()
         listeners.on_predict_end()
+        if not parts:
+            raise ValueError("there was not one batch to predict")
+        if wanted is not None and len(parts) < wanted:
+            warnings.warn(
+                f"Your input ran out of data after {len(parts)} of {wanted} batches; the "
+                "predictions are of those.",
+                stacklevel=2,
+            )
         arrays = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return arrays[0] if self.single_output else arrays
 
@@ -94,7 +120,9 @@ class Predictor(Container):
     def _called(
         self, callbacks: Sequence[Callback] | None, feed: Feed, steps: int | None, verbose: int
     ) -> CallbackList:
-        listeners = CallbackList([*(callbacks or ()), *([ProgbarLogger()] if verbose else [])])
+        listeners = CallbackList(
+            [*CallbackList(callbacks or ()), *([ProgbarLogger()] if verbose else [])]
+        )
         listeners.set_model(self)
         listeners.set_params({"epochs": 1, "steps": steps or feed.steps, "verbose": verbose})
         return listeners

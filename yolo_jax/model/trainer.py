@@ -8,24 +8,20 @@ from typing import Any, Literal
 import jax
 import optax
 
-from yolo_jax.model.arrays import (
-    ArrayFeed,
-    Arrays,
-    Signature,
-    split,
-    standardize,
-    temporal_outputs,
-)
+from yolo_jax.model.arrays import split, standardize
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
 from yolo_jax.model.compile_arguments import Loss, build_objective, output_names
 from yolo_jax.model.compiled import Compiled, Transform
-from yolo_jax.model.data import Reading, as_feed, check_has_steps, kind_of
+from yolo_jax.model.data import Reading, as_feed, check_has_steps, is_to_be_split, kind_of
 from yolo_jax.model.feed import Feed
 from yolo_jax.model.fit import FitRun, Validation, evaluate
 from yolo_jax.model.graph import Layer
 from yolo_jax.model.history import History
 from yolo_jax.model.optimizer import OptimizerView
+from yolo_jax.model.own_data import own_inputs, with_targets
 from yolo_jax.model.prediction import Predictor
+from yolo_jax.model.sample_weights import temporal_outputs
+from yolo_jax.model.signature import signature_of
 from yolo_jax.training import keras_optimizers
 from yolo_jax.training.parallel import Device, Parallel
 from yolo_jax.training.step import Sums
@@ -95,6 +91,9 @@ class Trainer(Predictor):
         """
         transformation = keras_optimizers.get(optimizer)
         objective = build_objective(self.outputs, loss, metrics, loss_weights, weighted_metrics)
+        names = output_names(self.outputs)
+        temporal = temporal_outputs(sample_weight_mode, names, self.outputs)
+        signature = signature_of(self.inputs, self.outputs, names, objective, temporal)
         self.read_layers()
         self.parallel = Parallel.over(devices)
         again = optimizer is self._optimizer and self.compiled is not None
@@ -115,13 +114,7 @@ class Trainer(Predictor):
         )
         keep = again and jax.tree.leaves(old_trainable) == jax.tree.leaves(self.compiled.trainable)
         self.state = self.compiled.start(self.state, keep_slots=keep)
-        self.signature = Signature(
-            inputs=tuple(tensor.name for tensor in self.inputs),
-            outputs=tuple(output_names(self.outputs)),
-            trained=tuple(o.name for o in objective.outputs if o.loss is not None),
-            joint=objective.joint is not None,
-            temporal=temporal_outputs(sample_weight_mode, output_names(self.outputs)),
-        )
+        self.signature = signature
         self._target_tensors = target_tensors
         self._batch_sums: Sums | None = None
 
@@ -159,6 +152,7 @@ class Trainer(Predictor):
         *,
         resume: Path | str | None = None,
         strict: bool = False,
+        nb_epoch: int | None = None,
     ) -> History:
         """Trains from epoch `initial_epoch` up to, and not including, epoch `epochs`.
 
@@ -187,6 +181,7 @@ class Trainer(Predictor):
                 none, from `initial_epoch`.
             strict: numbers in the data, a loss or a gradient that are not finite are an error, the
                 last two otherwise a warning.
+            nb_epoch: the old name of `epochs`.
 
         Returns:
             Losses and metrics of every epoch.
@@ -199,34 +194,34 @@ class Trainer(Predictor):
         """
         self.require_compiled()
         self.read_layers()
+        if nb_epoch is not None:
+            warnings.warn("The `nb_epoch` argument has been renamed `epochs`.", stacklevel=2)
+            epochs = nb_epoch
         reading = Reading(workers, use_multiprocessing, max_queue_size)
+        is_own = x is None
         x, y = self._or_own(x, y)
-        last = None
-        if validation_split and validation_data is None:
-            (x, y, sample_weight), last = self._split(
-                x, y, sample_weight, validation_split, batch_size or 32
-            )
+        if is_to_be_split(x, validation_split) and validation_data is None:
+            arrays = standardize(self.signature, x, y, sample_weight)
+            (x, y, sample_weight), validation_data = split(arrays, validation_split)
         feed = as_feed(
             self.signature, x, y, sample_weight, batch_size=batch_size, class_weight=class_weight,
-            shuffle=shuffle, reading=reading, strict=strict,
+            shuffle=shuffle, seed=self.seed, reading=reading, strict=strict, steps=steps_per_epoch,
         )  # fmt: skip
+        if is_own and feed.steps is None and steps_per_epoch is None:
+            steps_per_epoch = 1
         check_has_steps(feed, steps_per_epoch, "steps_per_epoch")
         validation = None
-        if last is not None or validation_data is not None:
-            wanted = last or self._validation_feed(validation_data, batch_size, reading)
-            check_has_steps(wanted, validation_steps, "validation_steps")
-            validation = Validation(wanted, validation_steps, validation_freq)
+        if validation_data is not None:
+            by_steps = steps_per_epoch is not None or kind_of(x) != "arrays"
+            wanted = self._validation_feed(
+                validation_data, batch_size, validation_steps, by_steps, reading, strict
+            )
+            validation = Validation(*wanted, validation_freq)
         self.run = FitRun(
-            self,
-            feed,
-            epochs=epochs,
-            initial_epoch=initial_epoch,
-            steps=steps_per_epoch,
+            self, feed, epochs=epochs, initial_epoch=initial_epoch, steps=steps_per_epoch,
             callbacks=[*CallbackList(callbacks or ()), *([ProgbarLogger()] if verbose else [])],
-            validation=validation,
-            verbose=verbose,
-            strict=strict,
-        )
+            validation=validation, verbose=verbose, strict=strict,
+        )  # fmt: skip
         self.history = self.run.history
         if resume is not None:
             self.run.resume(resume)
@@ -257,10 +252,14 @@ class Trainer(Predictor):
         self.read_layers()
         x, y = self._or_own(x, y)
         reading = Reading(workers, use_multiprocessing, max_queue_size)
-        feed = as_feed(self.signature, x, y, sample_weight, batch_size=batch_size, reading=reading)
+        feed = as_feed(
+            self.signature, x, y, sample_weight, batch_size=batch_size, reading=reading, steps=steps
+        )
+        check_has_steps(feed, steps, "steps")
         found = evaluate(
             self, feed.batches(), steps or feed.steps, self._called(callbacks, feed, steps, verbose)
         )
+        feed.end_pass()
         return self._returned(found, return_dict)
 
     def average_weights(self, decay: float) -> None:
@@ -294,36 +293,42 @@ class Trainer(Predictor):
     def _or_own(self, x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
         """Returns x and y, or in place of None what the inputs and `target_tensors` bring."""
         if x is None:
-            x = [tensor.tensor for tensor in self.inputs]
-            missing = [tensor.name for tensor in self.inputs if tensor.tensor is None]
-            if missing:
-                raise ValueError(f"x is None, and the inputs {missing} bring no tensor with them")
-        if y is None:
-            y = self._target_tensors
+            x = own_inputs(self.inputs)
+        if y is None and self._target_tensors is not None and kind_of(x) in ("arrays", "source"):
+            return with_targets(x, self._target_tensors, self.signature.trained)
         return x, y
 
-    def _split(
-        self, x: PyTree, y: PyTree, sample_weight: PyTree, fraction: float, batch_size: int
-    ) -> tuple[Arrays, Feed]:
-        """Returns the arrays' first rows, and the last ones as a feed."""
-        if kind_of(x) != "arrays":
-            raise ValueError(
-                "validation_split takes the last rows of arrays; give validation_data with a "
-                f"{type(x).__name__}"
-            )
-        first, last = split(standardize(self.signature, x, y, sample_weight), fraction)
-        return first, ArrayFeed(last, batch_size=batch_size)
+    def _validation_feed(
+        self,
+        data: Any,
+        batch_size: int | None,
+        steps: int | None,
+        by_steps: bool,
+        reading: Reading,
+        strict: bool,
+    ) -> tuple[Feed, int | None]:
+        """Returns validation data as a feed, and the batches of an evaluation.
 
-    def _validation_feed(self, data: Any, batch_size: int | None, reading: Reading) -> Feed:
+        `by_steps`: those of training are counted too.
+        """
         if kind_of(data) != "arrays":
-            return as_feed(self.signature, data, reading=reading)
+            feed = as_feed(self.signature, data, reading=reading, strict=strict)
+            check_has_steps(feed, steps, "validation_steps")
+            return feed, steps
         if not isinstance(data, list | tuple) or len(data) not in (2, 3):
             raise ValueError(
                 "validation_data is (x, y) or (x, y, sample_weight), or a generator, Sequence or "
                 f"loader; found {type(data).__name__} "
                 f"{f'of {len(data)}' if isinstance(data, list | tuple) else ''}"
             )
-        return as_feed(self.signature, *data, batch_size=batch_size)
+        if steps is not None and not by_steps:
+            raise ValueError(
+                "with arrays, validation_steps needs steps_per_epoch; leave it out to evaluate all "
+                f"rows (found {steps})"
+            )
+        feed = as_feed(self.signature, *data, batch_size=batch_size, strict=strict)
+        # A step over arrays takes all of them; several would give the same means again.
+        return feed, None
 
     def _returned(
         self, found: dict[str, float], return_dict: bool

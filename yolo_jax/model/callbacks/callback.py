@@ -102,10 +102,12 @@ class CallbackList(Callback):
     """
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
-        if isinstance(callbacks, Callback):
+        if isinstance(callbacks, Callback) and not isinstance(callbacks, CallbackList):
             raise TypeError(
                 f"callbacks must be a list; found one {type(callbacks).__name__}: write [it]"
             )
+        if not isinstance(callbacks, Iterable):
+            raise TypeError(f"callbacks must be a list; found {type(callbacks).__name__}")
         self.callbacks: list[Callback] = []
         for callback in callbacks:
             self.append(callback)

@@ -85,7 +85,8 @@ class MeanAP(Callback):
         """Scores, where it is time."""
         if (epoch + 1) % self.freq:
             return
-        network = _Heads((self.body or self.model).module())
+        with self.model.averaged_layers():
+            network = _Heads((self.body or self.model).module())
         if self._detector is None:
             self._detector = Detector(
                 network,

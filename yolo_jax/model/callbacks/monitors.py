@@ -126,12 +126,12 @@ class EarlyStopping(Monitoring):
             return
         if self.restore_best_weights and self.best_weights is None:
             # Should no epoch improve (NaN), the first is what is gone back to.
-            self.best_weights = self.model.get_weights()
+            self.best_weights = self._judged_weights()
         self.wait += 1
         if self.better(current + self.min_delta, self.best):
             self.best = current
             if self.restore_best_weights:
-                self.best_weights = self.model.get_weights()
+                self.best_weights = self._judged_weights()
             if not self._short_of_baseline(current):
                 self.wait = 0
         elif self.wait >= self.patience:
@@ -141,6 +141,11 @@ class EarlyStopping(Monitoring):
                 if self.verbose > 0:
                     print("Restoring model weights from the end of the best epoch")
                 self.model.set_weights(self.best_weights)
+
+    def _judged_weights(self) -> list[np.ndarray]:
+        """Returns the weights that the epoch's value is of: the average, where there is one."""
+        with self.model.averaged_layers():
+            return self.model.get_weights()
 
     def _short_of_baseline(self, current: float) -> bool:
         if self.baseline is None or not self.restore_best_weights:

@@ -38,6 +38,24 @@ class SymbolicTensor:
     mask_shape: Shape | None = field(default=None, repr=False)
     tensor: Any = field(default=None, repr=False)
 
+    @property
+    def weights(self) -> dict[str, Any]:
+        """Returns none: an input stands among `model.layers` for itself and answers as a layer."""
+        return {}
+
+    def get_weights(self) -> list[Any]:
+        """Returns none."""
+        return []
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Takes no arrays.
+
+        Raises:
+            ValueError: there are some.
+        """
+        if len(weights):
+            raise ValueError(f"the input {self.name!r} has no weights; found {len(weights)} arrays")
+
 
 @dataclass(eq=False)
 class Node:
