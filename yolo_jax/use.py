@@ -27,7 +27,8 @@ def open_detector(
     """
     path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
     names, side = COCO_CLASSES, _COCO_INPUT
-    if path.is_dir():
+    is_run = path.is_dir()
+    if is_run:
         if not (path / "final.weights").is_file():
             raise ValueError(f"{path} holds no finished run: it lacks final.weights")
         config = read_config(path / "config.json")
@@ -40,7 +41,8 @@ def open_detector(
         kind = "tiny" if path.stat().st_size <= SIZE else "yolov3"
     network = create_network(kind, len(names))
     load_weights(path, network)
-    anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
+    # That program's reading of the anchors is for weights of its own, not for runs of this one.
+    anchors = TINY_DARKNET if darknet and kind == "tiny" and not is_run else NETWORKS[kind][1]
     return Detector(
         network,
         anchors,
@@ -65,10 +67,13 @@ def detect_files(
     """Detects in image files; writes drawings and JSON where asked for, and prints a line each.
 
     Raises:
-        ValueError: a file is not an image, or two would be drawn to one name.
+        ValueError: a file is not an image, two would be drawn to one name, or one onto itself.
     """
     if out is not None and len({path.name for path in paths}) < len(paths):
         raise ValueError("two of the images have one file name; --out would lose one of them")
+    for path in paths:
+        if out is not None and (out / path.name).resolve() == path.resolve():
+            raise ValueError(f"--out {out} would draw over {path} itself; name another folder")
     detector = open_detector(
         weights, score_threshold=score_threshold, iou_threshold=iou_threshold, darknet=darknet
     )

@@ -14,6 +14,7 @@ from yolo_jax.inference.detect import drawn, write_images, write_json
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.pretrained import COCO_CLASSES, PretrainedUnavailable, fetch_pretrained
 from yolo_jax.networks.yolov3 import TinyYOLOv3
+from yolo_jax.use import detect_files
 
 GOLDEN_PIXELS, GOLDEN_SCORE = 1.0, 0.005
 
@@ -166,3 +167,14 @@ def test_what_is_written(tmp_path):
         np.testing.assert_array_equal(np.asarray(picture), drawn(image, found, NAMES))
     with Image.open(tmp_path / "pictures" / "b.png") as picture:
         assert not np.asarray(picture).any()
+
+
+def test_an_image_is_not_drawn_over_itself(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"the only copy")
+    with pytest.raises(ValueError, match="would draw over .*photo.jpg itself"):
+        detect_files(
+            "yolov3-tiny", [path], out=tmp_path, json_file=None, score_threshold=0.25,
+            iou_threshold=0.45, darknet=False,
+        )  # fmt: skip
+    assert path.read_bytes() == b"the only copy"
