@@ -113,19 +113,11 @@ class Compiled:
 
     def train(self, state: TrainState, sums: Sums, fed: Fed) -> tuple[TrainState, Sums]:
         """Takes a step; `state` is donated."""
-        body = partial(
-            train_step,
-            forward=self._forward,
-            optimizer=self.optimizer,
-            trainable=self.trainable,
-            ema_decay=self._ema_decay,
-        )
-        return self._run("train", body, (state, sums), fed, donate=(0,))
+        return self._run("train", (state, sums), fed, donate=(0,))
 
     def evaluate(self, state: TrainState, sums: Sums, fed: Fed) -> Sums:
         """Adds a batch's losses to the sums."""
-        body = partial(evaluate_step, forward=self._forward)
-        return self._run("evaluate", body, (state, sums), fed, donate=())
+        return self._run("evaluate", (state, sums), fed, donate=())
 
     def zero_sums(self, state: TrainState, fed: Fed, *, training: bool) -> Sums:
         """Returns sums of nothing, in the structure that a batch like this one adds to."""
@@ -141,9 +133,7 @@ class Compiled:
             self._zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
         return self.parallel.replicate(self._zeros)
 
-    def _run(
-        self, kind: str, body: Callable, replicated: tuple, fed: Fed, donate: tuple[int, ...]
-    ) -> PyTree:
+    def _run(self, kind: str, replicated: tuple, fed: Fed, donate: tuple[int, ...]) -> PyTree:
         """Runs a step on a batch, whose rows the devices share.
 
         Rows that do not divide are filled up; where padding would spoil a loss that is one number
@@ -154,6 +144,7 @@ class Compiled:
             replicated[0], padded, training=kind == "train"
         )
         if (kind, shared) not in self._steps:
+            body = self._body(kind)
             if shared:
                 body = partial(body, axis_name=self.parallel.axis_name)
                 step = self.parallel.compile(body, replicated=2, donate=donate)
@@ -161,6 +152,18 @@ class Compiled:
                 step = jax.jit(partial(body, axis_name=None), donate_argnums=donate)
             self._steps[kind, shared] = step
         return self._steps[kind, shared](*replicated, padded if shared else fed)
+
+    def _body(self, kind: str) -> Callable:
+        """Returns what a step of a kind computes on one device."""
+        if kind == "evaluate":
+            return partial(evaluate_step, forward=self._forward)
+        return partial(
+            train_step,
+            forward=self._forward,
+            optimizer=self.optimizer,
+            trainable=self.trainable,
+            ema_decay=self._ema_decay,
+        )
 
     def _has_scalar_loss(self, state: TrainState, fed: Fed, *, training: bool) -> bool:
         """Tells whether a loss comes as one number for the batch rather than one for each row."""
