@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 
-from yolo_jax.data.images import read_image
+from yolo_jax.data.images import letterbox, letterbox_geometry, read_image
 
 _GREY = (128, 128, 128)
 _BOX = re.compile(r"-?\d+(\.\d+)?(,-?\d+(\.\d+)?){4}")
@@ -16,13 +16,8 @@ _BOX = re.compile(r"-?\d+(\.\d+)?(,-?\d+(\.\d+)?){4}")
 
 def letterbox_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Fits an image into (width, height) px: bicubic, centred on grey, its aspect kept."""
-    width, height = size
-    scale = min(width / image.width, height / image.height)
-    inner = (int(image.width * scale), int(image.height * scale))
-    canvas = Image.new("RGB", size, _GREY)
-    resized = image.resize(inner, Image.Resampling.BICUBIC)
-    canvas.paste(resized, ((width - inner[0]) // 2, (height - inner[1]) // 2))
-    return canvas
+    pixels, _ = letterbox(np.asarray(image.convert("RGB")), (size[1], size[0]))
+    return Image.fromarray(pixels)
 
 
 def get_random_data(
@@ -61,9 +56,9 @@ def get_random_data(
     height, width = (int(side) for side in input_shape)
     image = Image.fromarray(read_image(path))
     if not random:
-        scale = min(width / image.width, height / image.height)
-        size = (int(image.width * scale), int(image.height * scale))
-        origin = ((width - size[0]) // 2, (height - size[1]) // 2)
+        place = letterbox_geometry((image.height, image.width), (height, width))
+        size = (round(image.width * place.scale_x), round(image.height * place.scale_y))
+        origin = (int(place.offset_x), int(place.offset_y))
         pixels = np.asarray(letterbox_image(image, (width, height))) / 255.0 if proc_img else 0
         return pixels, _place(boxes, image.size, size, origin, max_boxes)
 
