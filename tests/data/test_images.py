@@ -58,6 +58,135 @@ def test_not_an_image(tmp_path):
         read_image(tmp_path / "gone.jpg")
 
 
+def saved(tmp_path, values, name, mode=None, **options):
+    image = Image.fromarray(values)
+    if mode is not None:
+        image = Image.frombytes(mode, values.shape[::-1], values.tobytes())
+    image.save(tmp_path / name, **options)
+    with Image.open(tmp_path / name) as file:
+        assert file.mode == (mode or image.mode) or name.endswith(".pgm")
+    return tmp_path / name
+
+
+GREY_16 = np.array([[0, 255, 256, 511], [512, 32767, 32768, 40000], [65279, 65280, 65534, 65535]])
+GREY_8 = (GREY_16 // 256)[..., None].repeat(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "mode"),
+    [
+        ("a.png", "<u2", None),
+        ("a.tiff", "<u2", None),
+        ("a.tiff", ">u2", "I;16B"),
+        ("a.pgm", "<u2", None),  # Pillow reads it as mode I
+        ("a.tiff", "<i4", None),
+    ],
+)
+def test_sixteen_bits_keep_the_upper_eight(tmp_path, name, dtype, mode):
+    pixels = read_image(saved(tmp_path, GREY_16.astype(dtype), name, mode))
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, GREY_8)
+
+
+def test_sixteen_bits_of_grey_are_those_of_colour(tmp_path):
+    colour = GREY_16.astype(">u2")[..., None].repeat(3, 2)
+    (tmp_path / "a.ppm").write_bytes(b"P6 4 3 65535 " + colour.tobytes())
+    found = read_image(tmp_path / "a.ppm").astype(int)
+    assert np.abs(found - GREY_8).max() <= 1  # Pillow's PPM reader rounds where others cut
+
+
+def test_twelve_bits(tmp_path):
+    # Two values in three bytes, as TIFF packs them; Pillow reads such a file, and writes none.
+    values = [0, 16, 2048, 4095]
+    packed = b"".join(
+        ((a << 12) | b).to_bytes(3, "big") for a, b in zip(values[::2], values[1::2], strict=True)
+    )
+    path = saved(tmp_path, np.zeros((1, 4), np.uint16), "a.tiff", compression=None)
+    content = bytearray(path.read_bytes())
+    with Image.open(path) as file:
+        (offset,), bits = file.tag_v2[273], content.find(b"\x02\x01\x03\0\x01\0\0\0\x10\0")
+    content[bits + 8] = 12
+    content[offset : offset + 8] = packed + bytes(2)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_image(path)[0, :, 0], [0, 1, 128, 255])
+
+
+def test_sixteen_bits_where_zero_is_white(tmp_path):
+    path = saved(tmp_path, GREY_16.astype(np.uint16), "a.tiff", tiffinfo={262: 0})
+    with Image.open(path) as file:
+        assert file.tag_v2[262] == 0
+    np.testing.assert_array_equal(read_image(path), 255 - GREY_8)
+
+
+def test_sixteen_bits_are_turned_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path, GREY_16.astype(np.uint16), "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(path), np.rot90(GREY_8, -1))
+
+
+def test_a_black_sixteen_bit_image_is_black(tmp_path):
+    for name in ("a.png", "a.tiff", "a.pgm"):
+        assert not read_image(saved(tmp_path, np.zeros((3, 4), np.uint16), name)).any()
+
+
+@pytest.mark.parametrize("name", ["a.tiff", "a.pfm"])
+def test_floating_point_values_are_0_to_1(tmp_path, name):
+    values = np.array([[0, 0.5, 1], [1 / 255, 0.25, 0.999]], np.float32)
+    pixels = read_image(saved(tmp_path, values, name))
+    np.testing.assert_array_equal(pixels[..., 1], [[0, 128, 255], [1, 64, 255]])
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "said"),
+    [
+        ([0, 65536], "<i4", r"TIFF of mode I\).*values are 0 to 65536, not 0 to 65535; save"),
+        ([-1, 300], "<i4", r"values are -1 to 300, not 0 to 65535"),
+        ([0, 255], "<i4", r"values are 0 to 255: 8 or 16 bits in 32; save"),
+        ([0, 255], "<f4", r"TIFF of mode F\).*values are 0.0 to 255.0, not 0 to 1; scale them"),
+        ([-0.5, 1], "<f4", r"values are -0.5 to 1.0, not 0 to 1"),
+        ([np.nan, 1], "<f4", r"values are nan to nan, not 0 to 1"),
+        ([0, np.inf], "<f4", r"values are 0.0 to inf, not 0 to 1"),
+    ],
+)
+def test_values_of_a_scale_nobody_knows_are_refused(tmp_path, values, dtype, said):
+    path = saved(tmp_path, np.array([values], dtype), "deep.tiff")
+    with pytest.raises(
+        ImageError, match=r"deep\.tiff \(" + (said if "TIFF" in said else ".*" + said)
+    ):
+        read_image(path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "LAB"])
+def test_modes_of_eight_bits_are_pillows(tmp_path, mode):
+    kind = {"LA": "png", "P": "png", "1": "png", "PA": "png", "RGBA": "png"}.get(mode, "tiff")
+    image = Image.fromarray(noise(6, 5))
+    image = image.convert("P" if mode == "PA" else mode)
+    image.save(tmp_path / f"a.{kind}", **({"transparency": 3} if mode == "PA" else {}))
+    with Image.open(tmp_path / f"a.{kind}") as file:
+        expected = np.asarray(file.convert("RGB"))
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{kind}"), expected)
+
+
+def test_a_path_that_is_no_file(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    for path, said in (
+        (tmp_path / "folder.png", r"folder\.png is a directory, not an image file"),
+        (tmp_path / ("x" * 300 + ".png"), r"x{300}\.png cannot be opened: File name too long"),
+        (str(tmp_path / "a\0b.png"), r"a\\x00b\.png' is not a path .* null byte"),
+        (tmp_path / "\ud800.png", r"\\ud800\.png' is not a path"),
+    ):
+        with pytest.raises(ImageError, match=said) as raised:
+            read_image(path)
+        assert str(raised.value).isprintable()
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(ImageError, match=r"a\.png cannot be opened: Not a directory"):
+        read_image(tmp_path / "file.txt" / "a.png")
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(FileNotFoundError, match=r"dangling\.png"):
+        read_image(tmp_path / "dangling.png")
+
+
 @pytest.mark.parametrize("fit", [letterbox, letterbox_darknet])
 @pytest.mark.parametrize("size", [(50, 100), (100, 37), (31, 17), (64, 64), (1, 300)])
 def test_letterbox_round_trip(fit, size):

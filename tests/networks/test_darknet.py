@@ -126,6 +126,7 @@ def test_a_file_of_another_number_of_classes(tmp_path, of, into):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        (b"", "has 0 bytes, fewer than the header .* it is empty"),
         (b"short", "5 bytes, fewer than the header"),
         (b"<!DOCTYPE html><html>..", "does not start as a Darknet weights file"),
         (HEADER + b"abc", "not a header of 20 and whole float32"),
@@ -158,3 +159,53 @@ def test_transfer_wants_one_kind_of_network():
     longer.parts = longer.parts * 2
     with pytest.raises(ValueError, match="cannot copy"):
         transfer_heads(longer, Small(1))
+
+
+@pytest.mark.parametrize("change", ["shape", "kind"])
+def test_transfer_between_networks_that_are_not_alike_changes_nothing(change):
+    source, target = Small(1), Small(2)
+    draw = {"precision": Precision(), "rngs": nnx.Rngs(0)}
+    if change == "shape":  # as many convolutions, of another size
+        source.parts[0] = ConvBlock(3, 4, 1, **draw)
+    else:
+        source.parts[1] = ConvBlock(4, 18, 1, **draw)
+    before = target.values()
+    with pytest.raises(
+        ValueError, match=r"Small with 1 classes into Small with 2 .* differ in more"
+    ):
+        transfer_heads(source, target)
+    for old, new in zip(before, target.values(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_path_that_is_no_file(tmp_path):
+    for path, said in (
+        (tmp_path, "is a directory, not a weights file"),
+        (tmp_path / ("x" * 300), "x{300} cannot be opened: File name too long"),
+        (tmp_path / "a\0b", r"a\\x00b' is not a path that a file can have"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            load_weights(path, Small(1))
+    with pytest.raises(FileNotFoundError, match=r"gone\.weights"):
+        load_weights(tmp_path / "gone.weights", Small(1))
+
+
+def test_where_no_file_can_be_written(tmp_path):
+    with pytest.raises(ValueError, match="is a directory; name the weights file"):
+        save_weights(tmp_path, Small(1))
+    with pytest.raises(FileNotFoundError, match=r"no folder .*gone to write x\.weights in"):
+        save_weights(tmp_path / "gone" / "x.weights", Small(1))
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_part_of_a_new_one(tmp_path):
+    class Broken(Small):
+        def convolutions(self):
+            yield self.parts[0]
+            raise RuntimeError("lost")
+
+    path = tmp_path / "x.weights"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="lost"):
+        save_weights(path, Broken(1))
+    assert [file.name for file in tmp_path.iterdir()] == ["x.weights"]
+    assert path.read_bytes() == b"old"

@@ -94,6 +94,21 @@ def test_a_users_file_that_is_not_there(tmp_path):
         fetch_pretrained(tmp_path / "missing.weights")
 
 
+def test_a_users_file_that_is_a_directory(tmp_path):
+    with pytest.raises(ValueError, match="is a directory, not a weights file"):
+        fetch_pretrained(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, cache, small, serve):
+    cache.write_text("a file where the folder should be")
+    own = tmp_path / "own.weights"
+    own.write_bytes(CONTENT)
+    for had in (lambda: fetch_pretrained(own), lambda: fetch_pretrained(upstream=serve(CONTENT))):
+        with pytest.raises(PretrainedUnavailable, match="cannot be kept.*YOLO_JAX_CACHE") as raised:
+            had()
+        assert str(cache / NAME) in str(raised.value)
+
+
 def test_a_damaged_cache_is_replaced(cache, small, serve):
     cache.mkdir()
     (cache / NAME).write_bytes(CONTENT[:-1])

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from yolo_jax.core.types import Dataset
+
 _log = logging.getLogger(__name__)
 _SHOWN = 10
 
@@ -45,3 +47,26 @@ def report(problems: Sequence[Problem], *, strict: bool) -> None:
     if strict:
         raise ValueError(text)
     _log.warning("%s", text)
+
+
+def check_trainable(dataset: Dataset) -> None:
+    """Refuses a data set that has nothing to learn: no image has a box that is not a crowd.
+
+    A reader keeps images without boxes, and such a set may well be scored for false alarms; but
+    training on it ends, without an error, in a network that finds nothing.
+
+    Args:
+        dataset: to train on.
+
+    Raises:
+        ValueError: no image has a usable box; names the file.
+    """
+    annotations = dataset.annotations
+    if any((~annotation.crowd).any() for annotation in annotations):
+        return
+    crowds = sum(len(annotation.crowd) for annotation in annotations)
+    raise ValueError(
+        f"{dataset.origin} cannot be trained on: of its {len(annotations)} images none has a box "
+        f"to learn ({crowds} crowd boxes, which are no targets); add boxes, or mend the records "
+        "that are reported"
+    )

@@ -3,14 +3,17 @@
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from yolo_jax.core.boxes import clip_boxes_xyxy
+from yolo_jax.core.files import open_file
 
 _GREY = 128
+_LARGEST_16_BITS = 2**16 - 1
 
 
 class ImageError(ValueError):
@@ -20,22 +23,93 @@ class ImageError(ValueError):
 def read_image(path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes an image file to RGB, turned as its EXIF orientation says.
 
+    Of 16 bits the upper 8 are kept (v >> 8), as OpenCV does for PNG and Pillow for colours in PNG
+    and TIFF: a grey picture comes out the same, saved as grey or as RGB. The file's own scale
+    counts, 0 to 65535, not the values that happen to be in it. Floating-point values are 0–1.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ImageError: the file is cut short, or not an image.
+        ImageError: the file cannot be opened (a directory, a path that no file can have), is cut
+            short, is not an image, or has values or colours whose scale nobody can know.
     """
+    with _open(path) as stream:
+        try:
+            with Image.open(stream) as file:
+                scale, kind = _grey_scale(file), f"{file.format} of mode {file.mode}"
+                image = ImageOps.exif_transpose(file)
+        except UnidentifiedImageError as error:
+            raise ImageError(f"{path} is not an image of a known format") from error
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"{path} has too many pixels: {error}") from error
+        except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
+            # Pillow's decoders raise each of these on damaged files.
+            raise ImageError(f"{path} is damaged or cut short: {error}") from error
     try:
-        with Image.open(path) as file:
-            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not an image of a known format") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} has too many pixels: {error}") from error
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
-        # Pillow's decoders raise each of these on damaged files.
-        raise ImageError(f"{path} is damaged or cut short: {error}") from error
+        if image.mode.startswith("I") or image.mode == "F":
+            image = Image.fromarray(_to_8_bits(image, scale))
+        return np.asarray(image.convert("RGB"))
+    except ValueError as error:
+        raise ImageError(f"{path} ({kind}) cannot be made RGB of 8 bits: {error}") from error
+
+
+def _open(path: Path | str) -> BinaryIO:
+    """Opens a file, so that what the system says of a path is not taken for damage in the file."""
+    try:
+        return open_file(path, "an image file")
+    except ValueError as error:
+        raise ImageError(str(error)) from error
+
+
+class _GreyScale(NamedTuple):
+    """What a file says of grey values of more than 8 bits, which Pillow leaves as they are.
+
+    Attributes:
+        shift: bits over 8 in mode `I;16`.
+        inverted: 0 is white.
+        stated: mode `I` holds 16-bit numbers by the file's format; otherwise white is anybody's
+            guess.
+    """
+
+    shift: int = 8
+    inverted: bool = False
+    stated: bool = True
+
+
+def _grey_scale(file: Image.Image) -> _GreyScale:
+    if not isinstance(file, TiffImagePlugin.TiffImageFile):
+        return _GreyScale(stated=file.format in ("PNG", "PPM"))
+    bits = file.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    white_is_zero = file.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return _GreyScale(4 if bits == 12 else 8, white_is_zero, stated=False)
+
+
+def _to_8_bits(image: Image.Image, scale: _GreyScale) -> UInt8[np.ndarray, "h w"]:
+    """Scales grey values of 16 bits, whole or floating-point numbers to 0–255.
+
+    Args:
+        image: of the modes `I;16…`, `I` or `F`, which `convert` would clip to 255.
+        scale: what the file says of them.
+
+    Raises:
+        ValueError: the values do not tell which one is white.
+    """
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    found = f"its values are {low} to {high}"
+    if image.mode == "F":
+        if not (low >= 0 and high <= 1):  # this way round NaN is refused too
+            raise ValueError(f"{found}, not 0 to 1; scale them, or save the image with 8 bits")
+        grey = np.round(values * 255)
+    elif image.mode.startswith("I;16"):
+        grey = values >> scale.shift
+    elif low < 0 or high > _LARGEST_16_BITS:
+        raise ValueError(f"{found}, not 0 to {_LARGEST_16_BITS}; save the image with 8 or 16 bits")
+    elif high <= 255 and not scale.stated:
+        raise ValueError(f"{found}: 8 or 16 bits in 32; save the image with as many as they are of")
+    else:
+        grey = values >> 8
+    grey = grey.astype(np.uint8)
+    return 255 - grey if scale.inverted else grey
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,9 @@ def conv2d(
         kernel: weights.
         stride: 1 or 2, along rows and columns.
         padding: zeros (before, after) along rows and columns.
+
+    Returns:
+        Features of the inputs' dtype.
     """
     return _xla_conv2d(inputs, kernel, stride, padding)
 
@@ -96,8 +99,8 @@ conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 def max_pool_2x2(inputs: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h2 w2 c"]:
     """Takes the maximum of 2×2 windows; on stride 1 Darknet pads right and bottom with −∞.
 
-    Written as a maximum of four slices: the gradient of XLA's window reduction is nine times
-    slower on CPU.
+    On stride 2 height and width must be even. Written as a maximum of four slices: the gradient of
+    XLA's window reduction is nine times slower on CPU.
     """
     if stride == 1:
         padding = ((0, 0), (0, 1), (0, 1), (0, 0))

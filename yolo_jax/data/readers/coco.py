@@ -6,11 +6,13 @@ Source: https://cocodataset.org/#format-data.
 import json
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from yolo_jax.core.boxes import box_xywh_to_xyxy, clip_boxes_xyxy
+from yolo_jax.core.files import open_file
 from yolo_jax.core.types import Annotation, Dataset
 from yolo_jax.data.doctor import Problem, report
 
@@ -18,16 +20,36 @@ from yolo_jax.data.doctor import Problem, report
 _TOLERANCE_PX = 1.0
 # Batches hold ids in 32 bits.
 _LARGEST_ID = 2**31 - 1
+_SHOWN_DOUBLES = 5
 _IMAGE_FIELDS = ("id", "file_name", "width", "height")
 _ANNOTATION_FIELDS = ("image_id", "category_id", "bbox")
+
+
+class _Box(NamedTuple):
+    """A usable annotation.
+
+    Attributes:
+        place: of its record in the file, for reports; copies may share an id.
+        bbox: as the file has it: x, y, width, height, px.
+        xyxy: clipped to the image, px.
+        class_index: into the data set's class names.
+        crowd: a region of many objects.
+    """
+
+    place: str
+    bbox: tuple[float, ...]
+    xyxy: Float[np.ndarray, "4"]
+    class_index: int
+    crowd: bool
 
 
 def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple[Problem, ...]]:
     """Reads a COCO JSON file; image files are sought relative to its folder.
 
     A bad record (one that lacks a field, an image file that is missing or outside the folder, a
-    box outside its image or of no size, an unknown category) is skipped and reported. Categories
-    become class indices by growing id; images without boxes are kept.
+    box outside its image or of no size, an unknown category, an annotation that is given twice)
+    is skipped and reported. Categories become class indices by growing id; images without boxes
+    are kept: `doctor.check_trainable` refuses a set that has no box at all.
 
     Args:
         path: of the JSON file.
@@ -38,45 +60,45 @@ def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not COCO JSON, has no usable image, or strict and a record is bad.
+        ValueError: the file cannot be read, is not COCO JSON, has no categories or no usable
+            image, or strict and a record is bad.
     """
     path = Path(path)
     content = _load(path)
     problems: list[Problem] = []
     categories = _categories(path, content["categories"])
-    class_of = {number: index for index, number in enumerate(categories)}
     images = _images(path, content["images"], problems)
-    boxes: dict[int, list[tuple[np.ndarray, int, bool]]] = {number: [] for number in images}
-    listed = [record.get("id") for record in content["images"] if isinstance(record, dict)]
-    for index, record in enumerate(content["annotations"]):
-        name, reason = f"annotations[{index}]", _missing(record, _ANNOTATION_FIELDS)
-        if not reason:
-            name = f"annotation {record.get('id')} of image {record['image_id']}"
-            number = record["image_id"]
-            if isinstance(number, int) and number in images:
-                box, reason = _box(record, images[number], class_of)
-                if box is not None:
-                    boxes[number].append(box)
-            elif number not in listed:  # else the image itself is reported
-                reason = "the file has no such image; skipped"
+    class_of = {number: index for index, number in enumerate(categories)}
+    boxes = _boxes(path, content, images, class_of, problems)
+    for number, image in images.items():
+        boxes[number], reason = _without_doubles(boxes[number])
         if reason:
-            problems.append(Problem(path, name, reason))
+            problems.append(Problem(path, _image_name(image), reason))
     report(problems, strict=strict)
     if not images:
-        raise ValueError(f"{path} has no usable image")
+        raise ValueError(f"{path} has no usable image, of {len(content['images'])} that it lists")
     annotations = tuple(_annotation(path, images[number], boxes[number]) for number in images)
     return Dataset(annotations, tuple(categories.values()), path), tuple(problems)
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
+    with open_file(path, "a COCO JSON file") as file:
+        text = file.read()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(text.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path} is not COCO JSON: its lists and objects nest too deep") from error
+    except ValueError as error:  # bad UTF-8, bad JSON, or a number of thousands of digits
         raise ValueError(f"{path} is not JSON in UTF-8: {error}") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{path} is not COCO JSON: it lacks the list {key!r}")
     return content
+
+
+def _is_whole(value: Any) -> bool:
+    """Tells whether a value is a whole number; to Python, JSON's true and false are 1 and 0."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _missing(record: Any, fields: Sequence[str]) -> str:
@@ -88,11 +110,15 @@ def _missing(record: Any, fields: Sequence[str]) -> str:
 
 
 def _categories(path: Path, records: list[Any]) -> dict[int, str]:
-    """Returns names by id, by growing id; without a category no class index would be sure."""
+    """Returns names by id, by growing id; a bad one is an error: no class index would be sure."""
+    if not records:
+        raise ValueError(
+            f"{path} has no categories: its list 'categories' is empty; add the classes"
+        )
     categories: dict[int, str] = {}
     for index, record in enumerate(records):
         reason = _missing(record, ("id", "name"))
-        if not reason and not isinstance(record["id"], int):
+        if not reason and not _is_whole(record["id"]):
             reason = f"its id is {record['id']!r}, not a whole number"
         elif not reason and record["id"] in categories:
             reason = f"its id {record['id']} is that of a category before it"
@@ -108,7 +134,7 @@ def _images(path: Path, records: list[Any], problems: list[Problem]) -> dict[int
     for index, record in enumerate(records):
         name, reason = f"images[{index}]", _missing(record, _IMAGE_FIELDS)
         if not reason:
-            name = f"image {record['id']} ({record['file_name']})"
+            name = _image_name(record)
             reason = _wrong_image(path.parent, record, images)
         if reason:
             problems.append(Problem(path, name, reason))
@@ -117,56 +143,128 @@ def _images(path: Path, records: list[Any], problems: list[Problem]) -> dict[int
     return images
 
 
+def _image_name(record: Mapping[str, Any]) -> str:
+    name = str(record["file_name"])
+    return f"image {record['id']} ({name if name.isprintable() else repr(name)})"
+
+
 def _wrong_image(folder: Path, record: Mapping[str, Any], images: Container[int]) -> str:
     """Returns why an image record cannot be used, or ""."""
     number, size = record["id"], (record["width"], record["height"])
-    if not isinstance(number, int) or not 0 <= number <= _LARGEST_ID:
+    if not _is_whole(number) or not 0 <= number <= _LARGEST_ID:
         return f"its id is {number!r}, not a whole number of 0 to {_LARGEST_ID}; skipped"
     if number in images:
         return "its id is that of an image before it; skipped"
-    if not all(isinstance(side, int) and side > 0 for side in size):
+    if not all(_is_whole(side) and side > 0 for side in size):
         return f"its (width, height) is {size}, not two whole numbers of px above 0; skipped"
-    file = (folder / str(record["file_name"])).resolve()
-    if not file.is_relative_to(folder.resolve()):
-        return f"its file lies outside {folder}; skipped"
-    if not file.is_file():
-        return "there is no such image file; skipped"
-    return ""
+    name = record["file_name"]
+    if not isinstance(name, str):
+        return f"its file_name is {name!r}, not a text; skipped"
+    try:
+        file = (folder / name).resolve()
+        if not file.is_relative_to(folder.resolve()):
+            return f"its file lies outside {folder}; skipped"
+        if file.is_dir():
+            return "its file is a directory; skipped"
+        return "" if file.is_file() else "there is no such image file; skipped"
+    except OSError as error:
+        return f"its file cannot be sought: {error.strerror}; skipped"
+    except (ValueError, RuntimeError) as error:  # a NUL, half a surrogate pair, a loop of links
+        return f"its file_name {name!r} is not a path that a file can have: {error}; skipped"
+
+
+def _boxes(
+    path: Path,
+    content: Mapping[str, list[Any]],
+    images: Mapping[int, Mapping[str, Any]],
+    class_of: Mapping[int, int],
+    problems: list[Problem],
+) -> dict[int, list[_Box]]:
+    """Returns the usable boxes by image id, in the file's order."""
+    boxes: dict[int, list[_Box]] = {number: [] for number in images}
+    # By repr, which tells 1 from true and 1.0, and makes a key of whatever stands there.
+    listed = {repr(record.get("id")) for record in content["images"] if isinstance(record, dict)}
+    for index, record in enumerate(content["annotations"]):
+        name, reason = f"annotations[{index}]", _missing(record, _ANNOTATION_FIELDS)
+        if not reason:
+            number = record["image_id"]
+            if "id" in record:
+                name = f"annotation {record['id']} of image {number}"
+            if _is_whole(number) and number in images:
+                box, reason = _box(f"annotations[{index}]", record, images[number], class_of)
+                if box is not None:
+                    boxes[number].append(box)
+            elif repr(number) not in listed:  # else the image itself is reported
+                reason = f"the file has no such image as {number!r}; skipped"
+        if reason:
+            problems.append(Problem(path, name, reason))
+    return boxes
 
 
 def _box(
-    record: Mapping[str, Any], image: Mapping[str, Any], class_of: Mapping[int, int]
-) -> tuple[tuple[np.ndarray, int, bool] | None, str]:
-    """Returns the box with its class and crowd flag if it is usable, and what is wrong or ""."""
-    bbox, category = record["bbox"], record["category_id"]
-    if category not in list(class_of):
+    place: str, record: Mapping[str, Any], image: Mapping[str, Any], class_of: Mapping[int, int]
+) -> tuple[_Box | None, str]:
+    """Returns the box if it is usable, and what is wrong or ""."""
+    category, crowd = record["category_id"], record.get("iscrowd", 0)
+    if not _is_whole(category) or category not in class_of:
         return None, f"category {category!r} is not among the file's ({list(class_of)}); skipped"
-    numbers = isinstance(bbox, list) and all(isinstance(value, int | float) for value in bbox)
-    if not numbers or len(bbox) != 4 or not np.isfinite(bbox).all():
-        return None, f"its bbox is {bbox}, not four finite numbers; skipped"
+    if crowd not in (0, 1, None):
+        return None, f"its iscrowd is {crowd!r}, not 0 or 1; skipped"
+    bbox = _four_numbers(record["bbox"])
+    if bbox is None:
+        return None, f"its bbox is {record['bbox']}, not four finite numbers; skipped"
+    shown = record["bbox"]
     if min(bbox[2:]) <= 0:
-        return None, f"its bbox {bbox} has no width or no height; skipped"
+        return None, f"its bbox {shown} has no width or no height; skipped"
     size = f"{image['width']}×{image['height']} px"
-    box = box_xywh_to_xyxy(np.asarray(bbox, np.float64))
-    clipped = clip_boxes_xyxy(box, image["width"], image["height"])
+    xyxy = box_xywh_to_xyxy(np.asarray(bbox, np.float64))
+    clipped = clip_boxes_xyxy(xyxy, image["width"], image["height"])
     if (clipped[2:] <= clipped[:2]).any():
-        return None, f"its bbox {bbox} lies outside the image of {size}; skipped"
+        return None, f"its bbox {shown} lies outside the image of {size}; skipped"
     reason = ""
-    if np.abs(clipped - box).max() >= _TOLERANCE_PX:
-        reason = f"its bbox {bbox} sticks out of the image of {size}; clipped"
-    return (clipped, class_of[category], bool(record.get("iscrowd", 0))), reason
+    if np.abs(clipped - xyxy).max() >= _TOLERANCE_PX:
+        reason = f"its bbox {shown} sticks out of the image of {size}; clipped"
+    if "id" in record:
+        place = f"{place} (id {record['id']})"
+    return _Box(place, bbox, clipped, class_of[category], bool(crowd)), reason
 
 
-def _annotation(
-    path: Path, image: Mapping[str, Any], boxes: list[tuple[np.ndarray, int, bool]]
-) -> Annotation:
+def _four_numbers(values: Any) -> tuple[float, ...] | None:
+    """Returns a bbox as floats, or None where it is not four finite numbers."""
+    if not isinstance(values, list) or len(values) != 4:
+        return None
+    if not all(isinstance(value, float) or _is_whole(value) for value in values):
+        return None
+    try:
+        numbers = tuple(float(value) for value in values)
+    except OverflowError:  # JSON's whole numbers may have hundreds of digits
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _without_doubles(boxes: Sequence[_Box]) -> tuple[list[_Box], str]:
+    """Returns an image's boxes without those that repeat one before them, and which these are."""
+    first: dict[tuple[int, bool, tuple[float, ...]], _Box] = {}
+    doubles = []
+    for box in boxes:
+        kept = first.setdefault((box.class_index, box.crowd, box.bbox), box)
+        if kept is not box:
+            doubles.append(f"{box.place} doubles {kept.place}")
+    if not doubles:
+        return list(boxes), ""
+    more = f" and {len(doubles) - _SHOWN_DOUBLES} more" if len(doubles) > _SHOWN_DOUBLES else ""
+    shown = ", ".join(doubles[:_SHOWN_DOUBLES])
+    return list(first.values()), f"{shown}{more}: the same category and bbox; skipped"
+
+
+def _annotation(path: Path, image: Mapping[str, Any], boxes: Sequence[_Box]) -> Annotation:
     return Annotation(
         image_id=image["id"],
         path=path.parent / image["file_name"],
         width=image["width"],
         height=image["height"],
-        boxes=np.asarray([box for box, _, _ in boxes], np.float32).reshape(-1, 4),
-        classes=np.asarray([index for _, index, _ in boxes], np.int32),
-        crowd=np.asarray([crowd for _, _, crowd in boxes], bool),
+        boxes=np.asarray([box.xyxy for box in boxes], np.float32).reshape(-1, 4),
+        classes=np.asarray([box.class_index for box in boxes], np.int32),
+        crowd=np.asarray([box.crowd for box in boxes], bool),
         source=str(image.get("source", "")),
     )

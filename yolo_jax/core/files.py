@@ -1,0 +1,27 @@
+"""Files that the user names, opened with errors that say what is wrong with the name."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_file(path: Path | str, kind: str) -> BinaryIO:
+    """Opens a file of the user's to read its bytes.
+
+    Args:
+        path: of the file.
+        kind: of file that is expected, for the message: `an image file`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a directory, may not be read, or the path is one that no file can have.
+    """
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is a directory, not {kind}; name a file in it") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror}") from error
+    except ValueError as error:  # a NUL or half a surrogate pair, which only repr can print
+        raise ValueError(f"{str(path)!r} is not a path that a file can have: {error}") from error
