@@ -7,9 +7,15 @@ import pytest
 from flax import nnx
 
 from yolo_jax.core.precision import Precision
-from yolo_jax.networks.blocks import BatchNorm
+from yolo_jax.data.images import read_image
+from yolo_jax.networks.blocks import BatchNorm, masked_moments
 from yolo_jax.networks.convolution import conv2d, darknet_padding, max_pool_2x2, upsample_2x
-from yolo_jax.networks.yolov3 import TinyYOLOv3, YOLOv3
+from yolo_jax.networks.yolov3 import (
+    TinyYOLOv3,
+    YOLOv3,
+    create_network,
+    set_objectness_prior,
+)
 
 
 def abstract(kind, num_classes):
@@ -130,6 +136,73 @@ def test_batch_norm_in_training_and_in_use():
     np.testing.assert_array_equal(norm.var[...], moved[1])
 
 
+MASKS = {
+    "none": None,
+    "rows": np.array([1, 0, 1, 1], bool).reshape(4, 1, 1),
+    "rows and places": np.random.default_rng(6).integers(0, 2, (4, 6, 1)).astype(bool),
+    "nothing": np.zeros((4, 1, 1), bool),
+}
+
+
+@pytest.mark.parametrize("feature", [-1, 2, 1])
+@pytest.mark.parametrize("case", MASKS)
+def test_moments_over_what_a_mask_keeps(case, feature):
+    values = np.random.default_rng(5).normal(2, 3, (4, 6, 3)).astype(np.float32)
+    mask = MASKS[case]
+    if feature == 1:
+        values = values.swapaxes(1, 2)
+        mask = None if mask is None else mask.swapaxes(1, 2)
+    kept = np.ones((4, 6), bool) if mask is None else np.broadcast_to(mask.reshape(4, -1), (4, 6))
+    rows = np.moveaxis(values, feature, -1)[kept]
+    # What is left out may hold anything.
+    left_out = np.broadcast_to(False if mask is None else ~mask, values.shape)
+    values = np.where(left_out, np.inf, values)
+    mean, var, count = masked_moments(values, mask, feature=feature)
+    assert count == len(rows)
+    assert mean.shape == var.shape == (3,)
+    assert mean.dtype == var.dtype == count.dtype == jnp.float32
+    expected = (rows.mean(0), rows.var(0)) if len(rows) else (np.zeros(3), np.zeros(3))
+    np.testing.assert_allclose(mean, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(var, expected[1], rtol=1e-5)
+    if len(rows):
+        gradient = jax.grad(
+            lambda x: sum(a.sum() for a in masked_moments(x, mask, feature=feature))
+        )
+        found = np.asarray(gradient(jnp.asarray(values)))
+        assert np.isfinite(found).all()
+        np.testing.assert_array_equal(found[left_out], 0)
+
+
+def test_moments_over_devices_count_each_by_its_rows():
+    values = np.random.default_rng(7).normal(2, 3, (2, 3, 5)).astype(np.float32)
+    mask = np.array([[True, True, True], [True, False, False]])[..., None]
+    found = jax.vmap(lambda v, m: masked_moments(v, m, axis_name="batch"), axis_name="batch")(
+        values, mask
+    )
+    rows = values[mask[..., 0]]
+    for row in range(2):
+        np.testing.assert_allclose(found[0][row], rows.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(found[1][row], rows.var(0), rtol=1e-5)
+        assert found[2][row] == 4
+
+
+def test_moments_of_low_precision_are_summed_in_float32():
+    values = jnp.full((4, 64, 64, 2), 1.0, jnp.bfloat16)
+    mean, var, count = masked_moments(values)
+    np.testing.assert_array_equal(mean, 1)
+    np.testing.assert_array_equal(var, 0)
+    assert count == 4 * 64 * 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_classes", "said"),
+    [("yolov4", 1, "no network 'yolov4'; name one of tiny, yolov3"), ("tiny", 0, "is 0, not 1")],
+)
+def test_a_network_that_cannot_be(kind, num_classes, said):
+    with pytest.raises(ValueError, match=said):
+        create_network(kind, num_classes)
+
+
 def test_masked_rows_leave_no_trace():
     rng = np.random.default_rng(4)
     rows = rng.normal(1, 2, (3, 4, 4, 5)).astype(np.float32)
@@ -157,3 +230,18 @@ def test_gradient_through_a_constant_channel_is_finite():
     inputs = jnp.ones((2, 3, 3, 2))
     gradient = jax.grad(lambda x: jnp.square(BatchNorm.__call__(nnx.clone(norm), x)).sum())(inputs)
     assert np.isfinite(gradient).all()
+
+
+def test_no_box_is_likely_at_the_start(golden):
+    """Or from-scratch training would begin by unlearning thousands of empty boxes an image."""
+    pixels = jnp.asarray(read_image(golden / "dog.jpg")[None, :416, :416])
+    network = create_network("tiny", 3)
+    network.eval()
+    for head in network(pixels):
+        boxes = nnx.sigmoid(head.reshape(-1, 8))
+        assert boxes[:, 4].mean() < 0.05
+        assert boxes[:, 5:].mean() > 0.3  # the classes start as they were
+    set_objectness_prior(network, 0.25)
+    bias = network.fine_output.bias[...].reshape(3, 8)
+    np.testing.assert_allclose(nnx.sigmoid(bias[:, 4]), 0.25, rtol=1e-6)
+    assert (np.delete(bias, 4, axis=1) == 0).all()

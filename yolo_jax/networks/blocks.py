@@ -1,5 +1,7 @@
 """Darknet's building blocks: batch-normalised convolutions, residuals and the plain output."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -25,11 +27,60 @@ def image_to_unit(image: Num[Array, "b h w 3"], precision: Precision) -> Float[A
     return image.astype(precision.compute)
 
 
+def masked_moments(
+    values: Num[Array, "b ..."],
+    mask: Bool[Array, "b ..."] | None = None,
+    *,
+    feature: int = -1,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, "c"], Float[Array, "c"], Float[Array, ""]]:
+    """Takes each feature's mean and variance over the values that a mask keeps.
+
+    Sums and counts are added over the devices, not means averaged, so a device counts by the rows
+    it has. What the mask leaves out may be anything, infinities too, and has a gradient of 0.
+
+    Args:
+        values: taken in float32.
+        mask: as many axes as `values`, of size 1 where it does not vary, as along `feature`; None
+            keeps all.
+        feature: the axis that is not summed over, of size c.
+        axis_name: mapped axis over which the moments are taken; None: this device's values.
+
+    Returns:
+        Mean, biased variance (divided by the count) and count of the values behind each feature,
+        in float32. Where nothing is kept all three are 0.
+    """
+    values = values.astype(jnp.float32)
+    feature %= values.ndim
+    axes = tuple(axis for axis in range(values.ndim) if axis != feature)
+    if mask is None:
+        count = jnp.asarray(math.prod(values.shape[axis] for axis in axes), jnp.float32)
+    else:
+        mask = jnp.asarray(mask, bool)
+        repeats = math.prod(values.shape[axis] for axis in axes if mask.shape[axis] == 1)
+        count = mask.astype(jnp.float32).sum() * repeats
+        # Before any arithmetic: 0 · ∞ is NaN, in the gradient as well.
+        values = jnp.where(mask, values, 0)
+    total = values.sum(axes, keepdims=True)
+    if axis_name is not None:
+        total, count = lax.psum((total, count), axis_name)
+    divisor = jnp.maximum(count, 1)
+    mean = total / divisor
+    deviation = values - mean
+    if mask is not None:
+        deviation = jnp.where(mask, deviation, 0)
+    squares = jnp.square(deviation).sum(axes)
+    if axis_name is not None:
+        squares = lax.psum(squares, axis_name)
+    return mean.reshape(-1), squares / divisor, count
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation over NHWC with Darknet's epsilon and momentum.
 
-    Statistics are float32 and biased, taken over the rows that `row_mask` keeps. With
-    `use_running_average` (set by `module.eval()`) the moving statistics normalise instead.
+    Statistics are float32 and biased (darknet's training divides by one less), taken over the rows
+    that `row_mask` keeps. With `use_running_average` (set by `module.eval()`) the moving statistics
+    normalise instead.
 
     Attributes:
         use_running_average: normalise by the moving statistics and leave them alone.
@@ -51,7 +102,8 @@ class BatchNorm(nnx.Module):
         if self.use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:
-            mean, var, count = self._moments(inputs.astype(jnp.float32), row_mask)
+            mask = None if row_mask is None else row_mask[:, None, None, None]
+            mean, var, count = masked_moments(inputs, mask, axis_name=self.axis_name)
             # A device whose rows are all padding has no moments: zeros would blow its numbers up.
             mean = jnp.where(count > 0, mean, self.mean[...])
             var = jnp.where(count > 0, var, self.var[...])
@@ -61,27 +113,6 @@ class BatchNorm(nnx.Module):
         factor = self.scale[...] / deviation
         shift = self.bias[...] - mean * factor
         return inputs * factor.astype(inputs.dtype) + shift.astype(inputs.dtype)
-
-    def _moments(
-        self, inputs: Float[Array, "b h w c"], row_mask: Bool[Array, "b"] | None
-    ) -> tuple[Float[Array, "c"], Float[Array, "c"], Float[Array, ""]]:
-        """Returns mean, biased variance and the number of pixels they come from."""
-        batch, height, width, _ = inputs.shape
-        if row_mask is None:
-            weights = jnp.ones((), inputs.dtype)
-            count = jnp.asarray(batch * height * width, jnp.float32)
-        else:
-            weights = jnp.asarray(row_mask, inputs.dtype)[:, None, None, None]
-            count = weights.sum() * height * width
-        total = (inputs * weights).sum((0, 1, 2))
-        if self.axis_name is not None:
-            total, count = lax.psum((total, count), self.axis_name)
-        divisor = jnp.maximum(count, 1)
-        mean = total / divisor
-        squares = (jnp.square(inputs - mean) * weights).sum((0, 1, 2))
-        if self.axis_name is not None:
-            squares = lax.psum(squares, self.axis_name)
-        return mean, squares / divisor, count
 
     @staticmethod
     def _update(moving: nnx.BatchStat, value: Array) -> None:

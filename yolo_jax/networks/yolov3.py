@@ -3,6 +3,7 @@
 Source: Redmon & Farhadi, YOLOv3 (arXiv:1804.02767); darknet's yolov3.cfg and yolov3-tiny.cfg.
 """
 
+import math
 from functools import partial
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from yolo_jax.networks.blocks import ConvBlock, OutputConv, Residual, image_to_u
 from yolo_jax.networks.convolution import max_pool_2x2, upsample_2x
 
 ANCHORS_PER_SCALE = 3
+_OBJECTNESS_PRIOR = 0.01
 STRIDE = 32  # of the coarsest scale: input sizes are its multiples
 
 RowMask = Bool[Array, "b"] | None
@@ -260,8 +262,46 @@ NETWORKS: dict[str, tuple[type[Network], AnchorSet]] = {
 
 
 def create_network(kind: str, num_classes: int, *, seed: int = 0) -> Network:
-    """Returns a new network in this backend's number formats; `kind` is a key of `NETWORKS`."""
-    network, _ = NETWORKS[kind]
-    precision = Precision.for_backend()
+    """Returns a new network in this backend's number formats, whose boxes start as unlikely.
+
+    Args:
+        kind: a key of `NETWORKS`.
+        num_classes: of the data.
+        seed: of the kernels' draws.
+
+    Raises:
+        ValueError: no such kind, or no class.
+    """
+    if kind not in NETWORKS:
+        raise ValueError(f"there is no network {kind!r}; name one of {', '.join(NETWORKS)}")
+    if num_classes < 1:
+        raise ValueError(f"a detector needs classes: num_classes is {num_classes}, not 1 or more")
+    kind_of_network, _ = NETWORKS[kind]
+
+    def create() -> Network:
+        precision = Precision.for_backend()
+        network = kind_of_network(num_classes, precision=precision, rngs=nnx.Rngs(seed))
+        set_objectness_prior(network, _OBJECTNESS_PRIOR)
+        return network
+
     # Under jit the draws of all kernels are one program.
-    return nnx.jit(lambda: network(num_classes, precision=precision, rngs=nnx.Rngs(seed)))()
+    return nnx.jit(create)()
+
+
+def set_objectness_prior(network: Network, probability: float) -> None:
+    """Sets the heads' objectness biases so that every box starts with this probability.
+
+    From biases of 0, thousands of empty boxes an image start with 0.5: training from scratch spends
+    its first epochs on unlearning them.
+
+    Args:
+        network: changed in place.
+        probability: above 0 and below 1.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection (arXiv:1708.02002), section 4.1.
+    """
+    logit = -math.log((1 - probability) / probability)
+    for convolution in network.convolutions():
+        if isinstance(convolution, OutputConv):
+            bias = convolution.bias[...].reshape(ANCHORS_PER_SCALE, 5 + network.num_classes)
+            convolution.bias[...] = bias.at[:, 4].set(logit).reshape(-1)

@@ -11,6 +11,7 @@ from yolo_jax.model.graph import Layer, LayerOptions
 from yolo_jax.model.graph.layer import Regularizer
 from yolo_jax.model.graph.session import next_key
 from yolo_jax.model.layers.initializers import Initializer, initializer
+from yolo_jax.networks.blocks import masked_moments
 
 
 class MaskedBatchNorm(nnx.BatchNorm):
@@ -41,7 +42,9 @@ class MaskedBatchNorm(nnx.BatchNorm):
         if self.use_running_average if use_running_average is None else use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:
-            mean, var, count = self._moments(values, feature, mask)
+            mean, var, count = masked_moments(
+                values, mask, feature=feature, axis_name=self.axis_name
+            )
             # A device whose rows are all padding has no moments: zeros would blow its numbers up.
             mean = jnp.where(count > 0, mean, self.mean[...])
             var = jnp.where(count > 0, var, self.var[...])
@@ -54,25 +57,6 @@ class MaskedBatchNorm(nnx.BatchNorm):
         if self.bias is not None:
             outputs = outputs + self.bias[...].reshape(shape)
         return outputs.astype(jnp.promote_types(x.dtype, self.param_dtype))
-
-    def _moments(
-        self, values: Float[Array, "b ..."], feature: int, mask: Array | None
-    ) -> tuple[Float[Array, "c"], Float[Array, "c"], Float[Array, ""]]:
-        """Returns mean, biased variance and the number of values that each comes from."""
-        axes = [axis for axis in range(values.ndim) if axis != feature]
-        shape = [1 if axis in axes else size for axis, size in enumerate(values.shape)]
-        weights = jnp.ones((1,) * values.ndim) if mask is None else mask.astype(jnp.float32)
-        spread = [1 if axis == feature else size for axis, size in enumerate(values.shape)]
-        count = jnp.broadcast_to(weights, spread).sum()
-        # Rows that only fill the batch may hold anything, infinities too.
-        total = jnp.where(weights > 0, values, 0).sum(axes)
-        if self.axis_name is not None:
-            total, count = lax.psum((total, count), self.axis_name)
-        mean = total / jnp.maximum(count, 1)
-        squares = jnp.where(weights > 0, jnp.square(values - mean.reshape(shape)), 0).sum(axes)
-        if self.axis_name is not None:
-            squares = lax.psum(squares, self.axis_name)
-        return mean, squares / jnp.maximum(count, 1), count
 
 
 class BatchNormalization(Layer):
