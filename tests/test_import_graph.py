@@ -27,6 +27,7 @@ FLOORS = {
     "plan": 6.5,
     "sweep": 6.5,
     "report": 6.5,
+    "run_folder": 6.5,
     "launch": 6.5,
     "experiment": 6.75,
     "use": 6.75,

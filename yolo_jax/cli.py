@@ -28,9 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         options.command(options, rest)
-    except (ValueError, FileNotFoundError, PretrainedUnavailable, FloatingPointError) as error:
+    except (ValueError, OSError, PretrainedUnavailable, FloatingPointError) as error:
         print(f"yolo-jax: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nyolo-jax: stopped; what a run had saved stays, and the same command goes on")
+        return 130  # as the shell says of SIGINT
     return 0
 
 
@@ -86,7 +89,8 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> None:
         )
     names = [file.stem for file in files]
     if options.name not in names:
-        raise ValueError(f"bench needs one of {', '.join(names)}; found {options.name}")
+        found = "no name" if options.name is None else options.name
+        raise ValueError(f"bench needs one of {', '.join(names)}; found {found}")
     module = f"experiments.benchmarks.{options.name}"
     done = subprocess.run([sys.executable, "-m", module, *rest], cwd=root, check=False)
     if done.returncode:

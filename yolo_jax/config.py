@@ -1,14 +1,21 @@
 """What an experiment is, as frozen dataclasses; a config file is Python with `get_config()`."""
 
-import dataclasses
 import importlib.util
-import json
-import typing
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
+from yolo_jax.core.fields import Within
 from yolo_jax.data.augment import Augment
+
+# Ranges are checked by `core.fields.check_fields` before anything is loaded.
+_Positive = Annotated[float, Within(0, above=True)]
+_NotNegative = Annotated[float, Within(0)]
+_Decay = Annotated[float, Within(0, 1, below=True)]
+_Share = Annotated[float, Within(0, 1)]
+_Count = Annotated[int, Within(1)]
+_CountOrZero = Annotated[int, Within(0)]
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,9 @@ class DataConfig:
     train: Path
     validation: Path
     held_out: Path
-    canvas_size: int | None = None
-    max_boxes: int | None = None
-    threads: int = 2
+    canvas_size: _Count | None = None
+    max_boxes: _Count | None = None
+    threads: _Count = 2
     strict: bool = False
 
 
@@ -47,7 +54,7 @@ class NetworkConfig:
     """
 
     kind: Literal["tiny", "yolov3"] = "tiny"
-    input_size: int = 416
+    input_size: _Count = 416
     weights: str = "yolov3-tiny"
 
 
@@ -60,7 +67,7 @@ class LossConfig:
         exact_centres: False rounds box centres down to whole pixels, as keras-yolo3 does.
     """
 
-    ignore_thresh: float = 0.5
+    ignore_thresh: _Share = 0.5
     exact_centres: bool = True
 
 
@@ -85,17 +92,17 @@ class OptimizerConfig:
     """
 
     kind: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
+    learning_rate: _Positive = 1e-3
+    momentum: _Decay = 0.9
+    weight_decay: _NotNegative = 0.0
+    clip_norm: _Positive | None = None
     schedule: Literal["constant", "cosine", "plateau"] = "cosine"
-    horizon: int | None = None
-    warmup_steps: int = 0
-    final_fraction: float = 0.0
-    plateau_factor: float = 0.1
-    plateau_patience: int = 3
-    ema_decay: float | None = None
+    horizon: _Count | None = None
+    warmup_steps: _CountOrZero = 0
+    final_fraction: _Share = 0.0
+    plateau_factor: Annotated[float, Within(0, 1, above=True, below=True)] = 0.1
+    plateau_patience: _Count = 3
+    ema_decay: _Decay | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,8 @@ class FreezeBodyConfig:
         paths: patterns of the paths of the parameters that stay.
     """
 
-    epochs: int = 0
-    learning_rate: float = 1e-3
+    epochs: _CountOrZero = 0
+    learning_rate: _Positive = 1e-3
     paths: tuple[str, ...] = ("*/body/*",)
 
 
@@ -144,18 +151,14 @@ class ExperimentConfig:
     augment: Augment = field(default_factory=Augment)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     freeze_body: FreezeBodyConfig = field(default_factory=FreezeBodyConfig)
-    epochs: int = 10
-    batch_size: int = 8
-    steps_per_epoch: int | None = None
-    seed: int = 0
+    epochs: _Count = 10
+    batch_size: _Count = 8
+    steps_per_epoch: _Count | None = None
+    seed: Annotated[int, Within(0, 2**32, below=True)] = 0
     runs: Path = Path("runs")
-    score_threshold: float = 0.001
-    iou_threshold: float = 0.45
-    keep_checkpoints: int = 2
-
-
-# What may differ between a run folder's config and the one that resumes it.
-MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "keep_checkpoints"})
+    score_threshold: _Share = 0.001
+    iou_threshold: _Share = 0.45
+    keep_checkpoints: _Count = 2
 
 
 def load_config(path: Path | str) -> ExperimentConfig:
@@ -163,7 +166,7 @@ def load_config(path: Path | str) -> ExperimentConfig:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file has no `get_config`, or it returns something else.
+        ValueError: the file cannot be run, has no `get_config`, or that returns something else.
     """
     path = Path(path)
     if not path.is_file():
@@ -172,10 +175,16 @@ def load_config(path: Path | str) -> ExperimentConfig:
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is not a Python file; a config is Python with get_config()")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config() if hasattr(module, "get_config") else None
+    except Exception as error:
+        # Whatever the user's own code raises is told by its line in their file.
+        raise ValueError(
+            f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}"
+        ) from error
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} has no get_config(), which should return an ExperimentConfig")
-    config = module.get_config()
     if not isinstance(config, ExperimentConfig):
         raise ValueError(
             f"get_config() of {path} returned {type(config).__name__}, not an ExperimentConfig"
@@ -183,81 +192,9 @@ def load_config(path: Path | str) -> ExperimentConfig:
     return config
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns a config's fields by dotted name, as JSON holds them."""
-    flat: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            flat |= flatten(value, f"{prefix}{item.name}.")
-        else:
-            flat[prefix + item.name] = _plain(value)
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return value.as_posix()
-    return list(value) if isinstance(value, tuple) else value
-
-
-def save_config(config: ExperimentConfig, path: Path) -> None:
-    """Writes every field of a config as JSON."""
-    path.write_text(json.dumps(flatten(config), indent=2) + "\n")
-
-
-def read_config(path: Path) -> ExperimentConfig:
-    """Reads back what `save_config` wrote.
-
-    Raises:
-        ValueError: a field is missing or unknown.
-    """
-    flat = json.loads(path.read_text())
-    config = _build(ExperimentConfig, flat, "", path)
-    unknown = sorted(flat.keys() - flatten(config).keys())
-    if unknown:
-        raise ValueError(f"{path} has the fields {unknown}, which this version does not know")
-    return config
-
-
-def _build(kind: type, flat: dict[str, Any], prefix: str, path: Path) -> Any:
-    values = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), flat, f"{prefix}{name}.", path)
-        elif prefix + name not in flat:
-            raise ValueError(f"{path} lacks the field {prefix}{name}")
-        else:
-            value = flat[prefix + name]
-            value = Path(value) if hint is Path else value
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)
-
-
-def resolve(config: ExperimentConfig, stored: ExperimentConfig | None) -> ExperimentConfig:
-    """Returns the config with what it leaves open: the horizon is that of the folder's first run.
-
-    Args:
-        config: as the user wrote it.
-        stored: the run folder's, or None for a new run.
-    """
-    if config.optimizer.horizon is not None:
-        return config
-    horizon = config.epochs if stored is None else stored.optimizer.horizon
-    optimizer = dataclasses.replace(config.optimizer, horizon=horizon)
-    return dataclasses.replace(config, optimizer=optimizer)
-
-
-def check_resumable(stored: ExperimentConfig, wanted: ExperimentConfig, folder: Path) -> None:
-    """Raises ValueError when a run folder is of another config, naming the fields that differ."""
-    old, new = flatten(stored), flatten(wanted)
-    differing = [
-        f"{name} (there {old.get(name)!r}, here {new.get(name)!r})"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in MAY_DIFFER
-    ]
-    if differing:
-        raise ValueError(
-            f"{folder} holds a run of another config; these differ: {'; '.join(differing)}. "
-            "Choose another --name, or go back to the run's own config."
-        )
+def _line_of(error: Exception, path: Path) -> str:
+    """Returns `, line N` of the innermost frame in a file, or of its syntax error."""
+    if isinstance(error, SyntaxError):
+        return ""  # its message has the line
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    return f", line {frames[-1].lineno}" if frames else ""

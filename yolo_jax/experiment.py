@@ -1,7 +1,6 @@
 """Runs an experiment: data, network, fit, held-out figures, pictures; read it top to bottom."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,8 +10,11 @@ from typing import Any, NamedTuple, cast
 import jax.numpy as jnp
 import optax
 
-from yolo_jax.config import ExperimentConfig, check_resumable, read_config, resolve, save_config
+from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.fields import check_fields
 from yolo_jax.core.types import Dataset
+from yolo_jax.data.classes import in_classes
+from yolo_jax.data.doctor import check_trainable
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.detection.detector import Detector
@@ -25,13 +27,8 @@ from yolo_jax.model.model import Model
 from yolo_jax.networks import darknet
 from yolo_jax.networks.pretrained import COCO_CLASSES, PretrainedUnavailable, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS, Network, check_input_size, create_network
-from yolo_jax.report import (
-    metrics,
-    save_batch_picture,
-    save_curves,
-    save_held_out_pictures,
-    save_json,
-)
+from yolo_jax.report import metrics, save_batch_picture, save_curves, save_held_out_pictures
+from yolo_jax.run_folder import RunFolder
 from yolo_jax.training.optimizers import build_optimizer, learning_rate_schedule, reduce_on_plateau
 
 _log = logging.getLogger(__name__)
@@ -72,35 +69,42 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         callbacks: called before those that keep the run folder.
 
     Raises:
-        ValueError: bad data under `data.strict`, a run folder of another config, or settings
-            that cannot be.
-        FloatingPointError: a loss or gradient was not finite.
+        ValueError: settings that cannot be, bad data under `data.strict`, data without a box to
+            learn, or a run folder of another config or damaged.
+        FloatingPointError: a loss, a gradient or an update was not finite.
     """
+    check_fields(config)
     side = config.network.input_size
     check_input_size(side, side)
-    folder = config.runs / config.name
-    config = _open_run(config, folder)
-    if _is_complete(config, folder):
-        print(f"{folder} is complete after {config.epochs} epochs; more --epochs go on from there.")
-        _print_figures(json.loads((folder / "metrics.json").read_text()))
+    run = RunFolder(config.runs / config.name)
+    config = run.resolve(config)
+    figures = run.figures()
+    if figures is not None and figures["epochs"] >= config.epochs:
+        done = figures["epochs"]
+        print(f"{run.path} is complete after {done} epochs; more --epochs go on from there.")
+        _print_figures(figures)
         return
 
+    # All that can be wrong with the data and the weights is found before the folder is made.
     data = open_data(config)
     class_names = data.train.dataset.class_names
-    augment = partial(config.augment, output_shape=(side, side))
-    save_batch_picture(next(data.train.batches()), augment, config.seed, folder / "batch.jpg")
-
     network = pretrained_network(config, len(class_names))
+    augment = partial(config.augment, output_shape=(side, side))
+    first_batch = next(data.train.batches())
+    run.begin(config, class_names)
+    save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
+
     _, anchors = NETWORKS[config.network.kind]
     image = Input((side, side, 3), name="image", dtype=jnp.uint8)
     heads = apply(network, image)
     model = Model(image, list(heads), name=config.name, seed=config.seed)
     loss = DetectionLoss(anchors, len(class_names), **dataclasses.asdict(config.loss))
     fit_stages(config, model, detection(loss), augment, data, callbacks)
+    run.save_config(config)  # what may differ is as of the last run
 
     # Held-out figures by the last epoch's weights (their average, where one is kept).
     trained = cast(Network, model.module().layers[heads[0].name])
-    darknet.save_weights(folder / "final.weights", trained)
+    darknet.save_weights(run.weights, trained)
     detector = Detector(
         trained,
         anchors,
@@ -109,8 +113,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,
     )
-    figures = score(config, detector, data, folder)
-    _print_figures(figures)
+    _print_figures(score(config, detector, data, run))
 
 
 def open_data(config: ExperimentConfig) -> Data:
@@ -125,18 +128,22 @@ def open_data(config: ExperimentConfig) -> Data:
     def read(path: Path) -> Dataset:
         return read_coco(path, strict=strict)[0]
 
-    return Data(
-        train=loader(
-            read(config.data.train),
-            image_shape=(canvas, canvas),
-            max_boxes=config.data.max_boxes,
-            shuffle=True,
-            seed=config.seed,
-            whole_batches=True,
-        ),
-        validation=loader(read(config.data.validation), image_shape=(side, side)),
-        held_out=loader(read(config.data.held_out), image_shape=(side, side)),
+    train = read(config.data.train)
+    check_trainable(train)
+    names = train.class_names
+    validation, held_out = (
+        loader(in_classes(read(path), names), image_shape=(side, side))
+        for path in (config.data.validation, config.data.held_out)
     )
+    train = loader(
+        in_classes(train, names),
+        image_shape=(canvas, canvas),
+        max_boxes=config.data.max_boxes,
+        shuffle=True,
+        seed=config.seed,
+        whole_batches=True,
+    )
+    return Data(train, validation, held_out)
 
 
 def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
@@ -191,18 +198,31 @@ def fit_stages(
             resume=folder / stage.checkpoints,
             strict=True,
         )
+        if model.run.epoch > stage.end:
+            raise ValueError(
+                f"{folder} has {model.run.epoch} epochs behind it, more than --epochs "
+                f"{config.epochs}; ask for as many or more"
+            )
 
 
-def score(config: ExperimentConfig, detector: Detector, data: Data, folder: Path) -> dict[str, Any]:
-    """Scores the held-out images, leaves figures and pictures, and returns the figures."""
-    dataset = data.held_out.dataset
+def score(
+    config: ExperimentConfig, detector: Detector, data: Data, run: RunFolder
+) -> dict[str, Any]:
+    """Scores the held-out images, leaves figures and pictures, and returns the figures.
+
+    An image that cannot be read is left out of them, and named under `skipped`.
+    """
     found = detector.detect_batches(data.held_out.one_pass())
-    results = {"all": coco_average_precision(dataset, found)} | per_source(dataset, found)
-    save_curves(folder / "history.csv", results, folder)
-    save_held_out_pictures(dataset, found, _DRAWN_SCORE, folder / "held_out")
+    listed = data.held_out.dataset
+    read = tuple(one for one in listed.annotations if one.image_id in found)
+    dataset = dataclasses.replace(listed, annotations=read)
+    whole, sources = coco_average_precision(dataset, found), per_source(dataset, found)
     skipped = {path: reason for loader in data for path, reason in loader.skipped.items()}
-    figures = metrics(results) | {"epochs": config.epochs, "skipped": skipped}
-    save_json(folder / "metrics.json", figures)
+    figures = metrics(whole, sources) | {"epochs": config.epochs, "skipped": skipped}
+    # Before the pictures, which are not worth losing the figures for.
+    run.save_figures(figures)
+    save_curves(run.path / "history.csv", {"all": whole} | sources, run.path)
+    save_held_out_pictures(dataset, found, _DRAWN_SCORE, run.path / "held_out")
     return figures
 
 
@@ -236,25 +256,9 @@ def _stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
         yield Stage(first, config.epochs, build(schedule, plateau=plateau), (), "checkpoints")
 
 
-def _open_run(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
-    """Makes the run folder, or checks that it is of this config; returns the resolved config."""
-    file = folder / "config.json"
-    stored = read_config(file) if file.is_file() else None
-    config = resolve(config, stored)
-    if stored is not None:
-        check_resumable(stored, config, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, file)
-    return config
-
-
-def _is_complete(config: ExperimentConfig, folder: Path) -> bool:
-    """Tells whether the folder's figures are of at least as many epochs as asked for."""
-    file = folder / "metrics.json"
-    return file.is_file() and json.loads(file.read_text())["epochs"] >= config.epochs
-
-
 def _print_figures(figures: dict[str, Any]) -> None:
-    for name, part in {"held-out": figures, **figures["sources"]}.items():
-        shown = "  ".join(f"{key} {part[key] or 0:.3f}" for key in ("AP50", "AP"))
+    """Prints AP50 and AP of the whole and of each source; – where there was nothing to find."""
+    for name, part in [("held-out", figures), *figures["sources"].items()]:
+        values = {key: part[key] for key in ("AP50", "AP")}
+        shown = "  ".join(f"{k} {'–' if v is None else f'{v:.3f}'}" for k, v in values.items())
         print(f"{name:10s} {shown}")

@@ -1,17 +1,18 @@
 """The pictures and figures that a run folder holds."""
 
 import csv
-import json
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from yolo_jax.core.draw import colour_of, contact_sheet, draw_boxes
-from yolo_jax.core.types import Batch, Dataset, Detections
+from yolo_jax.core.types import Annotation, Batch, Dataset, Detections
 from yolo_jax.data.images import read_image
 from yolo_jax.evaluation.average_precision import AveragePrecision
 from yolo_jax.evaluation.curves import plot_history, plot_precision_recall
@@ -19,6 +20,9 @@ from yolo_jax.evaluation.curves import plot_history, plot_precision_recall
 # Light blue and red: what is seen on foliage and on bare ground alike.
 _TRUE, _FOUND = colour_of(4), colour_of(0)
 _LINE = 2  # px
+_SIDE = 400  # px: smaller images are enlarged to about this, those of more than twice it reduced
+_SHEET, _COLUMNS = 40, 5  # pictures on a sheet: JPEG ends at 65,535 px
+_LONGEST_NAME = 100
 
 
 def save_batch_picture(batch: Batch, augment: Callable[..., tuple], seed: int, path: Path) -> None:
@@ -38,39 +42,62 @@ def save_batch_picture(batch: Batch, augment: Callable[..., tuple], seed: int, p
 def save_held_out_pictures(
     dataset: Dataset, found: Mapping[int, Detections], threshold: float, folder: Path
 ) -> None:
-    """Draws the held-out images of each source: true boxes blue, detections red with scores."""
+    """Draws held-out images of each source on a sheet: true boxes blue, detections red with scores.
+
+    A source of more images than a sheet holds is shown by every second, third … of them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for source in sorted({annotation.source for annotation in dataset.annotations}):
-        pictures = []
-        for annotation in dataset.annotations:
-            if annotation.source != source:
-                continue
-            image = read_image(annotation.path)
-            zoom = max(1, round(400 / max(image.shape[:2])))
-            image = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
-            true = annotation.boxes * zoom
-            image = draw_boxes(image, true, [_TRUE] * len(true), width=_LINE)
-            detections = found[annotation.image_id]
-            sure = detections.scores >= threshold
-            labels = [f"{score:.2f}" for score in detections.scores[sure]]
-            boxes = np.asarray(detections.boxes)[sure] * zoom
-            colours = [_FOUND] * len(boxes)
-            pictures.append(draw_boxes(image, boxes, colours, labels, width=_LINE))
-        sheet = contact_sheet(pictures, columns=min(5, len(pictures)))
-        Image.fromarray(sheet).save(folder / f"{source.lower() or 'all'}.jpg", quality=90)
+    sources = sorted({annotation.source for annotation in dataset.annotations})
+    for source, name in zip(sources, _file_names(sources), strict=True):
+        own = [annotation for annotation in dataset.annotations if annotation.source == source]
+        own = own[:: -(-len(own) // _SHEET)]
+        pictures = [_held_out_picture(one, found[one.image_id], threshold) for one in own]
+        sheet = contact_sheet(pictures, columns=min(_COLUMNS, len(pictures)))
+        Image.fromarray(sheet).save(folder / f"{name}.jpg", quality=90)
+
+
+def _held_out_picture(
+    annotation: Annotation, found: Detections, threshold: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    image = read_image(annotation.path)
+    longer = max(image.shape[:2])
+    zoom = float(max(1, round(_SIDE / longer)))
+    if longer > 2 * _SIDE:
+        zoom = 2 * _SIDE / longer
+    size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
+    # Small images keep their pixels, as squares.
+    how = Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX
+    image = np.asarray(Image.fromarray(image).resize((size[0], size[1]), how))
+    true = annotation.boxes * zoom
+    image = draw_boxes(image, true, [_TRUE] * len(true), width=_LINE)
+    sure = found.scores >= threshold
+    labels = [f"{score:.2f}" for score in found.scores[sure]]
+    boxes = np.asarray(found.boxes)[sure] * zoom
+    return draw_boxes(image, boxes, [_FOUND] * len(boxes), labels, width=_LINE)
+
+
+def _file_names(sources: Sequence[str]) -> list[str]:
+    """Returns a name for each source that any file system takes, no two alike."""
+    names: list[str] = []
+    for source in sources:
+        plain = re.sub(r"\W+", "_", source.lower())[:_LONGEST_NAME] or "all"
+        taken = sum(re.fullmatch(rf"{re.escape(plain)}(_\d+)?", name) is not None for name in names)
+        names.append(f"{plain}_{taken + 1}" if taken else plain)
+    return names
 
 
 def save_curves(history: Path, results: Mapping[str, AveragePrecision], folder: Path) -> None:
     """Draws the losses by epoch, which `CSVLogger` wrote to `history`, and precision by recall."""
     with history.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    # `NA` is what an epoch lacks.
+    columns = {n: [float(r[n].replace("NA", "nan")) for r in rows] for n in rows[0]}
     plot_history(columns.pop("epoch"), columns, folder / "losses.png")
     plot_precision_recall(results, folder / "precision_recall.png")
 
 
-def metrics(results: Mapping[str, AveragePrecision]) -> dict[str, object]:
-    """Returns the figures of `all`, and of each source; None where there was nothing to find."""
+def metrics(whole: AveragePrecision, sources: Mapping[str, AveragePrecision]) -> dict[str, object]:
+    """Returns the figures of all, and of each source; None where there was nothing to find."""
 
     def known(value: float) -> float | None:
         return None if math.isnan(value) else value
@@ -84,12 +111,4 @@ def metrics(results: Mapping[str, AveragePrecision]) -> dict[str, object]:
             "per_class": {n: {"AP": known(a), "AP50": known(b)} for n, (a, b) in named},
         }
 
-    sources = {name: figures(result) for name, result in results.items() if name != "all"}
-    return figures(results["all"]) | {"sources": sources}
-
-
-def save_json(path: Path, content: object) -> None:
-    """Writes JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    return figures(whole) | {"sources": {name: figures(part) for name, part in sources.items()}}

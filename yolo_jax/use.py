@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolo_jax.config import read_config
 from yolo_jax.core.anchors import TINY_DARKNET
 from yolo_jax.data.images import read_image
-from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.detection.detector import Detector
-from yolo_jax.inference.detect import write_images, write_json
+from yolo_jax.inference.detect import drawing_name, write_images, write_json
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
+from yolo_jax.run_folder import RunFolder
 
 _COCO_INPUT = 416
 
@@ -29,12 +28,12 @@ def open_detector(
     names, side = COCO_CLASSES, _COCO_INPUT
     is_run = path.is_dir()
     if is_run:
-        if not (path / "final.weights").is_file():
-            raise ValueError(f"{path} holds no finished run: it lacks final.weights")
-        config = read_config(path / "config.json")
-        names = read_coco(config.data.train)[0].class_names
+        run = RunFolder(path)
+        if not run.weights.is_file():
+            raise ValueError(f"{path} holds no finished run: it lacks {run.weights.name}")
+        config, names = run.config(), run.class_names()
         side, kind = config.network.input_size, config.network.kind
-        path = path / "final.weights"
+        path = run.weights
     elif not path.is_file():
         raise FileNotFoundError(f"there is no run folder or weights file {path}")
     else:
@@ -64,27 +63,36 @@ def detect_files(
     iou_threshold: float,
     darknet: bool,
 ) -> None:
-    """Detects in image files; writes drawings and JSON where asked for, and prints a line each.
+    """Detects in image files; writes JSON and drawings where asked for, and prints a line each.
 
     Raises:
         ValueError: a file is not an image, two would be drawn to one name, or one onto itself.
+        OSError: a file is not there, or a result cannot be written.
     """
-    if out is not None and len({path.name for path in paths}) < len(paths):
-        raise ValueError("two of the images have one file name; --out would lose one of them")
-    for path in paths:
-        if out is not None and (out / path.name).resolve() == path.resolve():
-            raise ValueError(f"--out {out} would draw over {path} itself; name another folder")
+    # What can be wrong with the results' places is said before the work.
+    if out is not None:
+        drawings = [(out / drawing_name(path)).resolve() for path in paths]
+        if len(set(drawings)) < len(paths):
+            raise ValueError("two of the images have one file name; --out would lose one of them")
+        for path in paths:
+            if path.resolve() in drawings:
+                raise ValueError(f"--out {out} would draw over {path} itself; name another folder")
+        out.mkdir(parents=True, exist_ok=True)
+    if json_file is not None:
+        if json_file.is_dir():
+            raise IsADirectoryError(f"--json {json_file} is a folder; name a file")
+        json_file.parent.mkdir(parents=True, exist_ok=True)
     detector = open_detector(
         weights, score_threshold=score_threshold, iou_threshold=iou_threshold, darknet=darknet
     )
     images = [read_image(path) for path in paths]
     found = detector.detect(images)
-    for path, detections in zip(paths, found, strict=True):
+    names = [str(path) for path in paths]
+    for name, detections in zip(names, found, strict=True):
         pairs = zip(detections.classes, detections.scores, strict=True)
         shown = ", ".join(f"{detector.class_names[i]} {score:.2f}" for i, score in pairs)
-        print(f"{path}: {shown or 'nothing'}")
-    names = [str(path) for path in paths]
-    if out is not None:
-        write_images(out, names, images, found, detector.class_names)
+        print(f"{name}: {shown or 'nothing'}")
     if json_file is not None:
         write_json(json_file, names, found, detector.class_names)
+    if out is not None:
+        write_images(out, paths, images, found, detector.class_names)

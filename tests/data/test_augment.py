@@ -150,3 +150,8 @@ def test_colours():
 def test_quarter_turns_need_a_square():
     with pytest.raises(ValueError, match=r"square output; found \(64, 96\)"):
         apply(((64, 96), Augment(quarter_turns=True)), 0, *rectangles(1))
+
+
+def test_a_crop_whose_greatest_side_is_less_than_its_least_is_refused():
+    with pytest.raises(ValueError, match=r"\(least, greatest\) side in px; found \(300, 100\)"):
+        Augment(crop=(300, 100))

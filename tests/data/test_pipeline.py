@@ -144,8 +144,9 @@ def test_strict_raises_on_a_corrupt_image(corrupt):
 
 def test_missing_image(corrupt):
     gone = dataclasses.replace(corrupt.annotations[1], path=Path("gone.png"))
-    loader = Loader(Dataset((gone,), ("a",)), batch_size=1, image_shape=SHAPE)
-    assert ids(loader.one_pass()) == [[-1]]
+    dataset = Dataset((gone, corrupt.annotations[0]), ("a",))
+    loader = Loader(dataset, batch_size=2, image_shape=SHAPE)
+    assert ids(loader.one_pass()) == [[-1, 0]]
     assert "gone.png" in loader.skipped["gone.png"]
 
 
@@ -179,3 +180,12 @@ def test_wrong_arguments(trees):
         Loader(trees, batch_size=0, image_shape=SHAPE)
     with pytest.raises(ValueError, match="max_boxes is 0"):
         Loader(trees, batch_size=1, image_shape=SHAPE, max_boxes=0)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_set_of_which_no_image_can_be_read_is_refused(corrupt, threads):
+    for annotation in corrupt.annotations:
+        annotation.path.write_bytes(b"no image")
+    loader = Loader(corrupt, batch_size=2, image_shape=SHAPE, threads=threads)
+    with pytest.raises(ImageError, match="none of the images of .* can be read; the last: "):
+        take(loader, 3)

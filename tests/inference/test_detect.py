@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -162,19 +163,48 @@ def test_what_is_written(tmp_path):
         },
         {"image": "b.png", "detections": []},
     ]
-    write_images(tmp_path / "pictures", names, [image, image], detections, NAMES)
+    write_images(tmp_path / "pictures", [Path(n) for n in names], [image, image], detections, NAMES)
     with Image.open(tmp_path / "pictures" / "a.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), drawn(image, found, NAMES))
     with Image.open(tmp_path / "pictures" / "b.png") as picture:
         assert not np.asarray(picture).any()
 
 
+def detect(weights, paths, **changes):
+    options = {"out": None, "json_file": None, "score_threshold": 0.25, "iou_threshold": 0.45}
+    detect_files(weights, paths, **(options | {"darknet": False} | changes))
+
+
 def test_an_image_is_not_drawn_over_itself(tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"the only copy")
     with pytest.raises(ValueError, match="would draw over .*photo.jpg itself"):
-        detect_files(
-            "yolov3-tiny", [path], out=tmp_path, json_file=None, score_threshold=0.25,
-            iou_threshold=0.45, darknet=False,
-        )  # fmt: skip
+        detect("yolov3-tiny", [path], out=tmp_path)
     assert path.read_bytes() == b"the only copy"
+
+
+def test_results_places_that_cannot_be_are_said_before_the_work(tmp_path):
+    photo, file = tmp_path / "photo.png", tmp_path / "file"
+    Image.fromarray(noise((40, 60))[0]).save(photo)
+    file.write_text("")
+    for options in ({"out": file}, {"json_file": tmp_path}, {"json_file": file / "found.json"}):
+        # There are no such weights: were they opened first, the error would be about them.
+        with pytest.raises(OSError, match="file|folder"):
+            detect("no.weights", [photo], **options)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
+def test_thresholds_outside_0_to_1_are_refused(untrained, threshold):
+    for name, words in (("score_threshold", "score"), ("iou_threshold", "IoU")):
+        with pytest.raises(ValueError, match=f"the {words} threshold is {threshold}; expected 0"):
+            Detector(untrained, TINY, NAMES, (64, 96), **{name: threshold})
+
+
+def test_an_image_of_an_odd_name_is_drawn_as_png(tmp_path):
+    image = noise((40, 60))[0]
+    none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    paths = [tmp_path / name for name in ("a.photo", "b", "c.JPG")]
+    write_images(tmp_path / "out", paths, [image] * 3, [none] * 3, NAMES)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.photo.png", "b.png", "c.JPG",
+    ]  # fmt: skip

@@ -2,17 +2,22 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from yolo_jax.core.boxes import box_area_xyxy, clip_boxes_xyxy
+from yolo_jax.core.fields import Within
 
 # ITU-R BT.601 luma, as Pillow turns RGB to grey.
 _LUMA = (0.299, 0.587, 0.114)
 # The letterbox's padding.
 _GREY = 128.0
+
+_Share = Annotated[float, Within(0, 1)]
+_Length = Annotated[float, Within(1)]
 
 
 @dataclass(frozen=True)
@@ -31,18 +36,26 @@ class Augment:
         hue: greatest turn of the hue, of the full circle.
         min_box_px: boxes narrower than this after clipping go.
         min_area: boxes that keep less than this share of their area go.
+
+    Raises:
+        ValueError: the crop's greatest side is less than its least.
     """
 
-    crop: tuple[float, float] | None = None
-    aspect_jitter: float = 0.0
-    flip: float = 0.5
+    crop: tuple[_Length, _Length] | None = None
+    aspect_jitter: Annotated[float, Within(0, 1, below=True)] = 0.0
+    flip: _Share = 0.5
     quarter_turns: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    min_box_px: float = 2.0
-    min_area: float = 0.2
+    brightness: _Share = 0.0
+    contrast: _Share = 0.0
+    saturation: _Share = 0.0
+    hue: Annotated[float, Within(0, 0.5)] = 0.0
+    min_box_px: Annotated[float, Within(0)] = 2.0
+    min_area: _Share = 0.2
+
+    def __post_init__(self) -> None:
+        """Checks what no field by itself can show."""
+        if self.crop is not None and self.crop[0] > self.crop[1]:
+            raise ValueError(f"a crop is (least, greatest) side in px; found {self.crop}")
 
     def __call__(
         self,

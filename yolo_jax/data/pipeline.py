@@ -42,7 +42,8 @@ class Loader:
         strict: an image that cannot be read, or that has too many boxes, is an error.
 
     Attributes:
-        skipped: reason by path of the images that could not be read; their rows are padding.
+        skipped: reason by path of the images that could not be read; their rows are padding. When
+            all are among them, the batch that finds it raises ImageError.
 
     Raises:
         ValueError: the data set is empty; a number is not positive; or strict and an image has
@@ -73,6 +74,7 @@ class Loader:
         self.whole_batches = whole_batches
         _report_crowded(dataset, self.max_boxes, strict=strict)
         self.skipped: dict[str, str] = {}
+        self._files = len({annotation.path for annotation in dataset.annotations})
         examples = grain.MapDataset.source(dataset.annotations).seed(seed)
         if shuffle:
             examples = examples.shuffle()
@@ -130,6 +132,11 @@ class Loader:
         # One atomic step: of the threads that meet the file, the first to put its reason logs it.
         if self.skipped.setdefault(str(annotation.path), reason) is reason:
             _log.warning("an image is left out, its row is padding: %s", reason)
+        # Nothing but padding has a loss of 0, which would pass for the best.
+        if len(self.skipped) == self._files:
+            raise ImageError(
+                f"none of the images of {self.dataset.origin} can be read; the last: {reason}"
+            ) from error
         return Example(
             np.full((*self.image_shape, 3), 128, np.uint8),
             np.zeros((self.max_boxes, 4), np.float32),

@@ -26,6 +26,9 @@ class Detector:
         darknet: letterbox as the darknet program does.
         score_threshold: detections score more than this.
         iou_threshold: overlap above which the lower score of a class goes.
+
+    Raises:
+        ValueError: a threshold lies outside 0 to 1.
     """
 
     def __init__(
@@ -39,6 +42,9 @@ class Detector:
         score_threshold: float = 0.25,
         iou_threshold: float = 0.45,
     ) -> None:
+        for name, value in (("score", score_threshold), ("IoU", iou_threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"the {name} threshold is {value}; expected 0 to 1")
         self.class_names, self.input_shape = tuple(class_names), input_shape
         self._letterbox = letterbox_darknet if darknet else letterbox
         graphdef, self._state = _split(network)

@@ -69,8 +69,8 @@ def coco_average_precision(
 def per_source(
     dataset: Dataset, detections: Mapping[int, Detections]
 ) -> dict[str, AveragePrecision]:
-    """Scores each source of the images by itself."""
-    sources = sorted({annotation.source for annotation in dataset.annotations})
+    """Scores each named source of the images by itself."""
+    sources = sorted({annotation.source for annotation in dataset.annotations} - {""})
     return {
         source: coco_average_precision(
             _part(dataset, lambda annotation, source=source: annotation.source == source),

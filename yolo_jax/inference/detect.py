@@ -46,14 +46,21 @@ def write_json(
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def drawing_name(path: Path) -> str:
+    """Returns the name of an image's drawing: its own, or as PNG what Pillow cannot write."""
+    writable = Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
+    return path.name if writable else f"{path.name}.png"
+
+
 def write_images(
     folder: Path,
-    names: Sequence[str],
+    paths: Sequence[Path],
     images: Sequence[UInt8[np.ndarray, "h w 3"]],
     found: Sequence[Detections],
     class_names: Sequence[str],
 ) -> None:
-    """Writes each image with its detections drawn, under its own name."""
+    """Writes each image with its detections drawn, as `drawing_name` says."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, image, detections in zip(names, images, found, strict=True):
-        Image.fromarray(drawn(image, detections, class_names)).save(folder / Path(name).name)
+    for path, image, detections in zip(paths, images, found, strict=True):
+        picture = Image.fromarray(drawn(image, detections, class_names))
+        picture.save(folder / drawing_name(path))

@@ -11,6 +11,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 PyTree = Any
+# What orbax and tensorstore raise for files that are missing, cut short or overwritten.
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _log = logging.getLogger(__name__)
 
 
@@ -113,25 +115,37 @@ class Checkpoints:
             None where the folder has none.
 
         Raises:
-            ValueError: the checkpoint is of another model or optimizer; names what differs.
+            ValueError: the checkpoint is of another model or optimizer, or damaged; names what
+                differs, or the older ones that are there.
         """
         step = self.latest()
         if step is None:
             return None
         wanted = _named(like)
-        found = self._manager.item_metadata(step)["arrays"]
-        _check_same(self.folder / str(step), wanted, dict(found.items()))
+        try:
+            found = dict(self._manager.item_metadata(step)["arrays"].items())
+        except _DAMAGES as error:
+            raise self._damaged(step, error) from error
+        _check_same(self.folder / str(step), wanted, found)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()
-            ),
-        )
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()
+                ),
+            )
+        except _DAMAGES as error:
+            raise self._damaged(step, error) from error
         leaves = [restored["arrays"][name] for name in wanted]
         arrays = jax.tree.unflatten(jax.tree.structure(like), leaves)
         _log.info("resumed from %s", self.folder / str(step))
         return Restored(step, arrays, restored["progress"])
+
+    def _damaged(self, step: int, error: Exception) -> ValueError:
+        older = sorted(other for other in self._manager.all_steps() if other != step)
+        way = f"delete it to go on from {older[-1]}" if older else "there is no other; start anew"
+        return ValueError(f"the checkpoint {self.folder / str(step)} is damaged ({error}); {way}")
 
     def wait(self) -> None:
         """Returns when every save is on the disk; raises what a save failed with."""

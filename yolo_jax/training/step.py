@@ -22,7 +22,7 @@ PyTree = Any
 Sums = dict[str, PyTree]
 
 # What `TrainState.failure` says had a value that is not finite.
-FAILURES = ("loss", "gradient")
+FAILURES = ("loss", "gradient", "update")
 
 
 class Fed(NamedTuple):
@@ -120,8 +120,9 @@ def train_step(
 ) -> tuple[TrainState, Sums]:
     """Takes one step of gradient descent.
 
-    An update whose loss or gradient is not finite is refused: parameters, statistics, slots and
-    EMA stay, only the step number grows, and `state.failure` keeps the first such step.
+    An update that is not finite, or whose loss or gradient is not, is refused: parameters,
+    statistics, slots and EMA stay, only the step number grows, and `state.failure` keeps the first
+    such step.
 
     Args:
         state: replicated.
@@ -154,18 +155,25 @@ def train_step(
     if ema_decay is not None:
         ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, ema, params)
     updated = state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
-    new_state = _refuse_unless_finite(state, updated, loss, optax.tree.norm(grads))
+    looked_at = jnp.stack([loss, optax.tree.norm(grads), optax.tree.norm(updates)])
+    new_state = _refuse_unless_finite(state, updated, looked_at)
     return new_state, add_sums(sums, new_sums)
 
 
 def _refuse_unless_finite(
-    old: TrainState, new: TrainState, loss: Array, gradient_norm: Array
+    old: TrainState, new: TrainState, looked_at: Float[Array, "3"]
 ) -> TrainState:
-    """Returns the new state, or the old one where loss or gradient is not finite; a step on."""
-    loss_ok = jnp.isfinite(loss)
-    ok = loss_ok & jnp.isfinite(gradient_norm)
+    """Returns the new state, or the old one where a number is not finite; a step on.
+
+    Args:
+        old: before the step.
+        new: after it.
+        looked_at: a number for each of `FAILURES`, in their order.
+    """
+    finite = jnp.isfinite(looked_at)
+    ok = finite.all()
     kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, old)
-    failed = jnp.stack([old.step, jnp.where(loss_ok, 1, 0)]).astype(jnp.int32)
+    failed = jnp.stack([old.step, jnp.argmin(finite)]).astype(jnp.int32)
     failure = jnp.where(ok | (old.failure[0] >= 0), old.failure, failed)
     return kept._replace(step=old.step + 1, failure=failure)
 

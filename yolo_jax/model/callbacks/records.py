@@ -44,13 +44,24 @@ class CSVLogger(Callback):
             rows = list(reader)
             columns = list(reader.fieldnames or self._columns)
         if not self.append:
-            rows = [row for row in rows if int(row["epoch"]) < self.model.run.epoch]
+            rows = self._rows_before(self.model.run.epoch, rows)
         elif kept is not None:
             # Epochs that a killed run wrote after its last checkpoint are trained again.
             rows = rows[:kept]
         self._rows = rows
         if rows:
             self._columns = columns
+
+    def _rows_before(self, epoch: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        try:
+            return [row for row in rows if int(row["epoch"]) < epoch]
+        except (KeyError, TypeError, ValueError) as error:
+            if not epoch:
+                return []  # a new fit writes over whatever the file is
+            raise ValueError(
+                f"{self.filename} is damaged: a row lacks the number of its epoch. It would be "
+                "written over; move it away to go on"
+            ) from error
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes the file with this epoch's row."""

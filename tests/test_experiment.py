@@ -1,0 +1,191 @@
+"""What an experiment refuses before it starts, and what its data may look like."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo_jax import cli, experiment
+from yolo_jax.config import DataConfig, ExperimentConfig, NetworkConfig, load_config
+
+
+def coco(
+    folder: Path, name: str, categories: list[str], *, boxes: int = 1, images: int = 2
+) -> Path:
+    """Writes a COCO JSON of small images, whose source is `all` or `a/b`."""
+    records, annotations = [], []
+    for number in range(images):
+        file = folder / f"{name}_{number}.png"
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(file)
+        source = ["all", "a/b"][number % 2]
+        records.append(
+            {"id": number, "file_name": file.name, "width": 50, "height": 40, "source": source}
+        )
+        for index in range(boxes):
+            bbox = [5 + index, 5, 20, 20]
+            annotations.append({"image_id": number, "category_id": 1 + index, "bbox": bbox})
+    path = folder / f"{name}.json"
+    listed = [{"id": 1 + i, "name": name} for i, name in enumerate(categories)]
+    content = {"images": records, "annotations": annotations, "categories": listed}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def config(folder: Path, **changes: Any) -> ExperimentConfig:
+    """Returns a tiny experiment on random images of two classes."""
+    data = DataConfig(
+        train=coco(folder, "train", ["ash", "oak"], boxes=2),
+        validation=coco(folder, "validation", ["ash", "oak"]),
+        held_out=coco(folder, "held_out", ["ash"]),
+    )
+    small = ExperimentConfig(
+        name="tiny",
+        data=data,
+        network=NetworkConfig(input_size=32, weights="scratch"),
+        epochs=1,
+        batch_size=2,
+        runs=folder / "runs",
+    )
+    return dataclasses.replace(small, **changes)
+
+
+def test_categories_are_matched_by_name(tmp_path: Path):
+    wanted = config(tmp_path)
+    coco(tmp_path, "held_out", ["oak", "ash"])  # the first category of the file is oak
+    data = experiment.open_data(wanted)
+    assert data.held_out.dataset.class_names == ("ash", "oak")
+    assert [a.classes.tolist() for a in data.held_out.dataset.annotations] == [[1], [1]]
+    assert [a.classes.tolist() for a in data.validation.dataset.annotations] == [[0], [0]]
+    coco(tmp_path, "validation", ["elm"])
+    with pytest.raises(ValueError, match=r"validation\.json has the classes \['elm'\]"):
+        experiment.open_data(wanted)
+
+
+def test_a_failed_first_start_leaves_no_folder(tmp_path: Path):
+    good = config(tmp_path)
+    faults = [
+        {"data": dataclasses.replace(good.data, validation=tmp_path / "typo.json")},
+        {"network": dataclasses.replace(good.network, weights=str(tmp_path / "typo.weights"))},
+        {"data": dataclasses.replace(good.data, train=coco(tmp_path, "bare", ["ash"], boxes=0))},
+        {"data": dataclasses.replace(good.data, train=coco(tmp_path, "none", [], boxes=0))},
+        {"epochs": 0},
+    ]
+    for fault in faults:
+        with pytest.raises((ValueError, FileNotFoundError)):
+            experiment.train(dataclasses.replace(good, **fault))
+        assert not good.runs.exists(), fault
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "--epochs 0",
+        "--epochs -3",
+        "--seed -1",
+        "--batch-size 0",
+        "--steps-per-epoch 0",
+        "--keep-checkpoints -1",
+        "--score-threshold 1.5",
+        "--iou-threshold nan",
+        "--data.canvas-size 0",
+        "--data.threads 0",
+        "--optimizer.learning-rate nan",
+        "--optimizer.learning-rate -0.1",
+        "--optimizer.ema-decay 2",
+        "--optimizer.momentum 1",
+        "--augment.flip 7",
+        "--augment.crop -5 10",
+        "--freeze-body.epochs -1",
+        "--freeze-body.learning-rate nan",
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_loaded(
+    setting: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    file = Path(__file__).parent / "configs" / "short.py"
+    assert cli.main(["train", str(file), "--runs", str(tmp_path / "runs"), *setting.split()]) == 2
+    field = setting.split()[0].removeprefix("--").replace("-", "_")
+    message = capsys.readouterr().err
+    assert message.startswith(f"yolo-jax: {field} is "), message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("x = 1\nimport no_such_package", "line 2: ModuleNotFoundError"),
+        ("def get_config():\n    return 1 / 0", "line 2: ZeroDivisionError"),
+        ("get_config = 3", "TypeError"),
+        ("", r"has no get_config\(\)"),
+        ("def get_config():\n    return None", "returned NoneType, not an ExperimentConfig"),
+    ],
+    ids=str,
+)
+def test_a_config_that_cannot_be_run_is_told_by_its_line(text: str, message: str, tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=rf"mine\.py.*{message}"):
+        load_config(file)
+
+
+@pytest.mark.slow
+def test_a_damaged_held_out_image_is_left_out_and_named(tmp_path: Path, capsys):
+    """And sources may have any name, `all` and `a/b` among them; fewer epochs are refused."""
+    wanted = config(tmp_path)
+    damaged = tmp_path / "held_out_1.png"
+    damaged.write_bytes(damaged.read_bytes()[:80])
+    experiment.train(wanted)
+    run = wanted.runs / "tiny"
+    figures = json.loads((run / "metrics.json").read_text())
+    assert list(figures["skipped"]) == [str(damaged)]
+    assert list(figures["sources"]) == ["all"]  # the other's only image is the damaged one
+    assert sorted(p.name for p in (run / "held_out").iterdir()) == ["all.jpg"]
+    assert json.loads((run / "classes.json").read_text()) == ["ash", "oak"]
+
+    # The run is used without the data that it was trained on.
+    for file in (*tmp_path.glob("*.json"), *tmp_path.glob("train*.png")):
+        file.unlink()
+    photo, found = str(tmp_path / "held_out_0.png"), tmp_path / "new" / "found.json"
+    capsys.readouterr()
+    assert cli.main(["detect", str(run), photo, "--json", str(found), "--conf", "0"]) == 0
+    (entry,) = json.loads(found.read_text())
+    assert {one["class"] for one in entry["detections"]} <= {"ash", "oak"}
+    assert entry["detections"]
+
+
+@pytest.mark.slow
+def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path):
+    wanted = config(tmp_path, epochs=2)
+    experiment.train(wanted)
+    folder = wanted.runs / "tiny"
+    (folder / "metrics.json").unlink()  # as if it had been stopped before its end
+    with pytest.raises(ValueError, match="has 2 epochs behind it, more than --epochs 1"):
+        experiment.train(dataclasses.replace(wanted, epochs=1))
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_what_a_damaged_run_folder_says(tmp_path: Path):
+    wanted = config(tmp_path, epochs=2)
+    experiment.train(wanted)
+    folder = wanted.runs / "tiny"
+    longer = dataclasses.replace(wanted, epochs=3)
+    newest = max((folder / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    history = (folder / "history.csv").read_bytes()
+
+    (folder / "history.csv").write_bytes(history.replace(b"epoch", b"\x00poch"))
+    with pytest.raises(ValueError, match=r"history\.csv is damaged"):
+        experiment.train(longer)
+    (folder / "history.csv").write_bytes(history)
+
+    files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size > 1000]
+    for path in files:
+        path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=rf"{newest} is damaged \(.*delete it to go on from 1"):
+        experiment.train(longer)

@@ -1,0 +1,79 @@
+"""What a run's folder keeps, and what it says of files that are damaged or of another run."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from yolo_jax.config import DataConfig, ExperimentConfig, OptimizerConfig
+from yolo_jax.data.augment import Augment
+from yolo_jax.run_folder import MAY_DIFFER, RunFolder
+
+DATA = DataConfig(Path("a.json"), Path("b.json"), Path("c.json"))
+CONFIG = ExperimentConfig("one", DATA, augment=Augment(crop=(100, 200)), epochs=7)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "runs" / "one")
+    folder.begin(folder.resolve(CONFIG), ("ash", "oak"))
+    return folder
+
+
+def test_config_and_classes_are_read_back(run: RunFolder):
+    resolved = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(horizon=7))
+    assert run.config() == resolved
+    assert run.class_names() == ("ash", "oak")
+    assert run.figures() is None
+
+
+def test_the_horizon_is_that_of_the_first_run(run: RunFolder):
+    longer = dataclasses.replace(CONFIG, epochs=20)
+    assert run.resolve(longer).optimizer.horizon == 7
+    assert run.config().epochs == 7  # nothing is written until there is something to say
+    moved = dataclasses.replace(longer, optimizer=OptimizerConfig(horizon=20))
+    with pytest.raises(ValueError, match=r"optimizer\.horizon \(there 7, here 20\)"):
+        run.resolve(moved)
+
+
+def test_only_what_may_differ_may(run: RunFolder):
+    data = dataclasses.replace(DATA, threads=5)
+    run.resolve(dataclasses.replace(CONFIG, data=data, epochs=9, keep_checkpoints=4))
+    assert {"epochs", "runs", "data.threads", "keep_checkpoints"} == MAY_DIFFER
+    with pytest.raises(ValueError, match=r"these differ: batch_size \(there 8, here 4\); seed"):
+        run.resolve(dataclasses.replace(CONFIG, batch_size=4, seed=1))
+
+
+def test_other_classes_are_refused(run: RunFolder):
+    run.begin(CONFIG, ("ash", "oak"))
+    with pytest.raises(ValueError, match=r"of the classes \['ash', 'oak'\]; a\.json now has"):
+        run.begin(CONFIG, ("oak", "ash"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\xff"], ids=repr)
+def test_damaged_files_are_named(run: RunFolder, content: str):
+    for name, read in (
+        ("config.json", run.config),
+        ("classes.json", run.class_names),
+        ("metrics.json", run.figures),
+    ):
+        kind = '{"a": 1}' if (name, content) == ("classes.json", "[1]") else content
+        (run.path / name).write_text(kind, encoding="latin-1")
+        with pytest.raises(ValueError, match=rf"{name} is damaged"):
+            read()
+
+
+def test_missing_and_unknown_fields_are_named(run: RunFolder):
+    file = run.path / "config.json"
+    flat = json.loads(file.read_text())
+    file.write_text(json.dumps(flat | {"optimizer.beta": 1}))
+    with pytest.raises(ValueError, match=r"config\.json has the fields \['optimizer\.beta'\]"):
+        run.config()
+    del flat["loss.ignore_thresh"]
+    file.write_text(json.dumps(flat))
+    with pytest.raises(ValueError, match=r"config\.json lacks the field loss\.ignore_thresh"):
+        run.config()
+    (run.path / "metrics.json").write_text('{"AP": 0.5}')
+    with pytest.raises(ValueError, match=r"lacks \['AP50', 'epochs', 'sources'\]; delete it"):
+        run.figures()

@@ -1,0 +1,112 @@
+"""What a dataclass's fields may hold: their types, and ranges stated beside them."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Within:
+    """A range of numbers: `epochs: Annotated[int, Within(1)]`.
+
+    Attributes:
+        least: that is allowed.
+        most: that is allowed; infinity itself never is.
+        above: `least` itself is not allowed.
+        below: `most` itself is not allowed.
+    """
+
+    least: float
+    most: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, number: float) -> bool:
+        """Tells whether a number lies inside; NaN and infinities do not."""
+        if not math.isfinite(number) or not self.least <= number <= self.most:
+            return False
+        return not (self.above and number == self.least or self.below and number == self.most)
+
+    def __str__(self) -> str:
+        """Returns the range in words."""
+        least = f"above {self.least:g}" if self.above else f"{self.least:g}"
+        if self.most == math.inf:
+            return least if self.above else f"{least} or more"
+        return f"{least} to {'below ' if self.below else ''}{self.most:g}"
+
+
+def check_fields(record: Any, prefix: str = "") -> None:
+    """Checks the values of a dataclass, and of those within it, against their annotations.
+
+    Args:
+        record: a dataclass whose fields have the types bool, int, float, str, Path, Literal,
+            tuples of those, None among them, or other dataclasses; with `Within` where a range is.
+        prefix: of the names in messages.
+
+    Raises:
+        ValueError: a value has another type or lies outside its range; names the field, what was
+            found and what was expected.
+    """
+    for name, hint in typing.get_type_hints(type(record), include_extras=True).items():
+        value, full = getattr(record, name), prefix + name
+        if dataclasses.is_dataclass(value):
+            check_fields(value, f"{full}.")
+        elif not _fits(value, hint):
+            raise ValueError(f"{full} is {value!r}; expected {_words(hint)}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        ranges = [extra for extra in arguments[1:] if isinstance(extra, Within)]
+        return _fits(value, arguments[0]) and all(value in one for one in ranges)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and _fit_each(value, arguments)
+    if hint is float:
+        return _is_number(value)
+    if hint is int:
+        return _is_number(value) and isinstance(value, int)
+    return isinstance(value, hint)
+
+
+def _fit_each(values: Sequence[Any], hints: tuple[Any, ...]) -> bool:
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    pairs = zip(values, hints, strict=False)
+    return len(values) == len(hints) and all(_fits(value, hint) for value, hint in pairs)
+
+
+def _is_number(value: Any) -> bool:
+    # A bool is an int to Python, and never what somebody means by a number.
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _words(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return " of ".join([_words(arguments[0]), *map(str, arguments[1:])])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_words(one) for one in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin is tuple:
+        inner = "any number of " if arguments[-1] is Ellipsis else ""
+        return f"({inner}{', '.join(_words(one) for one in arguments if one is not Ellipsis)})"
+    names = {
+        float: "a number",
+        int: "a whole number",
+        str: "a text",
+        bool: "True or False",
+        Path: "a path",
+        types.NoneType: "None",
+    }
+    return names[hint]

@@ -1,0 +1,37 @@
+"""Class indices of one data set in those of another, by the classes' names."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from yolo_jax.core.types import Dataset
+
+
+def in_classes(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
+    """Returns a data set with its class indices those of `class_names`.
+
+    Args:
+        dataset: with class names of its own, in any order.
+        class_names: of the training data; the data set need not have all of them.
+
+    Raises:
+        ValueError: the data set has a class that is not among `class_names`, or two classes of
+            one name.
+    """
+    for names in (class_names, dataset.class_names):
+        doubled = sorted({name for name in names if list(names).count(name) > 1})
+        if doubled:
+            raise ValueError(f"{dataset.origin}: two classes have the name {doubled[0]!r}")
+    unknown = [name for name in dataset.class_names if name not in class_names]
+    if unknown:
+        raise ValueError(
+            f"{dataset.origin} has the classes {unknown}, which the training data do not; they "
+            f"have {list(class_names)}"
+        )
+    index_of = np.asarray([list(class_names).index(name) for name in dataset.class_names], np.int32)
+    annotations = tuple(
+        dataclasses.replace(annotation, classes=index_of[annotation.classes])
+        for annotation in dataset.annotations
+    )
+    return dataclasses.replace(dataset, annotations=annotations, class_names=tuple(class_names))

@@ -1,0 +1,168 @@
+"""A run's folder: its config, its class names and its figures, in files that one can read."""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_jax.config import ExperimentConfig
+
+# What may differ between a run folder's config and the one that resumes it.
+MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "keep_checkpoints"})
+
+
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        path: of the folder, which need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._config, self._classes = path / "config.json", path / "classes.json"
+        self._metrics = path / "metrics.json"
+        self.weights = path / "final.weights"
+
+    def resolve(self, config: ExperimentConfig) -> ExperimentConfig:
+        """Returns the config with what it leaves open: the horizon is that of the first run.
+
+        Raises:
+            ValueError: the folder holds a run of another config; names the fields that differ.
+        """
+        stored = self.config() if self._config.is_file() else None
+        if config.optimizer.horizon is None:
+            horizon = config.epochs if stored is None else stored.optimizer.horizon
+            optimizer = dataclasses.replace(config.optimizer, horizon=horizon)
+            config = dataclasses.replace(config, optimizer=optimizer)
+        if stored is not None:
+            self._check_same_config(_flatten(stored), _flatten(config))
+        return config
+
+    def begin(self, config: ExperimentConfig, class_names: Sequence[str]) -> None:
+        """Writes what a new run is of; of a run that goes on, checks its classes.
+
+        Raises:
+            ValueError: the folder holds a run of other classes.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self._config.is_file():
+            save_json(self._classes, list(class_names))
+            self.save_config(config)
+        elif (stored := self.class_names()) != tuple(class_names):
+            raise ValueError(
+                f"{self.path} holds a run of the classes {list(stored)}; {config.data.train} now "
+                f"has {list(class_names)}. Choose another --name, or go back to the run's data."
+            )
+
+    def save_config(self, config: ExperimentConfig) -> None:
+        """Writes every field of a config."""
+        save_json(self._config, _flatten(config))
+
+    def save_figures(self, figures: dict[str, Any]) -> None:
+        """Writes the final figures."""
+        save_json(self._metrics, figures)
+
+    def config(self) -> ExperimentConfig:
+        """Returns the run's config.
+
+        Raises:
+            FileNotFoundError: the folder has none.
+            ValueError: the file is damaged, or of another version.
+        """
+        flat = _read_json(self._config, dict)
+        config = _build(ExperimentConfig, flat, "", self._config)
+        unknown = sorted(flat.keys() - _flatten(config).keys())
+        if unknown:
+            raise ValueError(
+                f"{self._config} has the fields {unknown}, which this version does not know"
+            )
+        return config
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the name of each class index.
+
+        Raises:
+            FileNotFoundError: the folder has none.
+            ValueError: the file is damaged.
+        """
+        return tuple(map(str, _read_json(self._classes, list)))
+
+    def figures(self) -> dict[str, Any] | None:
+        """Returns the final figures, or None before the run's first end.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        if not self._metrics.is_file():
+            return None
+        figures = _read_json(self._metrics, dict)
+        missing = sorted({"AP", "AP50", "sources", "epochs"} - figures.keys())
+        if missing:
+            raise ValueError(
+                f"{self._metrics} lacks {missing}; delete it, and the same command makes it anew"
+            )
+        return figures
+
+    def _check_same_config(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        differing = [
+            f"{name} (there {old.get(name)!r}, here {new.get(name)!r})"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name) and name not in MAY_DIFFER
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.path} holds a run of another config; these differ: {'; '.join(differing)}. "
+                "Choose another --name, or go back to the run's own config."
+            )
+
+
+def save_json(path: Path, content: object) -> None:
+    """Writes JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} is damaged: it holds a {type(content).__name__}")
+    return content
+
+
+def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns a config's fields by dotted name, as JSON holds them."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            flat |= _flatten(value, f"{prefix}{item.name}.")
+        else:
+            flat[prefix + item.name] = _plain(value)
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.as_posix()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _build(kind: type, flat: dict[str, Any], prefix: str, path: Path) -> Any:
+    values = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            values[name] = _build(typing.cast(type, hint), flat, f"{prefix}{name}.", path)
+        elif prefix + name not in flat:
+            raise ValueError(f"{path} lacks the field {prefix}{name}")
+        else:
+            value = flat[prefix + name]
+            value = Path(value) if hint is Path else value
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
