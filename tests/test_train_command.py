@@ -18,11 +18,13 @@ CONFIGS = Path(__file__).parent / "configs"
 CONFIG = CONFIGS / "short.py"
 
 
-def start(runs: Path, *options: str, config: Path = CONFIG) -> subprocess.Popen:
+def start(
+    runs: Path, *options: str, config: Path = CONFIG, stderr: int | None = None
+) -> subprocess.Popen:
     command = [sys.executable, "-m", "yolo_jax", "train", str(config), "--runs", str(runs)]
     environment = os.environ | {"XLA_FLAGS": ""}
     return subprocess.Popen(
-        [*command, *options], env=environment, text=True, stdout=subprocess.PIPE
+        [*command, *options], env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr
     )
 
 
@@ -90,6 +92,21 @@ def test_killed_at_random_moments_it_ends_bitwise_equal(finished: Path, tmp_path
         assert (tmp_path / "short" / name).read_bytes() == (
             finished / "short" / name
         ).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_with_a_word_and_no_traceback(tmp_path: Path):
+    process = start(tmp_path, stderr=subprocess.PIPE)
+    checkpoints = tmp_path / "short" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not list(checkpoints.glob("*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopped; what a run had saved stays" in errors
+    assert "Traceback" not in errors + output
 
 
 @pytest.mark.slow

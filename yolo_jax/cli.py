@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"yolo-jax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nyolo-jax: stopped; what a run had saved stays, and the same command goes on")
+        text = "stopped; what a run had saved stays, and the same command goes on from there"
+        print(f"\nyolo-jax: {text}", file=sys.stderr)
         return 130  # as the shell says of SIGINT
     return 0
 
