@@ -13,7 +13,7 @@ from PIL import Image
 
 from yolo_jax.core.draw import colour_of, contact_sheet, draw_boxes
 from yolo_jax.core.types import Annotation, Batch, Dataset, Detections
-from yolo_jax.data.images import read_image
+from yolo_jax.data.images import load_image
 from yolo_jax.evaluation.average_precision import AveragePrecision
 from yolo_jax.evaluation.curves import plot_history, plot_precision_recall
 
@@ -51,15 +51,15 @@ def save_held_out_pictures(
     for source, name in zip(sources, _file_names(sources), strict=True):
         own = [annotation for annotation in dataset.annotations if annotation.source == source]
         own = own[:: -(-len(own) // _SHEET)]
-        pictures = [_held_out_picture(one, found[one.image_id], threshold) for one in own]
+        pictures = [_held_out_picture(dataset, one, found[one.image_id], threshold) for one in own]
         sheet = contact_sheet(pictures, columns=min(_COLUMNS, len(pictures)))
         Image.fromarray(sheet).save(folder / f"{name}.jpg", quality=90)
 
 
 def _held_out_picture(
-    annotation: Annotation, found: Detections, threshold: float
+    dataset: Dataset, annotation: Annotation, found: Detections, threshold: float
 ) -> UInt8[np.ndarray, "h w 3"]:
-    image = read_image(annotation.path)
+    image = load_image(dataset, annotation)
     longer = max(image.shape[:2])
     zoom = float(max(1, round(_SIDE / longer)))
     if longer > 2 * _SIDE:

@@ -2,13 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolo_jax.data.images import (
-    ImageError,
-    letterbox,
-    letterbox_darknet,
-    letterbox_geometry,
-    read_image,
-)
+from yolo_jax.data.images import ImageError, read_image
 
 RANDOM = np.random.default_rng(0)
 
@@ -185,81 +179,3 @@ def test_a_path_that_is_no_file(tmp_path):
     (tmp_path / "dangling.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(FileNotFoundError, match=r"dangling\.png"):
         read_image(tmp_path / "dangling.png")
-
-
-@pytest.mark.parametrize("fit", [letterbox, letterbox_darknet])
-@pytest.mark.parametrize("size", [(50, 100), (100, 37), (31, 17), (64, 64), (1, 300)])
-def test_letterbox_round_trip(fit, size):
-    fitted, place = fit(noise(*size), (64, 96))
-    assert fitted.shape == (64, 96, 3)
-    assert place.original == size
-    height, width = size
-    boxes = np.array([[0, 0, width, height], [0.1, 0.2, width / 2, height / 3]], np.float32)
-    there = place.boxes_to_input(boxes)
-    assert (there[:, :2] >= -1e-3).all()
-    assert (there[:, 2:] <= np.array([96, 64]) + 1e-3).all()
-    np.testing.assert_allclose(place.boxes_to_original(there), boxes, atol=1e-3)
-    beyond = place.boxes_to_original(np.array([[-500, -500, 500, 500]], np.float32))
-    np.testing.assert_allclose(beyond, [[0, 0, width, height]])
-
-
-def test_letterbox_is_keras_yolo3s():
-    image = noise(50, 100)
-    fitted, place = letterbox(image, (64, 64))
-    expected = Image.new("RGB", (64, 64), (128, 128, 128))
-    resized = Image.fromarray(image).resize((64, 32), Image.Resampling.BICUBIC)
-    expected.paste(resized, (0, 16))
-    np.testing.assert_array_equal(fitted, np.asarray(expected))
-    assert place == letterbox_geometry((50, 100), (64, 64))
-
-
-def test_letterbox_puts_boxes_on_their_pixels():
-    image = np.zeros((100, 160, 3), np.uint8)
-    image[20:60, 40:120] = 255
-    fitted, place = letterbox(image, (80, 80))
-    white = np.argwhere(fitted[..., 0] > 200)
-    extent = [*white.min(0)[::-1], *(white.max(0)[::-1] + 1)]
-    box = place.boxes_to_input(np.array([[40, 20, 120, 60]], np.float32))[0]
-    np.testing.assert_allclose(box, extent, atol=1)
-
-
-def darknet_resize(image, new_width, new_height):
-    """`resize_image` of darknet's image.c, loop by loop."""
-    height, width, _ = image.shape
-    part = np.zeros((height, new_width, 3))
-    for row in range(height):
-        for column in range(new_width):
-            if column == new_width - 1 or width == 1:
-                part[row, column] = image[row, width - 1]
-                continue
-            position = column * (width - 1) / (new_width - 1)
-            low = int(position)
-            rest = position - low
-            part[row, column] = (1 - rest) * image[row, low] + rest * image[row, low + 1]
-    resized = np.zeros((new_height, new_width, 3))
-    for row in range(new_height):
-        position = row * (height - 1) / (new_height - 1)
-        low = int(position)
-        rest = position - low
-        resized[row] = (1 - rest) * part[low]
-        if row < new_height - 1 and height > 1:
-            resized[row] += rest * part[low + 1]
-    return resized
-
-
-@pytest.mark.parametrize(
-    ("size", "new"), [((5, 9), (17, 32)), ((9, 5), (32, 17)), ((40, 50), (25, 32))]
-)
-def test_darknet_resize(size, new):
-    image = noise(*size)
-    fitted, place = letterbox_darknet(image, (32, 32))
-    assert fitted.dtype == np.float32
-    expected = np.full((32, 32, 3), 0.5)
-    top, left = (32 - new[0]) // 2, (32 - new[1]) // 2
-    expected[top : top + new[0], left : left + new[1]] = darknet_resize(image / 255, new[1], new[0])
-    np.testing.assert_allclose(fitted, expected, atol=1e-5)
-    # correct_yolo_boxes: x = (x - (netw - new_w)/2./netw) / (new_w/netw), relative
-    x = (10 / 32 - (32 - new[1]) / 2 / 32) / (new[1] / 32) * size[1]
-    y = (12 / 32 - (32 - new[0]) / 2 / 32) / (new[0] / 32) * size[0]
-    found = place.boxes_to_original(np.array([[10, 12, 32, 32]], np.float32))[0]
-    np.testing.assert_allclose(found[:2], [x, y], rtol=1e-5)

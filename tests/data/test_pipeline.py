@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.images import ImageError, letterbox, read_image
+from yolo_jax.data.images import ImageError, read_image
+from yolo_jax.data.letterbox import letterbox
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers.coco import read_coco
 
@@ -189,3 +190,20 @@ def test_a_set_of_which_no_image_can_be_read_is_refused(corrupt, threads):
     loader = Loader(corrupt, batch_size=2, image_shape=SHAPE, threads=threads)
     with pytest.raises(ImageError, match="none of the images of .* can be read; the last: "):
         take(loader, 3)
+
+
+def test_images_come_from_wherever_the_data_set_keeps_them(trees):
+    """A packed set gives the bytes of an annotation's image; its path is but a name."""
+    content = {a.image_id: a.path.read_bytes() for a in trees.annotations}
+    named = [dataclasses.replace(a, path=Path(f"pack#{a.image_id}")) for a in trees.annotations]
+    packed = dataclasses.replace(
+        trees, annotations=named, read=lambda annotation: content[annotation.image_id]
+    )
+    first, second = (
+        Loader(dataset, batch_size=5, image_shape=SHAPE) for dataset in (trees, packed)
+    )
+    assert_same(list(first.one_pass()), list(second.one_pass()))
+    content[named[3].image_id] = b"no image"
+    list(second.one_pass())
+    name = f"pack#{named[3].image_id}"
+    assert second.skipped == {name: f"{name} is not an image of a known format"}

@@ -9,7 +9,8 @@ from PIL import Image
 
 from yolo_jax.core.anchors import TINY, TINY_DARKNET
 from yolo_jax.core.types import Batch, Detections
-from yolo_jax.data.images import letterbox, read_image
+from yolo_jax.data.images import read_image
+from yolo_jax.data.letterbox import letterbox
 from yolo_jax.detection.detector import Detector
 from yolo_jax.inference.detect import drawn, write_images, write_json
 from yolo_jax.networks.darknet import load_weights

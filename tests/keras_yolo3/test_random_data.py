@@ -1,10 +1,13 @@
 """Annotation lines to distorted images; boxes follow."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from yolo_jax.data.images import ImageError, letterbox
+from yolo_jax.data.images import ImageError
+from yolo_jax.data.letterbox import letterbox
 from yolo_jax.keras_yolo3 import get_random_data, letterbox_image
 
 RED = (255, 0, 0)
@@ -90,3 +93,26 @@ def test_lines_that_name_no_image(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(ImageError, match="not an image"):
         get_random_data(f"{tmp_path}/text.jpg", (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ("1,2,3,4", "1,2,3,4"),
+        ("1,2,30,40,0 1,2,3,4", "1,2,3,4"),
+        ("1,2,3,4 1,2,30,40,0", "1,2,3,4"),
+        ("1,2,3,4,cat", "1,2,3,4,cat"),
+        ("1,2,3,4,5,6", "1,2,3,4,5,6"),
+        ("1, 2, 3, 4, 5", "1,"),
+    ],
+)
+def test_a_box_that_is_none_is_named(line, fields, named):
+    path = line.rsplit(" ", 1)[0]
+    with pytest.raises(ValueError, match=f"with '{named}' as .* expected `xmin,ymin,xmax,ymax,cl"):
+        get_random_data(f"{path} {fields}", (64, 64))
+
+
+def test_a_path_may_look_like_boxes(line, tmp_path):
+    path = tmp_path / "a 1,2,3,4 b.png"
+    path.write_bytes(Path(line.rsplit(" ", 1)[0]).read_bytes())
+    assert get_random_data(f"{path} 20,12,60,40,3", (64, 96), random=False)[1][0, 4] == 3

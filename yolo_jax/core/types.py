@@ -1,5 +1,6 @@
 """The records that travel: `Annotation` from files, `Batch` to the device, `Detections` back."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ class Annotation:
 
     Attributes:
         image_id: the data set's own number of the image, not negative.
-        path: of the image file.
+        path: of the image file; of an image in a packed file, the name that messages give it.
         width: of the image, px.
         height: of the image, px.
         boxes: xyxy in pixels of the image.
@@ -44,11 +45,13 @@ class Dataset:
         annotations: one per image, in the file's order.
         class_names: name of each class index.
         origin: the file or folder that was read.
+        read: returns the encoded image of one of the annotations; None reads the file `path`.
     """
 
-    annotations: tuple[Annotation, ...]
+    annotations: Sequence[Annotation]
     class_names: tuple[str, ...]
     origin: Path = field(default_factory=Path)
+    read: Callable[[Annotation], bytes] | None = None
 
 
 class Batch(NamedTuple):

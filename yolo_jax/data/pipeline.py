@@ -10,7 +10,8 @@ from jaxtyping import Float, Int, UInt8
 
 from yolo_jax.core.types import Annotation, Batch, Dataset
 from yolo_jax.data.doctor import Problem, report
-from yolo_jax.data.images import ImageError, letterbox, read_image
+from yolo_jax.data.images import ImageError, load_image
+from yolo_jax.data.letterbox import letterbox
 
 _log = logging.getLogger(__name__)
 _BATCHES_AHEAD = 2
@@ -105,7 +106,7 @@ class Loader:
 
     def _example(self, annotation: Annotation) -> Example:
         try:
-            pixels = read_image(annotation.path)
+            pixels = load_image(self.dataset, annotation)
             _check_size(annotation, pixels)
             image, place = letterbox(pixels, self.image_shape)
         except (ImageError, FileNotFoundError) as error:

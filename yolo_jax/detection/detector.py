@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.core.types import Batch, Detections
-from yolo_jax.data.images import Letterbox, letterbox, letterbox_darknet, letterbox_geometry
+from yolo_jax.data.letterbox import Letterbox, letterbox, letterbox_darknet, letterbox_geometry
 from yolo_jax.detection.decode import decode
 from yolo_jax.detection.nms import non_max_suppression
 

@@ -4,14 +4,17 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 
-from yolo_jax.data.images import letterbox, letterbox_geometry, read_image
+from yolo_jax.data.images import read_image
+from yolo_jax.data.letterbox import letterbox, letterbox_geometry
 
 _GREY = (128, 128, 128)
 _BOX = re.compile(r"-?\d+(\.\d+)?(,-?\d+(\.\d+)?){4}")
+# What was meant as a box; a path may hold such a word too.
+_FIELD = re.compile(r"-?[\d.]+,\S*")
 
 
 def letterbox_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -50,11 +53,11 @@ def get_random_data(
     Raises:
         FileNotFoundError: there is no such image.
         ImageError: the file is cut short, or not an image.
-        ValueError: the line names no image.
+        ValueError: the line names no image, or a box in it is not of five numbers.
     """
     path, boxes = _parse(annotation_line)
     height, width = (int(side) for side in input_shape)
-    image = Image.fromarray(read_image(path))
+    image = Image.fromarray(_read(path))
     if not random:
         place = letterbox_geometry((image.height, image.width), (height, width))
         size = (round(image.width * place.scale_x), round(image.height * place.scale_y))
@@ -86,6 +89,25 @@ def _parse(line: str) -> tuple[str, Float[np.ndarray, "n 5"]]:
         )
     boxes = [[float(number) for number in word.split(",")] for word in words[first:]]
     return " ".join(words[:first]), np.asarray(boxes, np.float64).reshape(-1, 5)
+
+
+def _read(path: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads the image of a line.
+
+    Raises:
+        ValueError: there is none, because a box that is not understood was taken for its name.
+    """
+    try:
+        return read_image(path)
+    except FileNotFoundError:
+        for word in path.split()[1:]:
+            if _FIELD.fullmatch(word) and not _BOX.fullmatch(word):
+                raise ValueError(
+                    f"there is no image {path!r}, which an annotation line names with {word!r} as "
+                    "a part of the path. If that was meant as a box: expected `xmin,ymin,xmax,ymax,"
+                    "class`, five numbers without spaces between"
+                ) from None
+        raise
 
 
 def _draw(low: float = 0.0, high: float = 1.0) -> float:

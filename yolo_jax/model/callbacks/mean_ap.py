@@ -10,7 +10,7 @@ from jaxtyping import Array, UInt8
 from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.core.draw import colour_of, draw_boxes
 from yolo_jax.core.types import Detections
-from yolo_jax.data.images import read_image
+from yolo_jax.data.images import load_image
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.detection.detector import Detector
 from yolo_jax.evaluation.average_precision import coco_average_precision
@@ -121,7 +121,7 @@ class MeanAP(Callback):
             sure = np.asarray(found.scores) >= threshold
             boxes, scores, classes = (np.asarray(part)[sure] for part in found)
             drawn[annotation.path.name] = draw_boxes(
-                read_image(annotation.path),
+                load_image(self.loader.dataset, annotation),
                 boxes,
                 [colour_of(int(index)) for index in classes],
                 [f"{names[i]} {s:.2f}" for i, s in zip(classes, scores, strict=True)],
