@@ -8,6 +8,7 @@ import pytest
 
 from yolo_jax import (
     Input,
+    K,
     Lambda,
     Model,
     callbacks,
@@ -76,3 +77,17 @@ def test_every_argument_behind_a_door_is_there(door):
         if f"`{argument}`" not in DOC
     ]
     assert not missing
+
+
+def test_k_is_listed_as_it_is():
+    table = DOC[DOC.index("| `K` |") :].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", table)
+    # Two are arguments, which stand behind the reductions.
+    listed = [name for name in named if name not in ("K", "axis", "keepdims")]
+    assert sorted(listed) == sorted(K.__all__)
+    assert all(callable(getattr(K, name)) for name in K.__all__)
+
+
+def test_k_says_of_what_it_has_not_that_it_is_not_there():
+    assert not set(K.__all__) & set(K.MISSING)
+    assert all(hint for hint in K.MISSING.values())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import yolo_jax
 from yolo_jax import Input, Model, Sequence, losses
 from yolo_jax.callbacks import EarlyStopping
 from yolo_jax.layers import Dense
@@ -311,3 +312,28 @@ def test_target_tensors_are_those_of_the_outputs():
     ):
         model.fit(X, verbose=0)
     assert int(model.state.step) == 0
+
+
+def test_what_keras_has_and_is_not_here_is_told():
+    model = Model(x := Input((3,)), Dense(1)(x))
+    with pytest.raises(NotImplementedError, match=r"save\('m.h5'\).*save_weights.*resume=folder"):
+        model.save("m.h5", overwrite=True)
+    with pytest.raises(ImportError, match=r"no Sequential: .*Model\(x, y\)"):
+        from yolo_jax import Sequential  # noqa: F401
+    with pytest.raises(ImportError, match="no load_model: .*load_weights"):
+        _ = yolo_jax.load_model
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = yolo_jax.nothing
+
+
+def test_layers_are_listed_once_to_get_one(monkeypatch):
+    model = Model(x := Input((3,)), Dense(1, name="last")(x))
+    listed, layers = [], Model.layers
+    monkeypatch.setattr(
+        Model, "layers", property(lambda self: listed.append(1) or layers.fget(self))
+    )
+    assert model.get_layer("last") is model.get_layer(index=-1) is model.get_layer(index=1)
+    assert len(listed) == 3
+    for given, complaint in (({"index": 2}, "at index 2 but"), ({"name": "no"}, "layer: no")):
+        with pytest.raises(ValueError, match=complaint):
+            model.get_layer(**given)

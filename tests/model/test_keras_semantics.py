@@ -337,7 +337,7 @@ def test_an_input_of_fixed_batch_size_says_how_arrays_are_cut():
 
 
 def test_nb_epoch_is_epochs():
-    with pytest.warns(UserWarning, match="`nb_epoch` argument has been renamed `epochs`"):
+    with pytest.warns(UserWarning, match="`nb_epoch` argument has been renamed `epochs`") as seen:
         assert make().fit(X, Y, nb_epoch=3, verbose=0).epoch == [0, 1, 2]
-    with pytest.warns(UserWarning, match="renamed"):
         assert make().fit_generator(forever(), 1, nb_epoch=2, verbose=0).epoch == [0, 1]
+    assert [warning.filename for warning in seen] == [__file__] * 2

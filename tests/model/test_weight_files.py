@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from yolo_jax import Input, Model
+from yolo_jax import Input, K, Model
 from yolo_jax.layers import BatchNormalization, Dense, apply
 
 
@@ -129,3 +129,20 @@ def test_freezing_a_model_within_freezes_its_layers():
     for old, new in zip(before[:8], after[:8], strict=True):
         np.testing.assert_array_equal(old, new)
     assert any((old != new).any() for old, new in zip(before[8:], after[8:], strict=True))
+
+
+def test_a_model_built_again_has_other_names_and_is_told(tmp_path):
+    def build():
+        x = Input((4,))
+        return Model(x, Dense(2)(x))
+
+    K.clear_session()
+    model, again = build(), build()
+    model.save_weights(tmp_path / "w.h5")
+    before = again.get_weights()
+    with pytest.raises(ValueError, match=r"'dense_1'.*there, .*'dense_2'.*K.clear_session\(\)"):
+        again.load_weights(tmp_path / "w.h5", by_name=True)
+    np.testing.assert_array_equal(again.get_weights()[0], before[0])
+    again.load_weights(tmp_path / "w.h5")
+    K.clear_session()
+    build().load_weights(tmp_path / "w.h5", by_name=True)

@@ -12,6 +12,7 @@ from typing import Any
 from yolo_jax.model import loss_functions
 from yolo_jax.model import metrics as metric_functions
 from yolo_jax.model.graph import SymbolicTensor
+from yolo_jax.model.graph.tensor import as_list
 from yolo_jax.model.losses import Joint, LossFunction
 from yolo_jax.model.metrics import Metric
 from yolo_jax.model.objective import Objective, Output
@@ -118,11 +119,11 @@ def _metrics(argument: str, given: Any, names: list[str]) -> list[list[Any]]:
             return [[] for _ in names]
         case Mapping():
             _check_names(argument, given, names)
-            return [_as_list(given.get(name, [])) for name in names]
+            return [as_list(given.get(name, [])) for name in names]
         case list() | tuple():
             if any(isinstance(one, list | tuple) for one in given):
                 _check_length(argument, given, names)
-                return [_as_list(one) for one in given]
+                return [as_list(one) for one in given]
             return [list(given) for _ in names]
     raise TypeError(
         f"Type of `{argument}` argument not understood: {given!r}; a list of metrics, a list of "
@@ -162,7 +163,3 @@ def _check_length(argument: str, given: Sequence[Any], names: list[str]) -> None
             f"a list of `{argument}` has one entry for each output; found {len(given)} for "
             f"{len(names)}: {names}"
         )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]

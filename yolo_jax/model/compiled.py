@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from yolo_jax.model.feed import pad_rows
 from yolo_jax.model.graph import Graph, Layer, SymbolicTensor
+from yolo_jax.model.graph.tensor import as_list
 from yolo_jax.model.objective import Objective, Rows
 from yolo_jax.networks.blocks import BatchNorm
 from yolo_jax.training.optimizers import parameter_path, trainable_mask
@@ -259,7 +260,7 @@ def as_inputs(x: PyTree, inputs: Sequence[SymbolicTensor]) -> list[Array]:
         if missing:
             raise ValueError(f"No data provided for {missing}; x has {sorted(x)}")
         return [x[tensor.name] for tensor in inputs]
-    arrays = list(x) if isinstance(x, list | tuple) else [x]
+    arrays = as_list(x)
     if len(arrays) != len(inputs):
         raise ValueError(f"the model has {len(inputs)} inputs; x has {len(arrays)} arrays")
     return arrays

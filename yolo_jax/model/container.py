@@ -14,6 +14,7 @@ from yolo_jax.model.darknet_files import DarknetLayers
 from yolo_jax.model.graph import Graph, SymbolicTensor
 from yolo_jax.model.graph.connect import connect
 from yolo_jax.model.graph.session import unique_name
+from yolo_jax.model.graph.tensor import as_list
 from yolo_jax.model.graph.weights import Weights, weight_groups, weights_of
 from yolo_jax.model.summary import summary_lines
 from yolo_jax.model.weight_files import load_weights, save_weights
@@ -29,7 +30,8 @@ class Container:
 
     Between calls the layers' variables hold the weights, so that models which share layers share
     weights. While a model is trained or asked, `state` holds them; `read_layers` and `write_back`
-    carry them over.
+    carry them over. Amid an epoch the layers lag behind until somebody asks this model for layers
+    or weights; nothing is carried over for steps that nobody looks at.
 
     Args:
         inputs: one symbolic input, a list, or a dict.
@@ -59,7 +61,8 @@ class Container:
         self.state = create_state(
             jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, batch_stats), seed=seed
         )
-        self._written = self._layers_arrays()
+        self._asked = False
+        self._mark_written()
 
     def __call__(self, inputs: PyTree) -> PyTree:
         """Runs the model as a layer: of another graph, or on arrays in evaluation."""
@@ -67,28 +70,56 @@ class Container:
         if any(isinstance(leaf, SymbolicTensor) for leaf in leaves):
             outputs = connect(self.graph, inputs, self.name, named=True)
         else:
+            self.refresh_layers()
             self.graph.eval()
             outputs = self.graph(leaves)
         return outputs[0] if self.single_output else outputs
 
     def read_layers(self) -> None:
-        """Takes the weights from the layers, where somebody changed them since `write_back`."""
+        """Takes from the layers the weights that somebody changed since `write_back`."""
         arrays = self._layers_arrays()
-        if all(now is before for now, before in zip(arrays, self._written, strict=True)):
+        changed = [now is not before for now, before in zip(arrays, self._written, strict=True)]
+        if not any(changed):
             return
-        _, params, batch_stats, _ = nnx.split(self.graph, nnx.Param, nnx.BatchStat, ...)
-        copied = self.parallel.replicate(jax.tree.map(jnp.copy, (params, batch_stats)))
+        was_written = self.state.params is self._written_params
+        own, structure = jax.tree.flatten((self.state.params, self.state.batch_stats))
+        # The others may lag behind what was trained since.
+        taken = [
+            jnp.copy(now) if is_new else mine
+            for now, mine, is_new in zip(arrays, own, changed, strict=True)
+        ]
+        copied = self.parallel.replicate(jax.tree.unflatten(structure, taken))
         self.state = self.state._replace(params=copied[0], batch_stats=copied[1])
         if self.state.ema is not None:
             # An average over weights that are gone would not be one of these.
             self.state = self.state._replace(ema=jax.tree.map(jnp.copy, copied[0]))
         self._written = arrays
+        if was_written:
+            self._written_params = self.state.params
 
     def write_back(self) -> None:
         """Gives the layers copies of the weights that training made."""
         # The next step gives the state's own arrays away.
         nnx.update(self.graph, *jax.tree.map(jnp.copy, (self.state.params, self.state.batch_stats)))
-        self._written = self._layers_arrays()
+        self._mark_written()
+
+    def refresh_layers(self) -> None:
+        """Writes back, if steps were taken since that was done; the device is not waited for."""
+        self.read_layers()
+        self._asked = True
+        if self.state.params is not self._written_params:
+            self.write_back()
+
+    def take_changes(self) -> None:
+        """Reads the layers if this model was asked for them: whoever got them may have set them."""
+        if self._asked:
+            self.read_layers()
+            self._asked = False
+
+    def _mark_written(self) -> None:
+        """Notes that layers and state agree."""
+        # Every step makes new parameters.
+        self._written, self._written_params = self._layers_arrays(), self.state.params
 
     @contextmanager
     def averaged_layers(self) -> Iterator[None]:
@@ -97,7 +128,7 @@ class Container:
         Those are the moving average where there is one. Whatever reads layers gets them: saving,
         and models that share layers with this one.
         """
-        self.read_layers()
+        self.refresh_layers()
         if self.state.ema is None:
             yield
             return
@@ -125,6 +156,7 @@ class Container:
     @property
     def layers(self) -> list[Any]:
         """Returns inputs, layers and the models within in Keras's order."""
+        self.refresh_layers()
         found: dict[str, Any] = {tensor.name: tensor for tensor in self.inputs}
         for name, layer in self.graph.layers.items():
             found[name] = layer.owner if isinstance(layer, Graph) and layer.owner else layer
@@ -143,6 +175,7 @@ class Container:
     @property
     def weights(self) -> Weights:
         """Returns the variables as `layer/weight`: parameters first, then statistics, as Keras."""
+        self.refresh_layers()
         return weights_of(self.graph)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
@@ -151,16 +184,17 @@ class Container:
         Raises:
             ValueError: there is no such layer.
         """
+        layers = self.layers
         if index is not None:
-            if not -len(self.layers) <= index < len(self.layers):
+            if not -len(layers) <= index < len(layers):
                 raise ValueError(
                     f"Was asked to retrieve layer at index {index} but model only has "
-                    f"{len(self.layers)} layers."
+                    f"{len(layers)} layers."
                 )
-            return self.layers[index]
+            return layers[index]
         if name not in self.graph.layer_order:
             raise ValueError(f"No such layer: {name}; there are {list(self.graph.layer_order)}")
-        return self.layers[self.graph.layer_order.index(name)]
+        return layers[self.graph.layer_order.index(name)]
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns all weights as arrays, layer by layer in Keras's order."""
@@ -189,6 +223,7 @@ class Container:
         self.read_layers()
 
     def _variables(self) -> list[nnx.Variable]:
+        self.refresh_layers()
         groups = weight_groups(self.graph).values()
         return [variable for weights in groups for variable in weights.values()]
 
@@ -224,6 +259,7 @@ class Container:
             FileNotFoundError: there is no such file.
             ValueError: the file does not fit; nothing was changed.
         """
+        self.refresh_layers()
         if Path(path).suffix == ".weights":
             DarknetLayers(self.graph).load(path, skip_mismatch=skip_mismatch)
         else:
@@ -259,8 +295,4 @@ class Container:
 
 
 def _tensors(given: PyTree) -> list[SymbolicTensor]:
-    return jax.tree.leaves(given) if isinstance(given, dict) else _as_list(given)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return jax.tree.leaves(given) if isinstance(given, dict) else as_list(given)

@@ -12,6 +12,7 @@ import numpy as np
 
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
 from yolo_jax.model.feed import Feed
+from yolo_jax.model.graph.session import NUMBERED
 from yolo_jax.model.history import History
 from yolo_jax.training.checkpoint import Checkpoints
 from yolo_jax.training.step import FAILURES, Sums, row_count
@@ -158,10 +159,14 @@ class FitRun:
         """Goes on from the newest checkpoint of a folder, if it has one.
 
         Raises:
-            ValueError: it stands before the `initial_epoch` that was asked for.
+            ValueError: it stands before the `initial_epoch` that was asked for, or is of another
+                model or optimizer.
         """
         checkpoints = Checkpoints(folder, monitor=None, read_only=True)
-        restored = checkpoints.restore(self.arrays())
+        try:
+            restored = checkpoints.restore(self.arrays())
+        except ValueError as error:
+            raise ValueError(f"{error} If it is layers' names that differ: {NUMBERED}.") from error
         checkpoints.close()
         if restored is None:
             return
@@ -206,13 +211,14 @@ class FitRun:
                 stream.close()
             if self.validation is not None:
                 self.validation.close()
-            self.model.write_back()
+            self.model.refresh_layers()
             self.callbacks.on_train_end(logs)
         return self.history
 
     def _run_epoch(self, stream: Iterator[Any]) -> dict[str, float]:
         """Trains for an epoch and returns its logs."""
         self.callbacks.on_epoch_begin(self.epoch)
+        self.model.read_layers()
         self._run_steps(stream)
         self._check_finite()
         objective = self.model.require_compiled().objective
@@ -220,7 +226,7 @@ class FitRun:
         logs = dict.fromkeys(objective.log_names, math.nan)
         if self.sums is not None:
             logs = objective.results(jax.device_get(self.sums))
-        self.model.write_back()
+        self.model.refresh_layers()
         if self.validation is not None and self.validation.is_due(self.epoch):
             found = evaluate(
                 self.model, self.validation.stream(), self._validation_steps(), self.callbacks
@@ -248,6 +254,7 @@ class FitRun:
             names = compiled.objective.log_names
             logs = BatchLogs(row_count(fed), self.sums, names, compiled.objective.results)
             self.callbacks.on_train_batch_end(self.step - 1, logs)
+            model.take_changes()
             ahead.append(self.sums)
             if len(ahead) > _STEPS_AHEAD:
                 jax.block_until_ready(ahead.popleft())

@@ -4,6 +4,8 @@ Everything is computed in float32. The formulas are those of Keras 2.3's `losses
 back end; probabilities are clipped to [1e-7, 1 − 1e-7].
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
@@ -55,12 +57,19 @@ def binary_crossentropy(
     """
     true, found = paired(y_true, y_pred)
     true = true * (1 - label_smoothing) + 0.5 * label_smoothing
+    return bernoulli_crossentropy(true, found, from_logits).mean(axis=-1)
+
+
+def bernoulli_crossentropy(
+    true: Float[Array, "..."], found: Float[Array, "..."], from_logits: bool
+) -> Float[Array, "..."]:
+    """Returns the cross-entropy of yes-or-no labels element by element, no axis reduced."""
     if from_logits:
         yes, no = jax.nn.log_sigmoid(found), jax.nn.log_sigmoid(-found)
     else:
         found = _clip(found)
         yes, no = jnp.log(found), jnp.log1p(-found)
-    return -(true * yes + (1 - true) * no).mean(axis=-1)
+    return -(true * yes + (1 - true) * no)
 
 
 def categorical_crossentropy(
@@ -154,8 +163,18 @@ def categorical_hinge(y_true: Given, y_pred: Given) -> Values:
 
 def cosine_similarity(y_true: Given, y_pred: Given, axis: int = -1) -> Values:
     """Returns −cos of the angle between the vectors: −1 for the same direction."""
-    true, found = (_unit(a, axis) for a in paired(y_true, y_pred))
+    true, found = (l2_normalize(a, axis) for a in paired(y_true, y_pred))
     return -(true * found).sum(axis=axis)
+
+
+def l2_normalize(
+    x: Float[Array, "..."], axis: int | Sequence[int] | None = None
+) -> Float[Array, "..."]:
+    """Divides by the root of the sum of squares along an axis, a list of them, or all."""
+    x = jnp.asarray(x)
+    axes = tuple(axis) if isinstance(axis, Sequence) else axis
+    squares = jnp.square(x).sum(axis=axes, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))
 
 
 def class_ids(y_true: Given, y_pred: Given) -> Array:
@@ -203,8 +222,3 @@ def _signs(true: Array) -> Array:
     """Returns labels as −1 and 1, where the whole batch holds zeros and ones alone."""
     binary = ((true == 0) | (true == 1)).all()
     return jnp.where(binary, 2 * true - 1, true)
-
-
-def _unit(vectors: Array, axis: int) -> Array:
-    squares = jnp.square(vectors).sum(axis=axis, keepdims=True)
-    return vectors * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from yolo_jax.model import loss_functions
 from yolo_jax.model.loss_formulas import Given, Values, class_ids, paired
@@ -40,13 +40,13 @@ def sparse_categorical_accuracy(y_true: Given, y_pred: Given) -> Values:
 def top_k_categorical_accuracy(y_true: Given, y_pred: Given, k: int = 5) -> Values:
     """Returns 1 where fewer than k classes are predicted higher than the true one."""
     true, found = paired(y_true, y_pred)
-    return _in_top_k(true.argmax(axis=-1), found, k)
+    return is_in_top_k(true.argmax(axis=-1), found, k).astype(jnp.float32)
 
 
 def sparse_top_k_categorical_accuracy(y_true: Given, y_pred: Given, k: int = 5) -> Values:
     """Returns 1 where fewer than k classes are predicted higher than the class id's."""
     found = jnp.asarray(y_pred, jnp.float32)
-    return _in_top_k(class_ids(y_true, found), found, k)
+    return is_in_top_k(class_ids(y_true, found), found, k).astype(jnp.float32)
 
 
 def cosine_similarity(y_true: Given, y_pred: Given, axis: int = -1) -> Values:
@@ -119,9 +119,12 @@ def spread(
     return values, jnp.broadcast_to(weight.reshape(*weight.shape, *(1,) * axes), values.shape)
 
 
-def _in_top_k(ids: Array, found: Array, k: int) -> Values:
+def is_in_top_k(
+    ids: Int[Array, "*rows"], found: Float[Array, "*rows c"], k: int
+) -> Bool[Array, "*rows"]:
+    """Tells where fewer than k classes are predicted higher than the one of the id."""
     own = jnp.take_along_axis(found, ids[..., None], axis=-1, mode="fill", fill_value=jnp.nan)
     higher = (found > own).sum(axis=-1)
     # As TensorFlow's in_top_k: where numbers are not finite, nothing is in the top.
     finite = jnp.isfinite(found).all(axis=-1) & jnp.isfinite(own[..., 0]) & (ids >= 0)
-    return ((higher < k) & finite).astype(jnp.float32)
+    return (higher < k) & finite

@@ -1,7 +1,7 @@
 """`Model(inputs, outputs)`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from yolo_jax.model.arrays import standardize
 from yolo_jax.model.callbacks import Callback
 from yolo_jax.model.data import kind_of
 from yolo_jax.model.history import History
-from yolo_jax.model.trainer import Trainer
+from yolo_jax.model.trainer import Trainer, epochs_of
 from yolo_jax.training.step import Fed, Sums
 
 PyTree = Any
@@ -22,6 +22,19 @@ class Model(Trainer):
     `Trainer` has compile, fit and evaluate; `Predictor` predict; `Container` layers and weights.
     Here are single batches, and Keras's older names.
     """
+
+    def save(self, filepath: Any = None, *arguments: Any, **named: Any) -> NoReturn:
+        """Says what saves.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"Model.save({filepath!r}) is not there, a model being its Python code: "
+            "model.save_weights(path) keeps the weights, and load_weights reads them into the "
+            "model that the same code builds; callbacks=[Checkpoint(folder)] keeps a whole run "
+            "with its optimizer, and fit(resume=folder) goes on from there"
+        )
 
     def train_on_batch(
         self, x: PyTree = None, y: PyTree = None, sample_weight: PyTree = None,
@@ -87,10 +100,11 @@ class Model(Trainer):
     ) -> History:  # fmt: skip
         """Calls `fit` with a generator or a `Sequence`, in the argument order of Keras 2."""
         self._check_stream(generator)
+        epochs = epochs_of(epochs, nb_epoch)
         return self.fit(
             generator, None, None, epochs, verbose, callbacks, 0.0, validation_data, shuffle,
             class_weight, None, initial_epoch, steps_per_epoch, validation_steps, validation_freq,
-            max_queue_size, workers, use_multiprocessing, nb_epoch=nb_epoch,
+            max_queue_size, workers, use_multiprocessing,
         )  # fmt: skip
 
     def evaluate_generator(

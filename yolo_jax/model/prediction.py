@@ -99,10 +99,11 @@ class Predictor(Container):
             ema: the averaged weights, where there are any.
         """
         self.read_layers()
-        state = jax.device_get(self.state)
-        params = state.ema if ema and state.ema is not None else state.params
+        params = self.state.ema if ema and self.state.ema is not None else self.state.params
+        # Neither optimizer slots nor a second set of weights: they would be copied for nothing.
+        params, batch_stats = jax.device_get((params, self.state.batch_stats))
         self.graph.eval()
-        return nnx.merge(nnx.graphdef(self.graph), params, state.batch_stats, self._rest, copy=True)
+        return nnx.merge(nnx.graphdef(self.graph), params, batch_stats, self._rest, copy=True)
 
     def _predicted(self, x: PyTree) -> list[np.ndarray]:
         if self._predict is None:

@@ -114,6 +114,7 @@ class Trainer(Predictor):
         )
         keep = again and jax.tree.leaves(old_trainable) == jax.tree.leaves(self.compiled.trainable)
         self.state = self.compiled.start(self.state, keep_slots=keep)
+        self._mark_written()
         self.signature = signature
         self._target_tensors = target_tensors
         self._batch_sums: Sums | None = None
@@ -194,9 +195,7 @@ class Trainer(Predictor):
         """
         self.require_compiled()
         self.read_layers()
-        if nb_epoch is not None:
-            warnings.warn("The `nb_epoch` argument has been renamed `epochs`.", stacklevel=2)
-            epochs = nb_epoch
+        epochs = epochs_of(epochs, nb_epoch)
         reading = Reading(workers, use_multiprocessing, max_queue_size)
         is_own = x is None
         x, y = self._or_own(x, y)
@@ -337,3 +336,11 @@ class Trainer(Predictor):
             return found
         values = list(found.values())
         return values[0] if len(values) == 1 else values
+
+
+def epochs_of(epochs: int, nb_epoch: int | None) -> int:
+    """Returns the epochs, by their old name where that is given: warns the caller's caller."""
+    if nb_epoch is None:
+        return epochs
+    warnings.warn("The `nb_epoch` argument has been renamed `epochs`.", stacklevel=3)
+    return nb_epoch

@@ -16,6 +16,8 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from yolo_jax.model.graph.session import NUMBERED
+
 Groups = Mapping[str, Mapping[str, nnx.Variable]]
 Stored = dict[str, list[np.ndarray]]
 _BETWEEN = "/"  # layer and weight, in safetensors
@@ -109,6 +111,12 @@ def load_weights(
         raise ValueError("skip_mismatch is for loading by name: add by_name=True")
     if by_name:
         pairs = [(name, name) for name in groups if name in stored]
+        if not pairs and groups and stored:
+            raise ValueError(
+                f"{path} and the model share no layer's name, so that nothing can be loaded by "
+                f"name: there are {list(stored)[:3]} … there, and {list(groups)[:3]} … here. "
+                f"{NUMBERED}; without by_name layers are read in their order"
+            )
     elif len(stored) != len(groups):
         raise ValueError(
             f"{path} has {len(stored)} layers with weights, and the model has {len(groups)}; "

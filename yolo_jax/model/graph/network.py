@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Key
 from yolo_jax.model.graph.connect import call_layer, naming, takes
 from yolo_jax.model.graph.layer import Layer
 from yolo_jax.model.graph.order import Unit, in_order, keras_order, layer_key
-from yolo_jax.model.graph.tensor import Node, SymbolicTensor
+from yolo_jax.model.graph.tensor import Node, SymbolicTensor, as_list
 
 PyTree = Any
 # Sets the keys of layers apart from the keys that are split off the same row's for augmentation.
@@ -108,7 +108,7 @@ class Graph(nnx.Module):
         def listed(tree: PyTree) -> list[Any]:
             if isinstance(tree, Mapping):
                 return [tree[tensor.name] for tensor in self.inputs]
-            return list(tree) if isinstance(tree, list | tuple) else [tree]
+            return as_list(tree)
 
         return self.call(listed(inputs), row_mask, row_keys, listed(mask))
 

@@ -6,6 +6,12 @@ from collections import Counter
 import jax
 from jaxtyping import Array, Key
 
+# For errors about names that differ from those in a file.
+NUMBERED = (
+    "Layers that nobody named are numbered in the whole process (dense_1, dense_2 …), so a model "
+    "that is built again gets other names: give layers names (name=…), or call K.clear_session() "
+    "before building it, which starts the numbers again"
+)
 _names: Counter[str] = Counter()
 # The seed of all parameters, and how many keys were drawn from it. Plain numbers: a key is an
 # array, and importing the package makes none.

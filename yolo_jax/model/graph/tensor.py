@@ -123,6 +123,11 @@ def Input(  # noqa: N802 - Keras's name
     )
 
 
+def as_list(value: Any) -> list[Any]:
+    """Returns a list or tuple as a list, and anything else as the one element of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def has_unknown_sizes(tensors: Sequence[SymbolicTensor]) -> bool:
     """Tells whether a size beyond the batch axis is unknown."""
     return any(size is None for tensor in tensors for size in tensor.shape[1:])

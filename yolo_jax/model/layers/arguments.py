@@ -55,8 +55,8 @@ def _linear(x: Array) -> Array:
     return x
 
 
-def _hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Keras 2's line, which is not that of `jax.nn.hard_sigmoid`."""
+def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns Keras 2's line, which is not that of `jax.nn.hard_sigmoid`."""
     return jnp.clip(0.2 * x + 0.5, 0, 1)
 
 
@@ -64,7 +64,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "elu": jax.nn.elu,
     "exponential": jnp.exp,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "hard_sigmoid": _hard_sigmoid,
+    "hard_sigmoid": hard_sigmoid,
     "linear": _linear,
     "relu": jax.nn.relu,
     "selu": jax.nn.selu,

@@ -120,12 +120,25 @@ class UpSampling2D(ImageLayer):
 
     def call(self, inputs: Num[Array, "b h w c"]) -> Num[Array, "b h2 w2 c"]:
         """Enlarges."""
-        rows, columns = self.size
-        if self.interpolation == "nearest":
-            return jnp.repeat(jnp.repeat(inputs, rows, axis=1), columns, axis=2)
-        batch, height, width, channels = inputs.shape
-        shape = (batch, height * rows, width * columns, channels)
-        return jax.image.resize(inputs, shape, "bilinear")
+        return enlarge(inputs, *self.size, self.interpolation)
+
+
+def enlarge(
+    images: Num[Array, "b h w c"], rows: int, columns: int, interpolation: str
+) -> Num[Array, "b h2 w2 c"]:
+    """Enlarges images by whole factors of their rows and columns.
+
+    Args:
+        images: of any kind of numbers.
+        rows: factor of the height.
+        columns: factor of the width.
+        interpolation: `nearest` repeats pixels, `bilinear` blends them (pixel centres at halves).
+    """
+    if interpolation == "nearest":
+        return jnp.repeat(jnp.repeat(images, rows, axis=1), columns, axis=2)
+    batch, height, width, channels = images.shape
+    shape = (batch, height * rows, width * columns, channels)
+    return jax.image.resize(images, shape, "bilinear")
 
 
 class ZeroPadding2D(ImageLayer):

@@ -1,92 +1,18 @@
-"""`K`: what scripts use of `keras.backend`, over jax.numpy.
+"""`K`'s arrays: making them, reckoning with them, and giving them other shapes.
 
-Functions take and return arrays; inside a `Lambda` those are the layer's inputs. Losses and metrics
-under Keras's names are in `yolo_jax.losses` and `yolo_jax.metrics`.
+The names are Keras's, some of which hide Python's own: `builtins` has those.
 """
 
-from collections.abc import Sequence
+import builtins
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
-from yolo_jax.model.graph.session import clear_session  # noqa: F401 - K.clear_session
-from yolo_jax.model.graph.tensor import SymbolicTensor
-from yolo_jax.model.optimizer import LearningRate
-
 Axis = int | Sequence[int] | None
-
-
-def backend() -> str:
-    """Returns `jax`."""
-    return "jax"
-
-
-def floatx() -> str:
-    """Returns the type of parameters and losses."""
-    return "float32"
-
-
-def epsilon() -> float:
-    """Returns Keras's small number."""
-    return 1e-7
-
-
-def learning_phase() -> int:
-    """Says that there is no such thing here.
-
-    Raises:
-        NotImplementedError: always.
-    """
-    raise NotImplementedError(
-        "there is no learning phase: a layer whose `call` names `row_keys` gets keys in training "
-        "and None elsewhere"
-    )
-
-
-def get_value(x: Any) -> Any:
-    """Returns a NumPy array, or a number for the learning rate (`model.optimizer.lr`)."""
-    return float(x) if isinstance(x, LearningRate) else np.asarray(x)
-
-
-def set_value(x: Any, value: Any) -> None:
-    """Sets the learning rate (`K.set_value(model.optimizer.lr, 1e-4)`) or a layer's variable.
-
-    Raises:
-        TypeError: `x` is neither.
-    """
-    if isinstance(x, LearningRate):
-        x.assign(float(value))
-    elif hasattr(x, "set_value"):
-        x.set_value(jnp.asarray(value, x.dtype))
-    else:
-        raise TypeError(
-            "set_value takes model.optimizer.lr or a layer's variable (layer.weights[name]); found "
-            f"{type(x).__name__}"
-        )
-
-
-def int_shape(x: Any) -> tuple[int | None, ...]:
-    """Returns the shape, of symbolic tensors too, with None for unknown sizes."""
-    return tuple(x.shape)
-
-
-def shape(x: Any) -> tuple[int, ...]:
-    """Returns the shape: inside a step all sizes are known."""
-    return jnp.shape(x)
-
-
-def ndim(x: Any) -> int:
-    """Returns the number of axes, of symbolic tensors too."""
-    return len(x.shape) if isinstance(x, SymbolicTensor) else jnp.ndim(x)
-
-
-def dtype(x: Any) -> str:
-    """Returns the name of the element type."""
-    return jnp.dtype(x.dtype).name
 
 
 def cast(x: ArrayLike, dtype: DTypeLike) -> Array:
@@ -94,11 +20,16 @@ def cast(x: ArrayLike, dtype: DTypeLike) -> Array:
     return jnp.asarray(x).astype(dtype)
 
 
+def cast_to_floatx(x: ArrayLike) -> Array:
+    """Converts to float32."""
+    return cast(x, jnp.float32)
+
+
 def constant(
     value: Any, dtype: DTypeLike | None = None, shape: Sequence[int] | None = None
 ) -> Array:
     """Returns an array, filled up to a shape."""
-    made = jnp.asarray(value, dtype or floatx())
+    made = jnp.asarray(value, dtype or jnp.float32)
     return made if shape is None else jnp.broadcast_to(made, tuple(shape))
 
 
@@ -117,6 +48,11 @@ def arange(start: int, stop: int | None = None, step: int = 1, dtype: str = "int
     return jnp.arange(start, stop, step, dtype)
 
 
+def eye(size: int, dtype: DTypeLike = "float32") -> Array:
+    """Returns the identity matrix."""
+    return jnp.eye(size, dtype=dtype)
+
+
 def one_hot(indices: ArrayLike, num_classes: int) -> Array:
     """Returns a row of zeros with one 1 for each index."""
     return jax.nn.one_hot(indices, num_classes)
@@ -130,21 +66,20 @@ def _reduction(function: Any) -> Any:
         return function(jnp.asarray(x), axis=axes, keepdims=keepdims)
 
     reduce.__name__ = reduce.__qualname__ = function.__name__
-    reduce.__doc__ = (
-        f"Reduces over an axis, a list of them, or all: `jax.numpy.{function.__name__}`."
-    )
+    reduce.__doc__ = f"Returns JAX's `{function.__name__}` over an axis, a list of them, or all."
     return reduce
 
 
-sum = _reduction(jnp.sum)  # noqa: A001 - Keras's names are what this module is for
+sum = _reduction(jnp.sum)
 mean = _reduction(jnp.mean)
 prod = _reduction(jnp.prod)
-max = _reduction(jnp.max)  # noqa: A001
-min = _reduction(jnp.min)  # noqa: A001
+max = _reduction(jnp.max)
+min = _reduction(jnp.min)
 var = _reduction(jnp.var)
 std = _reduction(jnp.std)
-any = _reduction(jnp.any)  # noqa: A001
-all = _reduction(jnp.all)  # noqa: A001
+any = _reduction(jnp.any)
+all = _reduction(jnp.all)
+logsumexp = _reduction(jax.nn.logsumexp)
 
 
 def argmax(x: ArrayLike, axis: int = -1) -> Array:
@@ -157,8 +92,18 @@ def argmin(x: ArrayLike, axis: int = -1) -> Array:
     return jnp.argmin(x, axis)
 
 
+def cumsum(x: ArrayLike, axis: int = 0) -> Array:
+    """Returns running sums along an axis."""
+    return jnp.cumsum(jnp.asarray(x), axis)
+
+
+def cumprod(x: ArrayLike, axis: int = 0) -> Array:
+    """Returns running products along an axis."""
+    return jnp.cumprod(jnp.asarray(x), axis)
+
+
 # One array in, one out, element by element.
-abs = jnp.abs  # noqa: A001
+abs = jnp.abs
 exp = jnp.exp
 log = jnp.log
 sqrt = jnp.sqrt
@@ -167,14 +112,13 @@ sign = jnp.sign
 sin = jnp.sin
 cos = jnp.cos
 tanh = jnp.tanh
-sigmoid = jax.nn.sigmoid
-softplus = jax.nn.softplus
-round = jnp.round  # noqa: A001
+round = jnp.round
 zeros_like = jnp.zeros_like
 ones_like = jnp.ones_like
+identity = jnp.asarray
 stop_gradient = jax.lax.stop_gradient
 # Two in, one out.
-pow = jnp.power  # noqa: A001
+pow = jnp.power
 maximum = jnp.maximum
 minimum = jnp.minimum
 equal = jnp.equal
@@ -190,29 +134,35 @@ def clip(x: ArrayLike, min_value: ArrayLike, max_value: ArrayLike) -> Array:
     return jnp.clip(x, min_value, max_value)
 
 
-def relu(x: ArrayLike, alpha: float = 0.0, max_value: float | None = None) -> Array:
-    """Returns max(x, 0) + alpha · min(x, 0), at most `max_value`."""
-    x = jnp.asarray(x)
-    found = jnp.where(x > 0, x, alpha * x)
-    return found if max_value is None else jnp.minimum(found, max_value)
-
-
-def softmax(x: ArrayLike, axis: int = -1) -> Array:
-    """Returns exp(x), divided by its sum along an axis."""
-    return jax.nn.softmax(x, axis)
-
-
 def dot(x: ArrayLike, y: ArrayLike) -> Array:
     """Multiplies matrices: the last axis of x with the last but one of y."""
     return jnp.dot(x, y)
 
 
-def switch(condition: ArrayLike, then_expression: ArrayLike, else_expression: ArrayLike) -> Array:
-    """Chooses element by element; the condition spreads over further axes."""
+def switch(condition: ArrayLike, then_expression: Any, else_expression: Any) -> Array:
+    """Chooses element by element; the condition spreads over further axes.
+
+    Both sides are arrays, or functions without arguments that return them; both are computed.
+    """
+    chosen, other = (
+        jnp.asarray(side() if callable(side) else side)
+        for side in (then_expression, else_expression)
+    )
     condition = jnp.asarray(condition)
-    axes = jnp.ndim(then_expression) - condition.ndim
-    condition = condition.reshape(*condition.shape, *(1,) * axes)
-    return jnp.where(condition, then_expression, else_expression)
+    axes = builtins.max(chosen.ndim, other.ndim) - condition.ndim
+    condition = condition.reshape(*condition.shape, *(1,) * builtins.max(axes, 0))
+    return jnp.where(condition, chosen, other)
+
+
+def map_fn(fn: Callable[[Any], Any], elems: Any) -> Any:
+    """Calls a function with each row in turn and stacks what it returns; trees of arrays too."""
+    return jax.lax.map(fn, jax.tree.map(jnp.asarray, elems))
+
+
+def print_tensor(x: ArrayLike, message: str = "") -> Array:
+    """Prints a message and an array whenever it is computed, and returns the array."""
+    jax.debug.print("{}{}", message, x)
+    return jnp.asarray(x)
 
 
 def reshape(x: ArrayLike, shape: Sequence[int]) -> Array:
@@ -273,3 +223,20 @@ def repeat_elements(x: ArrayLike, rep: int, axis: int) -> Array:
 def gather(reference: ArrayLike, indices: ArrayLike) -> Array:
     """Returns the rows of the indices."""
     return jnp.asarray(reference)[jnp.asarray(indices)]
+
+
+def repeat(x: ArrayLike, n: int) -> Array:
+    """Repeats each row of (rows, values) to (rows, n, values)."""
+    return jnp.repeat(jnp.asarray(x)[:, None], n, axis=1)
+
+
+def reverse(x: ArrayLike, axes: int | Sequence[int]) -> Array:
+    """Turns an array around along axes."""
+    return jnp.flip(jnp.asarray(x), axes if isinstance(axes, int) else tuple(axes))
+
+
+def slice(x: ArrayLike, start: Sequence[int], size: Sequence[int]) -> Array:
+    """Returns a block: where it starts and its size by axis, −1 being all that follows."""
+    ends = [None if wide == -1 else low + wide for low, wide in zip(start, size, strict=True)]
+    found = jnp.asarray(x)
+    return found[tuple(builtins.slice(low, end) for low, end in zip(start, ends, strict=True))]
