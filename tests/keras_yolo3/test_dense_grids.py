@@ -32,9 +32,56 @@ def test_padding_may_stand_anywhere():
     assert [grid[..., 4].sum() for grid in first] in ([1, 1], [0, 1], [1, 0])
 
 
-def test_what_is_refused():
+def test_padding_of_class_minus_one_is_padding_of_zeros():
+    boxes = [[10.0, 10, 50, 40, 1], [8, 8, 20, 60, 0]]
     anchors = np.array(TINY.sizes)
-    with pytest.raises(ValueError, match="from 0 to 1 .num_classes is 2.; found 0 to 2"):
-        preprocess_true_boxes(np.array([[[1, 1, 9, 9, 2.0], [0] * 5]]), (64, 64), anchors, 2)
+    zeros = np.array([[*boxes, [0.0] * 5, [0.0] * 5]])
+    marked = np.array([[[0, 0, 0, 0, -1], boxes[0], [30, 30, 30, 30, -1], boxes[1]]])
+    found = [preprocess_true_boxes(rows, (64, 96), anchors, 2) for rows in (zeros, marked)]
+    assert sum(grid[..., 4].sum() for grid in found[0]) >= 2
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    none = preprocess_true_boxes(np.full((2, 3, 5), -1.0), (64, 96), anchors, 2)
+    assert not any(grid.any() for grid in none)
+
+
+def test_a_box_partly_outside_is_kept():
+    grids = preprocess_true_boxes(
+        np.array([[[-20, -10, 50, 40, 1], [50, 40, 120, 90, 0.0]]]), (64, 96), TINY.sizes, 2
+    )
+    assert sum(grid[..., 4].sum() for grid in grids) >= 2
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ([1, 1, 9, 9, 2], "from 0 to 1 .num_classes is 2."),
+        ([0, 0, 0, 0, 2], "from 0 to 1"),
+        ([1, 1, 9, 9, -1], "from 0 to 1 .*-1 in a row of padding"),
+        ([0, 0, 0, 0, -2], "from 0 to 1"),
+        ([1, 1, 9, 9, 0.5], "whole number"),
+        ([1, 1, 9, 9, np.nan], "= 1,1,9,9,nan; numbers that are finite"),
+        ([1, np.nan, 9, 9, 0], "finite"),
+        ([1, 1, np.inf, 9, 0], "finite"),
+        ([96, 1, 99, 9, 0], "in the input of 96 × 64 px"),
+        ([-9, 1, 0, 9, 0], "lie in the input"),
+        ([1, 64, 9, 70, 0], "lie in the input"),
+        ([1, -70, 9, -64, 0], "lie in the input"),
+    ],
+)
+def test_rows_that_are_refused(row, complaint):
+    rows = np.zeros((2, 3, 5))
+    rows[1, 2] = row
+    with pytest.raises(ValueError, match=f"image 1, box 2 .from 0. is xmin.*{complaint}"):
+        preprocess_true_boxes(rows, (64, 96), TINY.sizes, 2)
+
+
+def test_what_else_is_refused():
+    anchors = np.array(TINY.sizes)
     with pytest.raises(ValueError, match="go with|has 3 scales"):
         preprocess_true_boxes(np.zeros((1, 1, 5)), (64, 64), anchors[:5], 2)
+    for shape in ((70, 64), (64, 70), (0, 64)):
+        with pytest.raises(ValueError, match=rf"multiples of 32 px; found .{shape[0]}, {shape[1]}"):
+            preprocess_true_boxes(np.zeros((1, 1, 5)), shape, anchors, 2)
+    with pytest.raises(ValueError, match=r"\(images, boxes, 5\).*found the shape \(1, 5\)"):
+        preprocess_true_boxes(np.zeros((1, 5)), (64, 64), anchors, 2)

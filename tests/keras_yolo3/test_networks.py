@@ -102,3 +102,19 @@ def test_a_file_of_another_network_is_refused(tiny, tmp_path):
     for skip in (False, True):
         with pytest.raises(ValueError, match="ends in convolution 12 of 13"):
             tiny.load_weights(path, by_name=skip, skip_mismatch=skip)
+
+
+@pytest.mark.parametrize("body", [yolo_body, tiny_yolo_body])
+def test_sizes_that_do_not_halve_are_refused(body):
+    for shape in ((70, 70, 3), (64, 70, 3), (70, None, 3)):
+        with pytest.raises(ValueError, match="'photo' .*multiples of 32 or None; found .*70"):
+            body(Input(shape, name="photo"), 3, 2)
+    with pytest.raises(ValueError, match=r"\(height, width, channels\).*found \(64, 64\)"):
+        body(Input((64, 64)), 3, 2)
+
+
+def test_one_known_side_is_enough():
+    model = tiny_yolo_body(Input((64, None, 3)), 3, 2)
+    assert [output.shape for output in model.predict(np.zeros((1, 64, 96, 3)))] == [
+        (1, 2, 3, 21), (1, 4, 6, 21),
+    ]  # fmt: skip

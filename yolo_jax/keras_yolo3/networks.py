@@ -25,6 +25,7 @@ from yolo_jax.model.model import Model
 from yolo_jax.model.regularizers import l2
 
 _STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # filters and residual blocks
+_STRIDE = 32  # px of the input that a cell of the coarsest scale covers
 
 
 def yolo_body(inputs: SymbolicTensor, num_anchors: int, num_classes: int) -> Model:
@@ -38,7 +39,11 @@ def yolo_body(inputs: SymbolicTensor, num_anchors: int, num_classes: int) -> Mod
     Returns:
         A model whose outputs are the raw predictions `[b, h/32, w/32, anchors*(5+C)]`, `[b, h/16,
         …]`, `[b, h/8, …]`.
+
+    Raises:
+        ValueError: the inputs are no images, or their height or width is no multiple of 32.
     """
+    _check_images(inputs)
     outputs = num_anchors * (num_classes + 5)
     x = _conv_norm_leaky(inputs, 32, 3)
     features = []
@@ -67,7 +72,11 @@ def tiny_yolo_body(inputs: SymbolicTensor, num_anchors: int, num_classes: int) -
     Returns:
         A model whose outputs are the raw predictions `[b, h/32, w/32, anchors*(5+C)]` and
         `[b, h/16, …]`.
+
+    Raises:
+        ValueError: the inputs are no images, or their height or width is no multiple of 32.
     """
+    _check_images(inputs)
     outputs = num_anchors * (num_classes + 5)
     pool = partial(MaxPooling2D, pool_size=2, padding="same")
     x = _conv_norm_leaky(inputs, 16, 3)
@@ -81,6 +90,16 @@ def tiny_yolo_body(inputs: SymbolicTensor, num_anchors: int, num_classes: int) -
     x = UpSampling2D(2)(_conv_norm_leaky(x, 128, 1))
     x = _conv_norm_leaky(Concatenate()([x, fine]), 256, 3)
     return Model(inputs, [coarse, _output(x, outputs)])
+
+
+def _check_images(inputs: SymbolicTensor) -> None:
+    """Raises ValueError if the finer scales would not get back the sizes that were halved."""
+    shape = tuple(inputs.shape[1:])
+    if len(shape) != 3 or any(side is not None and side % _STRIDE for side in shape[:2]):
+        raise ValueError(
+            f"the input {inputs.name!r} is of images (height, width, channels), with height and "
+            f"width multiples of {_STRIDE} or None; found {shape}"
+        )
 
 
 def _scale(x: SymbolicTensor, filters: int, outputs: int) -> tuple[SymbolicTensor, SymbolicTensor]:

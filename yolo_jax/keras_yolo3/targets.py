@@ -5,7 +5,7 @@ from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from yolo_jax.core.anchors import anchor_set
 from yolo_jax.core.boxes import box_cxcywh_to_xyxy, box_iou_xyxy
@@ -26,8 +26,9 @@ def preprocess_true_boxes(
 ) -> list[Float[np.ndarray, "m gh gw a 5+C"]]:
     """Lays boxes out as `y_true` grids, coarse to fine.
 
-    Boxes without width or height are padding, wherever they stand. (keras-yolo3 takes padding to
-    stand last.) Computed on the host, beside a device that trains.
+    Rows without width or height are padding, of class 0 or −1 or any other that there is, wherever
+    they stand. (keras-yolo3 takes padding to stand last.) Computed on the host, beside a device
+    that trains.
 
     Args:
         true_boxes: (xmin, ymin, xmax, ymax, class) in pixels of the input.
@@ -39,18 +40,26 @@ def preprocess_true_boxes(
         For each scale cxcywh relative to the input, objectness 1, and a bit for each class.
 
     Raises:
-        ValueError: a class id is not below `num_classes`, or the anchors are of no network.
+        ValueError: a number that is not finite, a class id that is none of the `num_classes`, a box
+            wholly outside the input, a size that is no multiple of 32, an array of another shape,
+            or anchors of no network.
     """
     true_boxes = np.asarray(true_boxes, np.float32)
-    if (true_boxes[..., 4] >= num_classes).any() or (true_boxes[..., 4] < 0).any():
+    if true_boxes.ndim != 3 or true_boxes.shape[-1] != 5:
         raise ValueError(
-            f"class ids must be from 0 to {num_classes - 1} (num_classes is {num_classes}); found "
-            f"{true_boxes[..., 4].min():.0f} to {true_boxes[..., 4].max():.0f}"
+            "true_boxes are (images, boxes, 5), each row xmin,ymin,xmax,ymax,class; found the "
+            f"shape {true_boxes.shape}"
         )
     used = anchor_set(anchors, len(anchors) // 3)
-    size = true_boxes[..., 2:4] - true_boxes[..., :2]
-    classes = np.where((size > 0).all(axis=-1), true_boxes[..., 4], -1).astype(np.int32)
     height, width = (int(side) for side in input_shape)
+    if min(height, width) < 1 or height % used.strides[0] or width % used.strides[0]:
+        raise ValueError(
+            f"input_shape is (height, width) in multiples of {used.strides[0]} px; found "
+            f"{(height, width)}"
+        )
+    is_box = np.all(true_boxes[..., 2:4] > true_boxes[..., :2], axis=-1)
+    _check(true_boxes, is_box, (height, width), num_classes)
+    classes = np.where(is_box, true_boxes[..., 4], -1).astype(np.int32)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         grids = _dense_targets(
             true_boxes[..., :4],
@@ -60,6 +69,47 @@ def preprocess_true_boxes(
             input_shape=(height, width),
         )
         return [np.array(grid) for grid in grids]
+
+
+def _check(
+    true_boxes: Float[np.ndarray, "m t 5"],
+    is_box: Bool[np.ndarray, "m t"],
+    input_shape: tuple[int, int],
+    num_classes: int,
+) -> None:
+    """Raises ValueError at the first row that keras-yolo3's grids have no place for.
+
+    Args:
+        true_boxes: (xmin, ymin, xmax, ymax, class) in pixels of the input.
+        is_box: False marks padding.
+        input_shape: (height, width) of the input, px.
+        num_classes: C.
+    """
+    height, width = input_shape
+    lower, upper, ids = true_boxes[..., :2], true_boxes[..., 2:4], true_boxes[..., 4]
+    known = (ids >= 0) & (ids < num_classes) & (ids == np.floor(ids))
+    outside = (upper <= 0).any(axis=-1) | (lower >= (width, height)).any(axis=-1)
+    complaints = (
+        (~np.isfinite(true_boxes).all(axis=-1), "numbers that are finite are expected"),
+        (
+            ~known & (is_box | (ids != -1)),
+            f"the class is expected to be a whole number from 0 to {num_classes - 1} (num_classes "
+            f"is {num_classes}), or -1 in a row of padding, which has no width or height",
+        ),
+        (
+            is_box & outside,
+            f"a box is expected to lie in the input of {width} × {height} px (width × height), at "
+            "least in part: leave it out, or scale boxes as their image",
+        ),
+    )
+    for wrong, expected in complaints:
+        if wrong.any():
+            image, box = (int(index) for index in np.argwhere(wrong)[0])
+            found = ",".join(f"{number:g}" for number in true_boxes[image, box])
+            raise ValueError(
+                f"image {image}, box {box} (from 0) is xmin,ymin,xmax,ymax,class = {found}; "
+                f"{expected}"
+            )
 
 
 def box_iou(
