@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from yolo_jax import cli
@@ -95,18 +96,28 @@ def test_killed_at_random_moments_it_ends_bitwise_equal(finished: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_with_a_word_and_no_traceback(tmp_path: Path):
-    process = start(tmp_path, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_it_leaves_no_worker_and_no_traceback(number: signal.Signals, tmp_path: Path):
+    options = ("--epochs", "40", "--data.workers", "2")
+    process = start(tmp_path, *options, stderr=subprocess.PIPE)
     checkpoints = tmp_path / "short" / "checkpoints"
     deadline = time.monotonic() + 120
     while process.poll() is None and not list(checkpoints.glob("*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(number)
     output, errors = process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+        return
     assert process.returncode == 130, errors
     assert "stopped; what a run had saved stays" in errors
-    assert "Traceback" not in errors + output
+    for word in ("Traceback", "leaked", "resource_tracker"):
+        assert word not in errors + output
 
 
 @pytest.mark.slow

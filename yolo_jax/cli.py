@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
     logging.getLogger("yolo_jax").setLevel(logging.INFO)
     use_compilation_cache()
+    # As Ctrl-C does, so that worker processes end and the terminal is left in order.
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in (_train, _bench):
@@ -36,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nyolo-jax: {text}", file=sys.stderr)
         return 130  # as the shell says of SIGINT
     return 0
+
+
+def _raise_interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def use_compilation_cache() -> None:

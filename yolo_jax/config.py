@@ -29,7 +29,9 @@ class DataConfig:
         canvas_size: side in px of the square that training images are letterboxed into before
             augmentation crops from it; None: the input size.
         max_boxes: boxes kept an image; None: the data's maximum.
-        threads: that decode images.
+        threads: that decode images, when there are no `workers`.
+        workers: processes that decode training images; 0: threads do. The other sets are read in
+            passes, each of which would start processes anew: threads decode those.
         strict: a bad record is an error rather than a report.
     """
 
@@ -39,6 +41,7 @@ class DataConfig:
     canvas_size: _Count | None = None
     max_boxes: _Count | None = None
     threads: _Count = 2
+    workers: _CountOrZero = 0
     strict: bool = False
 
 

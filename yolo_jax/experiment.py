@@ -139,6 +139,7 @@ def open_data(config: ExperimentConfig) -> Data:
         in_classes(train, names),
         image_shape=(canvas, canvas),
         max_boxes=config.data.max_boxes,
+        workers=config.data.workers,
         shuffle=True,
         seed=config.seed,
         whole_batches=True,

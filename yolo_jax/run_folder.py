@@ -10,7 +10,7 @@ from typing import Any
 from yolo_jax.config import ExperimentConfig
 
 # What may differ between a run folder's config and the one that resumes it.
-MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "keep_checkpoints"})
+MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "data.workers", "keep_checkpoints"})
 
 
 class RunFolder:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolo_jax.core.types import Annotation, Dataset
+from yolo_jax.core.types import Annotation, Batch, Dataset
 from yolo_jax.data.images import ImageError, read_image
 from yolo_jax.data.letterbox import letterbox
 from yolo_jax.data.pipeline import Loader
@@ -188,7 +188,7 @@ def test_a_set_of_which_no_image_can_be_read_is_refused(corrupt, threads):
     for annotation in corrupt.annotations:
         annotation.path.write_bytes(b"no image")
     loader = Loader(corrupt, batch_size=2, image_shape=SHAPE, threads=threads)
-    with pytest.raises(ImageError, match="none of the images of .* can be read; the last: "):
+    with pytest.raises(ImageError, match=r"4 of the 4 images of .* cannot be read"):
         take(loader, 3)
 
 
@@ -207,3 +207,73 @@ def test_images_come_from_wherever_the_data_set_keeps_them(trees):
     list(second.one_pass())
     name = f"pack#{named[3].image_id}"
     assert second.skipped == {name: f"{name} is not an image of a known format"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"whole_batches": True}], ids=str)
+def test_stream_is_the_same_with_any_number_of_workers(trees, options):
+    def loader(workers):
+        return Loader(
+            trees, batch_size=5, image_shape=SHAPE, shuffle=True, seed=1, workers=workers, **options
+        )
+
+    expected = take(loader(0), 7)
+    assert_same(expected, take(loader(1), 7))
+    assert_same(expected, take(loader(4), 7))
+    assert_same(expected[4:], take(loader(2), 3, start=4))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("options", [{}, {"whole_batches": True}], ids=str)
+def test_processes_share_every_batch(trees, options, count):
+    """Their rows one after the other are the batch of one process, which padding may make whole."""
+
+    def loader(index, count):
+        return Loader(
+            trees, batch_size=8, image_shape=SHAPE, shuffle=True, seed=1, process=(index, count),
+            **options,
+        )  # fmt: skip
+
+    whole = take(loader(0, 1), 5)
+    shares = [take(loader(index, count), 5) for index in range(count)]
+    for number, batch in enumerate(whole):
+        rows = [share[number] for share in shares]
+        assert {len(row.image_id) for row in rows} == {8 // count}
+        joined = Batch(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
+        assert_same([batch], [Batch(*(part[: len(batch.image_id)] for part in joined))])
+        assert (joined.image_id[len(batch.image_id) :] == -1).all()
+    assert loader(0, count).skipped == {}
+    with pytest.raises(ValueError, match="process 0 of 3 cannot have its share of batches of 8"):
+        loader(0, 3)
+
+
+@pytest.mark.slow
+def test_workers_tell_of_damaged_images_too(corrupt, caplog):
+    loader = Loader(corrupt, batch_size=4, image_shape=SHAPE, workers=2)
+    with caplog.at_level(logging.WARNING):
+        assert ids(take(loader, 3)) == [[0, 1, -1, 3]] * 3
+    path = str(corrupt.annotations[2].path)
+    assert "2.png is damaged or cut short" in loader.skipped[path]
+    assert caplog.text.count(path) == 1
+    strict = Loader(corrupt, batch_size=4, image_shape=SHAPE, workers=2, strict=True)
+    with pytest.raises(ImageError, match=r"2\.png is damaged"):
+        next(strict.batches())
+
+
+def test_more_than_one_in_a_hundred_unreadable_images_end_the_run(corrupt):
+    good, bad = corrupt.annotations[0], corrupt.annotations[2]
+
+    def loader(faults, images):
+        paths = [bad.path.with_name(f"bad_{number}.png") for number in range(faults)]
+        for path in paths:
+            path.write_bytes(b"no image")
+        records = [dataclasses.replace(bad, path=path) for path in paths]
+        dataset = Dataset((*records, *[good] * (images - faults)), ("a", "b"), Path("set"))
+        return Loader(dataset, batch_size=50, image_shape=SHAPE)
+
+    for faults, images in ((3, 100), (4, 400)):
+        assert len(take(loader(faults, images), 1)) == 1
+    with pytest.raises(ImageError, match="4 of the 100 images of set cannot be read, too many"):
+        take(loader(4, 100), 1)
+    with pytest.raises(ImageError, match="5 of the 400 images"):
+        take(loader(5, 400), 1)

@@ -1,30 +1,26 @@
 """Batches from annotations, by Grain: the order is a function of (seed, pass) alone."""
 
 import logging
+import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from multiprocessing import parent_process
 
 import grain
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from absl import flags
 
-from yolo_jax.core.types import Annotation, Batch, Dataset
+from yolo_jax.core.types import Batch, Dataset
 from yolo_jax.data.doctor import Problem, report
-from yolo_jax.data.images import ImageError, load_image
-from yolo_jax.data.letterbox import letterbox
+from yolo_jax.data.examples import PADDING, ExampleMaker
+from yolo_jax.data.images import ImageError
 
 _log = logging.getLogger(__name__)
 _BATCHES_AHEAD = 2
-
-
-class Example(NamedTuple):
-    """One row of a `Batch`."""
-
-    image: UInt8[np.ndarray, "h w 3"]
-    boxes: Float[np.ndarray, "t 4"]
-    classes: Int[np.ndarray, "t"]
-    image_id: Int[np.ndarray, ""]
-    original_size: Int[np.ndarray, "2"]
+# More unreadable images than this share of a data set end the run, of a small one than this number.
+_MOST_SKIPPED, _FEW = 0.01, 3
 
 
 class Loader:
@@ -32,23 +28,29 @@ class Loader:
 
     Args:
         dataset: the annotations.
-        batch_size: rows a batch; the last of a pass has fewer where they do not divide.
+        batch_size: rows a batch, over all processes; the last of a pass has fewer where they do
+            not divide.
         image_shape: (height, width) that every image is letterboxed into, px.
         max_boxes: boxes kept an image, T; None: the data's maximum, rounded up to a multiple of 8.
             Crowd regions are no targets and do not count.
         shuffle: draw a new order for every pass.
         seed: of the orders.
         whole_batches: batches go on over the end of a pass, so that all are full.
-        threads: that decode images; they change the speed alone.
+        threads: that decode images in this process, when there are no `workers`.
+        workers: processes that decode, spawned; 0 for none. Like `threads` they change the speed
+            alone.
+        process: (index, number) of this process among those that share every batch: it gets its
+            own consecutive rows. Of the last batch of a pass padding rows make up what is missing.
         strict: an image that cannot be read, or that has too many boxes, is an error.
 
     Attributes:
-        skipped: reason by path of the images that could not be read; their rows are padding. When
-            all are among them, the batch that finds it raises ImageError.
+        skipped: reason by path of the images that could not be read; their rows are padding.
 
     Raises:
-        ValueError: the data set is empty; a number is not positive; or strict and an image has
-            more than T boxes.
+        ValueError: the data set is empty; a number is not positive; the processes do not divide
+            the batch; or strict and an image has more than T boxes.
+        ImageError: when batches are read: strict and an image cannot be read, or more than 1 % of
+            all cannot (of fewer than 300 images, more than 3, or all).
     """
 
     def __init__(
@@ -62,27 +64,35 @@ class Loader:
         seed: int = 0,
         whole_batches: bool = False,
         threads: int = 2,
+        workers: int = 0,
+        process: tuple[int, int] = (0, 1),
         strict: bool = False,
     ) -> None:
-        if not dataset.annotations:
+        if not len(dataset.annotations):
             raise ValueError(f"{dataset.origin} has no images to load")
         self.max_boxes = _default_max_boxes(dataset) if max_boxes is None else max_boxes
         for name, value in (("batch_size", batch_size), ("max_boxes", self.max_boxes)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it has to be 1 or more")
+        index, count = process
+        if batch_size % count or not 0 <= index < count:
+            raise ValueError(
+                f"process {index} of {count} cannot have its share of batches of {batch_size} rows"
+            )
         self.dataset, self.batch_size, self.image_shape = dataset, batch_size, image_shape
-        self.threads, self.strict = threads, strict
-        self.whole_batches = whole_batches
+        self.threads, self.workers, self.whole_batches = threads, workers, whole_batches
         _report_crowded(dataset, self.max_boxes, strict=strict)
         self.skipped: dict[str, str] = {}
-        self._files = len({annotation.path for annotation in dataset.annotations})
-        examples = grain.MapDataset.source(dataset.annotations).seed(seed)
-        if shuffle:
-            examples = examples.shuffle()
-        if whole_batches:
-            self._batches = examples.repeat().map(self._example).batch(batch_size)
-        else:
-            self._batches = examples.map(self._example).batch(batch_size).repeat()
+        self._make = ExampleMaker(dataset, image_shape, self.max_boxes, strict)
+        # Batches of indices, which say what a batch is of without reading it.
+        self._indices = _index_batches(
+            len(dataset.annotations),
+            batch_size=batch_size // count,
+            process=process,
+            shuffle=shuffle,
+            seed=seed,
+            whole_batches=whole_batches,
+        )
 
     def __len__(self) -> int:
         """Returns the batches of one pass."""
@@ -93,69 +103,105 @@ class Loader:
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Yields batch `start` and those after it, without reading those before."""
-        return self._read(self._batches[start:])
+        return self._read(self._indices[start:])
 
     def one_pass(self) -> Iterator[Batch]:
         """Yields the batches of the first pass."""
-        return self._read(self._batches[: len(self)])
+        return self._read(self._indices[: len(self)])
 
-    def _read(self, batches: grain.MapDataset) -> Iterator[Batch]:
-        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=_BATCHES_AHEAD)
-        for rows in batches.to_iter_dataset(options):
-            yield Batch(*rows)
-
-    def _example(self, annotation: Annotation) -> Example:
+    def _read(self, indices: grain.MapDataset) -> Iterator[Batch]:
+        make = self._make
+        options = grain.ReadOptions(
+            num_threads=0 if self.workers else self.threads, prefetch_buffer_size=_BATCHES_AHEAD
+        )
+        batches = indices.map(_BatchMaker(make)).to_iter_dataset(options)
+        if self.workers:
+            processes = grain.MultiprocessingOptions(
+                num_workers=self.workers, per_worker_buffer_size=_BATCHES_AHEAD
+            )
+            if not flags.FLAGS.is_parsed():  # Grain looks at absl's flags, which nobody here parses
+                flags.FLAGS.mark_as_parsed()
+            # Through pipes: of shared memory Grain 0.2.18 leaves a batch behind when it is closed.
+            options = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+            batches = grain.experimental.WithOptionsIterDataset(batches, options)
+            batches = batches.mp_prefetch(processes, worker_init_fn=_start_worker)
+        stream = iter(batches)
         try:
-            pixels = load_image(self.dataset, annotation)
-            _check_size(annotation, pixels)
-            image, place = letterbox(pixels, self.image_shape)
-        except (ImageError, FileNotFoundError) as error:
-            if self.strict:
-                raise
-            return self._padding_row(annotation, error)
-        kept = ~annotation.crowd
-        inside = place.boxes_to_input(annotation.boxes[kept])[: self.max_boxes]
-        boxes = np.zeros((self.max_boxes, 4), np.float32)
-        classes = np.full(self.max_boxes, -1, np.int32)
-        boxes[: len(inside)] = inside
-        classes[: len(inside)] = annotation.classes[kept][: self.max_boxes]
-        return Example(
-            image,
-            boxes,
-            classes,
-            np.asarray(annotation.image_id, np.int32),
-            np.asarray(place.original, np.int32),
-        )
+            for number, batch in enumerate(stream):
+                if (batch.image_id < 0).any():
+                    self._note_skipped(np.asarray(indices[number]), batch)
+                yield batch
+        finally:
+            stream.close()
 
-    def _padding_row(self, annotation: Annotation, error: Exception) -> Example:
-        """Stands in for an image that cannot be read, which is said once."""
-        reason = str(error)
-        # One atomic step: of the threads that meet the file, the first to put its reason logs it.
-        if self.skipped.setdefault(str(annotation.path), reason) is reason:
+    def _note_skipped(self, indices: np.ndarray, batch: Batch) -> None:
+        """Says once of each image that could not be read why its row is padding.
+
+        The image is read again for its reason, which so need not travel with every batch.
+        """
+        for index in indices[batch.image_id < 0]:
+            if index == PADDING:
+                continue
+            path = str(self.dataset.annotations[index].path)
+            if path in self.skipped:
+                continue
+            reason = self._make.fault(index) or f"{path} could not be read for a while"
+            self.skipped[path] = reason
             _log.warning("an image is left out, its row is padding: %s", reason)
-        # Nothing but padding has a loss of 0, which would pass for the best.
-        if len(self.skipped) == self._files:
+        images = len(self.dataset.annotations)
+        if len(self.skipped) > max(_MOST_SKIPPED * images, _FEW) or len(self.skipped) == images:
+            reasons = "\n".join(list(self.skipped.values())[:10])
             raise ImageError(
-                f"none of the images of {self.dataset.origin} can be read; the last: {reason}"
-            ) from error
-        return Example(
-            np.full((*self.image_shape, 3), 128, np.uint8),
-            np.zeros((self.max_boxes, 4), np.float32),
-            np.full(self.max_boxes, -1, np.int32),
-            np.asarray(-1, np.int32),
-            np.asarray([annotation.height, annotation.width], np.int32),
-        )
+                f"{len(self.skipped)} of the {images} images of {self.dataset.origin} cannot be "
+                f"read, too many to go on; mend or remove them:\n{reasons}"
+            )
 
 
-def _check_size(annotation: Annotation, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Raises ImageError unless the image is as large as its record says, whose boxes it has."""
-    height, width = pixels.shape[:2]
-    if (height, width) != (annotation.height, annotation.width):
-        raise ImageError(
-            f"{annotation.path} has {width}×{height} px, and its record (image "
-            f"{annotation.image_id}) says {annotation.width}×{annotation.height}: the boxes are of "
-            "another image; mend the record, or put back the image it was made for"
-        )
+class _BatchMaker:
+    """Makes a batch of the rows of some indices."""
+
+    def __init__(self, make: ExampleMaker) -> None:
+        self.make = make
+
+    def __call__(self, indices: np.ndarray) -> Batch:
+        rows = [self.make(int(index)) for index in indices]
+        return Batch(*(np.stack(parts) for parts in zip(*rows, strict=True)))
+
+
+def _index_batches(
+    images: int,
+    *,
+    batch_size: int,
+    process: tuple[int, int],
+    shuffle: bool,
+    seed: int,
+    whole_batches: bool,
+) -> grain.MapDataset:
+    """Returns the endless stream of a process's batches, as indices of annotations."""
+    index, count = process
+    order = grain.MapDataset.range(images).seed(seed)
+    if shuffle:
+        order = order.shuffle()
+    if whole_batches:
+        return order.repeat().batch(batch_size)[index::count]
+    missing = -images % (batch_size * count) if count > 1 else 0
+    if missing:
+        padding = grain.MapDataset.source([PADDING] * missing)
+        order = grain.MapDataset.concatenate([order, padding])
+    return order.batch(batch_size)[index::count].repeat()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Makes a worker process end with its parent, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None  # a worker is spawned
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _default_max_boxes(dataset: Dataset) -> int:

@@ -239,3 +239,30 @@ def _take(tree: Any, rows: Any) -> Any:
         return np.asarray(tree)[rows]
     growing = np.argsort(rows, kind="stable")
     return tree[rows[growing]][np.argsort(growing, kind="stable")]
+
+
+def check_finite(signature: Signature, arrays: Arrays, where: str = "") -> None:
+    """Raises ValueError that names the first row of an input, target or weight that is not finite.
+
+    HDF5 datasets are not read for it.
+    """
+    targets = arrays.y if isinstance(arrays.y, list) else [arrays.y]
+    parts = [
+        *zip([f"input {name!r}" for name in signature.inputs], arrays.x, strict=True),
+        *zip([f"output {name!r}" for name in signature.outputs], targets, strict=False),
+        *zip(
+            [f"sample_weight of {n!r}" for n in signature.outputs],
+            arrays.weight or [],
+            strict=False,
+        ),
+    ]
+    for what, array in parts:
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            continue
+        finite = np.isfinite(array.reshape(len(array), -1))
+        if not finite.all():
+            row = int(np.flatnonzero(~finite.all(axis=1))[0])
+            value = array.reshape(len(array), -1)[row][~finite[row]][0]
+            raise ValueError(
+                f"{where}{what}: row {row} (from 0) holds {value}; strict=True wants finite numbers"
+            )

@@ -1,17 +1,17 @@
 """What `fit`, `evaluate` and `predict` are given, of whatever kind, as a feed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-import grain
 import jax
 import numpy as np
 
-from yolo_jax.model.arrays import ArrayFeed, Arrays, standardize
+from yolo_jax.model.arrays import ArrayFeed, check_finite, standardize
 from yolo_jax.model.enqueuer import Enqueuer
 from yolo_jax.model.feed import Feed, LoaderFeed
 from yolo_jax.model.sequence import is_sequence
 from yolo_jax.model.signature import Signature
+from yolo_jax.model.source_feed import SourceFeed
 from yolo_jax.training.step import Fed
 
 PyTree = Any
@@ -108,33 +108,6 @@ class StreamFeed:
         return fed
 
 
-def check_finite(signature: Signature, arrays: Arrays, where: str = "") -> None:
-    """Raises ValueError that names the first row of an input, target or weight that is not finite.
-
-    HDF5 datasets are not read for it.
-    """
-    targets = arrays.y if isinstance(arrays.y, list) else [arrays.y]
-    parts = [
-        *zip([f"input {name!r}" for name in signature.inputs], arrays.x, strict=True),
-        *zip([f"output {name!r}" for name in signature.outputs], targets, strict=False),
-        *zip(
-            [f"sample_weight of {n!r}" for n in signature.outputs],
-            arrays.weight or [],
-            strict=False,
-        ),
-    ]
-    for what, array in parts:
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-            continue
-        finite = np.isfinite(array.reshape(len(array), -1))
-        if not finite.all():
-            row = int(np.flatnonzero(~finite.all(axis=1))[0])
-            value = array.reshape(len(array), -1)[row][~finite[row]][0]
-            raise ValueError(
-                f"{where}{what}: row {row} (from 0) holds {value}; strict=True wants finite numbers"
-            )
-
-
 def _check_same_structure(first: Fed, fed: Fed, number: int) -> None:
     """Raises ValueError where a batch differs from the first in more than its rows."""
 
@@ -152,74 +125,6 @@ def _check_same_structure(first: Fed, fed: Fed, number: int) -> None:
             f"batch {number} (from 0) is of another structure than the first: (part, (axes, last "
             f"size), dtype) were {expected}; found {found}; they differ in {[o[0] for o in odd]}. "
             "Make every batch alike"
-        )
-
-
-class SourceFeed:
-    """Rows of a random-access data source (Grain's, TFDS's), batched by Grain.
-
-    Args:
-        source: `len(source)` rows, `source[i]` a tuple (x, y), (x, y, sample_weight), or a dict of
-            the inputs and outputs by name.
-        signature: of the model.
-        batch_size: rows a batch.
-        shuffle: draw a new order for every pass, a function of (seed, pass).
-        seed: of the orders.
-        class_weight: weight by class id.
-        need_y: False for predict, where a row may be x alone.
-        strict: a batch with NaN or infinity is an error.
-    """
-
-    numbered = True
-
-    def __init__(
-        self,
-        source: Any,
-        signature: Signature,
-        *,
-        batch_size: int,
-        shuffle: bool,
-        seed: int = 0,
-        class_weight: PyTree = None,
-        need_y: bool = True,
-        strict: bool = False,
-    ) -> None:
-        self.signature, self.class_weight, self.need_y = signature, class_weight, need_y
-        self.strict = strict
-        self.steps: int | None = -(-len(source) // batch_size)
-        rows = source if isinstance(source, grain.MapDataset) else grain.MapDataset.source(source)
-        rows = rows.seed(seed)
-        if shuffle:
-            rows = rows.shuffle()
-        self._batches = rows.batch(batch_size).repeat()
-
-    def batches(self, start: int = 0) -> Iterator[Fed]:
-        """Yields batch `start` and those after it, pass after pass."""
-        for number, item in enumerate(self._batches[start:].to_iter_dataset(), start):
-            x, y, weight = self._parts(item)
-            arrays = standardize(
-                self.signature, x, y, weight, self.class_weight, need_y=self.need_y
-            )
-            if self.strict:
-                check_finite(self.signature, arrays, f"batch {number} (from 0), ")
-            yield Fed(arrays.x, arrays.y, arrays.weight, None)
-
-    def end_pass(self) -> None:
-        """Does nothing."""
-
-    def _parts(self, item: Any) -> tuple[PyTree, PyTree, PyTree]:
-        if isinstance(item, Mapping):
-            parts = (self.signature.inputs, self.signature.trained)
-            x, y = ({name: item[name] for name in names if name in item} for names in parts)
-            return x, y, item.get("sample_weight")
-        if isinstance(item, tuple) and len(item) in (2, 3):
-            y = item[1] if self.need_y else None
-            return item[0], y, item[2] if len(item) == 3 and self.need_y else None
-        if not self.need_y:
-            return item, None, None
-        raise ValueError(
-            "a data source has rows (x, y), (x, y, sample_weight), or dicts by input and output "
-            f"name; found {type(item).__name__}"
         )
 
 
@@ -245,6 +150,10 @@ def is_to_be_split(x: Any, validation_split: float) -> bool:
     return bool(validation_split)
 
 
+def _as_it_is(fed: Fed) -> Fed:
+    return fed
+
+
 def as_feed(
     signature: Signature,
     x: Any,
@@ -259,6 +168,7 @@ def as_feed(
     need_y: bool = True,
     strict: bool = False,
     steps: int | None = None,
+    place: Callable[[Fed], Fed] = _as_it_is,
 ) -> Feed:
     """Returns the feed of whatever `fit`, `evaluate` or `predict` was given.
 
@@ -275,6 +185,7 @@ def as_feed(
         need_y: False for predict.
         strict: numbers that are not finite are an error.
         steps: that were asked for; of arrays each takes all rows then, as in Keras 2.3.
+        place: puts a loader's batch on the device.
 
     Raises:
         ValueError: arguments that the kind of data does not take, or data that do not fit.
@@ -293,7 +204,7 @@ def as_feed(
         raise ValueError("class_weight cannot be given with a loader: let its loss weigh the rows")
     match kind:
         case "loader":
-            return LoaderFeed(x)
+            return LoaderFeed(x, place)
         case "stream":
             reading = reading._replace(shuffle=bool(shuffle))
             return StreamFeed(

@@ -1,15 +1,17 @@
 """Where batches come from, behind one small protocol, and the form in which the step takes them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from yolo_jax.core.types import Batch
+from yolo_jax.model.enqueuer import Enqueuer
 from yolo_jax.training.step import Fed, row_count
 
 PyTree = Any
+_BATCHES_AHEAD = 2
 
 
 class Feed(Protocol):
@@ -39,19 +41,30 @@ class Feed(Protocol):
 class LoaderFeed:
     """The data floor's loader, or anything of its shape: `__len__` and `batches(start)`.
 
+    It is read ahead by a thread, which puts what it reads on the device.
+
     Args:
         loader: yields `Batch`, (x, y) or (x, y, sample_weight).
+        place: puts a batch on the device.
     """
 
     numbered = True
 
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
+    def __init__(self, loader: Any, place: Callable[[Fed], Fed]) -> None:
+        self.loader, self.place = loader, place
         self.steps: int | None = len(loader)
 
     def batches(self, start: int = 0) -> Iterator[Fed]:
         """Yields batch `start` and those after it."""
-        return map(as_fed, self.loader.batches(start))
+        items = self.loader.batches(start)
+        try:
+            placed = (self.place(as_fed(item)) for item in items)
+            with Enqueuer(placed, max_queue_size=_BATCHES_AHEAD) as ahead:
+                yield from ahead
+        finally:
+            # A loader's worker processes end here, not when somebody collects garbage.
+            if isinstance(items, Generator):
+                items.close()
 
     def end_pass(self) -> None:
         """Does nothing."""

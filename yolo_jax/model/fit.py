@@ -1,6 +1,7 @@
 """The one training loop, and the one evaluation loop that it validates with."""
 
 import math
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -98,6 +99,7 @@ class FitRun:
         step: batches of it that are done.
         batches: batches taken from the feed since its start; the data position.
         interrupted: the data ended before the last epoch did.
+        input_wait: share of the last epoch's steps spent waiting for data.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class FitRun:
         self.sums: Sums | None = None
         self._stored_sums: list[Any] | None = None
         self.interrupted = False
+        self.input_wait = 0.0
         self._failure_said = False
         self.history = History()
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
@@ -219,6 +222,7 @@ class FitRun:
         """Trains for an epoch and returns its logs."""
         self.callbacks.on_epoch_begin(self.epoch)
         self.model.read_layers()
+        started, self._waited = time.perf_counter(), 0.0
         self._run_steps(stream)
         self._check_finite()
         objective = self.model.require_compiled().objective
@@ -226,6 +230,7 @@ class FitRun:
         logs = dict.fromkeys(objective.log_names, math.nan)
         if self.sums is not None:
             logs = objective.results(jax.device_get(self.sums))
+        self.input_wait = self._waited / (time.perf_counter() - started)
         self.model.refresh_layers()
         if self.validation is not None and self.validation.is_due(self.epoch):
             found = evaluate(
@@ -243,7 +248,9 @@ class FitRun:
         while steps is None or self.step < steps:
             # Before the data are asked for, as in tf_keras: where they end, a batch begins in vain.
             self.callbacks.on_train_batch_begin(self.step)
+            asked = time.perf_counter()
             fed = next(stream, None)
+            self._waited += time.perf_counter() - asked
             if fed is None:
                 self._say_out_of_data(steps)
                 return

@@ -205,6 +205,7 @@ class Trainer(Predictor):
         feed = as_feed(
             self.signature, x, y, sample_weight, batch_size=batch_size, class_weight=class_weight,
             shuffle=shuffle, seed=self.seed, reading=reading, strict=strict, steps=steps_per_epoch,
+            place=self.parallel.place,
         )  # fmt: skip
         if is_own and feed.steps is None and steps_per_epoch is None:
             steps_per_epoch = 1
@@ -252,8 +253,9 @@ class Trainer(Predictor):
         x, y = self._or_own(x, y)
         reading = Reading(workers, use_multiprocessing, max_queue_size)
         feed = as_feed(
-            self.signature, x, y, sample_weight, batch_size=batch_size, reading=reading, steps=steps
-        )
+            self.signature, x, y, sample_weight, batch_size=batch_size, reading=reading,
+            steps=steps, place=self.parallel.place,
+        )  # fmt: skip
         check_has_steps(feed, steps, "steps")
         found = evaluate(
             self, feed.batches(), steps or feed.steps, self._called(callbacks, feed, steps, verbose)
@@ -311,7 +313,9 @@ class Trainer(Predictor):
         `by_steps`: those of training are counted too.
         """
         if kind_of(data) != "arrays":
-            feed = as_feed(self.signature, data, reading=reading, strict=strict)
+            feed = as_feed(
+                self.signature, data, reading=reading, strict=strict, place=self.parallel.place
+            )
             check_has_steps(feed, steps, "validation_steps")
             return feed, steps
         if not isinstance(data, list | tuple) or len(data) not in (2, 3):

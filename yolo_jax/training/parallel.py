@@ -76,6 +76,10 @@ class Parallel:
             return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), result)
         return result
 
+    def place(self, batch: PyTree) -> PyTree:
+        """Puts a batch on the device ahead of its step; for several, the step splits it itself."""
+        return jax.device_put(batch, self.devices[0]) if len(self.devices) == 1 else batch
+
     def replicate(self, tree: PyTree) -> PyTree:
         """Places a pytree on every device."""
         if len(self.devices) == 1:

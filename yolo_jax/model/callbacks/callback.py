@@ -1,10 +1,7 @@
 """`Callback`, with all hooks of fit, evaluate and predict, and the list that calls them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from yolo_jax.model.model import Model
+from typing import Any
 
 Logs = Mapping[str, Any]
 
@@ -18,11 +15,12 @@ class Callback:
     a callback that reads none costs nothing.
 
     Attributes:
-        model: the model at work; `model.stop_training = True` ends the fit after this batch.
+        model: the `Model` at work, None before; `model.stop_training = True` ends the fit after
+            this batch.
         params: `epochs`, `steps` and `verbose` of the call.
     """
 
-    model: "Model"
+    model: Any = None
     params: dict[str, Any]
 
     def set_model(self, model: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from yolo_jax.model.callbacks.callback import Callback, Logs
+from yolo_jax.model.feed import LoaderFeed
 
 _BAR_WIDTH = 30
 
@@ -15,7 +16,8 @@ class ProgbarLogger(Callback):
 
     On a terminal, `verbose` 1 draws a bar that ends as
     `10/10 [==============================] - 0s 38ms/step - 12.3 images/s - loss: 1.2111` under
-    the line `Epoch 1/2`, and `verbose` 2 prints ` - 0s - loss: 0.8315` there. Elsewhere (a pipe, a
+    the line `Epoch 1/2`, with the share of the time spent waiting for data where a loader gives
+    them, and `verbose` 2 prints ` - 0s - loss: 0.8315` there. Elsewhere (a pipe, a
     file) each epoch is one line, without carriage returns: `Epoch 1/2 - 0s - 12.3 images/s - loss:
     1.2111`, `verbose` 2 without the images. Another `verbose` than 0, 1 and 2 prints `Epoch 1/2`
     alone. Evaluation and prediction on their own show the bar, without values.
@@ -62,6 +64,8 @@ class ProgbarLogger(Callback):
         """Prints the epoch's line."""
         seconds = time.perf_counter() - self._started
         speed = f" - {self._rows / max(seconds, 1e-9):.1f} images/s" if self._rows else ""
+        if self._rows and self.model is not None and isinstance(self.model.run.feed, LoaderFeed):
+            speed += f" - {self.model.run.input_wait:.1%} waiting for data"
         values = _values(logs or {})
         match self._verbose, self._terminal:
             case 1, True:

@@ -1,0 +1,98 @@
+"""Rows of batches: an annotation's image, letterboxed, with its boxes padded to a fixed number."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from yolo_jax.core.types import Annotation, Dataset
+from yolo_jax.data.images import ImageError, load_image
+from yolo_jax.data.letterbox import letterbox
+
+PADDING = -1
+
+
+class Example(NamedTuple):
+    """One row of a `Batch`."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    boxes: Float[np.ndarray, "t 4"]
+    classes: Int[np.ndarray, "t"]
+    image_id: Int[np.ndarray, ""]
+    original_size: Int[np.ndarray, "2"]
+
+
+@dataclass(frozen=True)
+class ExampleMaker:
+    """Makes rows; a plain record, so that it can be sent to worker processes.
+
+    Attributes:
+        dataset: the annotations.
+        image_shape: (height, width) that every image is letterboxed into, px.
+        max_boxes: boxes kept an image, T.
+        strict: an image that cannot be read is an error; else its row is padding.
+    """
+
+    dataset: Dataset
+    image_shape: tuple[int, int]
+    max_boxes: int
+    strict: bool
+
+    def __call__(self, index: int) -> Example:
+        """Returns the row of an annotation; of `PADDING`, a row that only fills the batch.
+
+        Raises:
+            FileNotFoundError: strict, and there is no such file.
+            ImageError: strict, and the image cannot be read or is of another size than its record.
+        """
+        if index == PADDING:
+            return self._padding((0, 0))
+        annotation = self.dataset.annotations[index]
+        try:
+            return self._example(annotation)
+        except (ImageError, FileNotFoundError):
+            if self.strict:
+                raise
+        return self._padding((annotation.height, annotation.width))
+
+    def fault(self, index: int) -> str:
+        """Returns why an annotation's row is padding, or "" where it is not."""
+        try:
+            self._example(self.dataset.annotations[index])
+        except (ImageError, FileNotFoundError) as error:
+            return str(error)
+        return ""
+
+    def _example(self, annotation: Annotation) -> Example:
+        pixels = load_image(self.dataset, annotation)
+        _check_size(annotation, pixels)
+        image, place = letterbox(pixels, self.image_shape)
+        kept = ~annotation.crowd
+        inside = place.boxes_to_input(annotation.boxes[kept])[: self.max_boxes]
+        boxes = np.zeros((self.max_boxes, 4), np.float32)
+        classes = np.full(self.max_boxes, -1, np.int32)
+        boxes[: len(inside)] = inside
+        classes[: len(inside)] = annotation.classes[kept][: self.max_boxes]
+        image_id = np.asarray(annotation.image_id, np.int32)
+        return Example(image, boxes, classes, image_id, np.asarray(place.original, np.int32))
+
+    def _padding(self, original_size: tuple[int, int]) -> Example:
+        return Example(
+            np.full((*self.image_shape, 3), 128, np.uint8),
+            np.zeros((self.max_boxes, 4), np.float32),
+            np.full(self.max_boxes, -1, np.int32),
+            np.asarray(-1, np.int32),
+            np.asarray(original_size, np.int32),
+        )
+
+
+def _check_size(annotation: Annotation, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Raises ImageError unless the image is as large as its record says, whose boxes it has."""
+    height, width = pixels.shape[:2]
+    if (height, width) != (annotation.height, annotation.width):
+        raise ImageError(
+            f"{annotation.path} has {width}×{height} px, and its record (image "
+            f"{annotation.image_id}) says {annotation.width}×{annotation.height}: the boxes are of "
+            "another image; mend the record, or put back the image it was made for"
+        )
