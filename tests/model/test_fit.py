@@ -1,5 +1,7 @@
 """`Model` and `fit`: keras-yolo3's trick, equality across devices, freezing, bad numbers."""
 
+import re
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -522,3 +524,19 @@ def test_a_run_of_a_model_built_again_is_refused_for_its_names(tmp_path):
         build().fit(LINE_X, LINE_Y, verbose=0, resume=tmp_path)
     K.clear_session()
     assert build().fit(LINE_X, LINE_Y, epochs=2, verbose=0, resume=tmp_path).epoch == [0, 1]
+
+
+def test_an_epoch_says_what_share_of_it_waited_for_data(capsys):
+    class Slow(Stream):
+        def batches(self, start=0):
+            for batch in super().batches(start):
+                time.sleep(0.3)
+                yield batch
+
+    model = make_model()
+    model.fit(Stream(make_batches(16)), epochs=1, verbose=0)  # compiles
+    for stream, least in ((Stream, 0), (Slow, 10)):
+        model.fit(stream(make_batches(16)), epochs=1, verbose=1)
+        line = capsys.readouterr().out
+        (share,) = re.findall(r" images/s - (\d+\.\d)% waiting for data - ", line)
+        assert least <= float(share) <= 100

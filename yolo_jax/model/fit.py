@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
-from yolo_jax.model.feed import Feed
+from yolo_jax.model.feed import Feed, LoaderFeed
 from yolo_jax.model.graph.session import NUMBERED
 from yolo_jax.model.history import History
 from yolo_jax.training.checkpoint import Checkpoints
@@ -99,7 +99,6 @@ class FitRun:
         step: batches of it that are done.
         batches: batches taken from the feed since its start; the data position.
         interrupted: the data ended before the last epoch did.
-        input_wait: share of the last epoch's steps spent waiting for data.
     """
 
     def __init__(
@@ -125,7 +124,6 @@ class FitRun:
         self.sums: Sums | None = None
         self._stored_sums: list[Any] | None = None
         self.interrupted = False
-        self.input_wait = 0.0
         self._failure_said = False
         self.history = History()
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
@@ -133,7 +131,8 @@ class FitRun:
         # History follows what adds to the logs; a checkpoint holds what all the others know.
         self.callbacks = CallbackList([*others, self.history, *savers])
         self.callbacks.set_model(model)
-        self.callbacks.set_params({"epochs": epochs, "steps": self.steps, "verbose": verbose})
+        self._params: dict[str, Any] = {"epochs": epochs, "steps": self.steps, "verbose": verbose}
+        self.callbacks.set_params(self._params)
 
     @property
     def steps(self) -> int | None:
@@ -230,7 +229,8 @@ class FitRun:
         logs = dict.fromkeys(objective.log_names, math.nan)
         if self.sums is not None:
             logs = objective.results(jax.device_get(self.sums))
-        self.input_wait = self._waited / (time.perf_counter() - started)
+        if isinstance(self.feed, LoaderFeed):
+            self._params["input_wait"] = self._waited / (time.perf_counter() - started)
         self.model.refresh_layers()
         if self.validation is not None and self.validation.is_due(self.epoch):
             found = evaluate(

@@ -1,7 +1,10 @@
 """`Callback`, with all hooks of fit, evaluate and predict, and the list that calls them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from yolo_jax.model.model import Model
 
 Logs = Mapping[str, Any]
 
@@ -15,12 +18,12 @@ class Callback:
     a callback that reads none costs nothing.
 
     Attributes:
-        model: the `Model` at work, None before; `model.stop_training = True` ends the fit after
-            this batch.
-        params: `epochs`, `steps` and `verbose` of the call.
+        model: the model at work; `model.stop_training = True` ends the fit after this batch.
+        params: `epochs`, `steps` and `verbose` of the call; of a loader's epoch that is over,
+            `input_wait`, the share of its steps' time that was spent waiting for data.
     """
 
-    model: Any = None
+    model: "Model"
     params: dict[str, Any]
 
     def set_model(self, model: Any) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from yolo_jax.model.callbacks.callback import Callback, Logs
-from yolo_jax.model.feed import LoaderFeed
 
 _BAR_WIDTH = 30
 
@@ -64,8 +63,8 @@ class ProgbarLogger(Callback):
         """Prints the epoch's line."""
         seconds = time.perf_counter() - self._started
         speed = f" - {self._rows / max(seconds, 1e-9):.1f} images/s" if self._rows else ""
-        if self._rows and self.model is not None and isinstance(self.model.run.feed, LoaderFeed):
-            speed += f" - {self.model.run.input_wait:.1%} waiting for data"
+        if "input_wait" in self.params:
+            speed += f" - {self.params['input_wait']:.1%} waiting for data"
         values = _values(logs or {})
         match self._verbose, self._terminal:
             case 1, True:
