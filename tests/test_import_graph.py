@@ -31,6 +31,7 @@ FLOORS = {
     "launch": 6.5,
     "experiment": 6.75,
     "use": 6.75,
+    "convert": 6.75,
     "cli": 7,
     "__main__": 8,
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import tyro
 
-from yolo_jax import experiment, use
+from yolo_jax import convert, experiment, use
 from yolo_jax.config import ExperimentConfig, load_config
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 
@@ -74,10 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     detect.set_defaults(command=lambda options, _: _detect(options))
 
-    convert = commands.add_parser("convert", help="fetch and convert weights")
-    convert.add_argument("--pretrained", choices=["yolov3-tiny"], required=True)
-    convert.add_argument("--source", type=Path, help="take this file instead of fetching")
-    convert.set_defaults(command=lambda options, _: print(fetch_pretrained(options.source)))
+    _add_convert(commands.add_parser("convert", help="convert a data set, or fetch weights"))
 
     bench = commands.add_parser(
         "bench", help="print the figures that the README quotes (from a checkout)", add_help=False
@@ -85,6 +82,49 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("name", nargs="?", help="of a file in experiments/benchmarks")
     bench.set_defaults(command=_bench)
     return parser
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", nargs="?", help="a data set: .json, data.yaml, .txt, a folder, or tfds:NAME"
+    )
+    parser.add_argument("--to", choices=list(convert.WRITERS), help="format to write")
+    parser.add_argument("--out", type=Path, help="new folder for it")
+    parser.add_argument("--split", help="part of the data set, such as train")
+    parser.add_argument("--classes", type=Path, help="file of class names, one a line")
+    parser.add_argument("--strict", action="store_true", help="stop at bad records")
+    parser.add_argument("--pretrained", choices=["yolov3-tiny"], help="weights to fetch instead")
+    parser.add_argument("--source", type=Path, help="take this weights file instead of fetching")
+    parser.set_defaults(command=lambda options, _: _convert(options))
+
+
+def _convert(options: argparse.Namespace) -> None:
+    of_data = ("to", "out", "split", "classes", "strict")
+    given = [f"--{name}" for name in of_data if getattr(options, name)]
+    if options.data is not None:
+        given.insert(0, options.data)
+    if options.pretrained is not None:
+        if given:
+            raise ValueError(
+                f"--pretrained converts weights, and {' '.join(given)} a data set; do one at a time"
+            )
+        print(fetch_pretrained(options.source))
+        return
+    if options.source is not None:
+        raise ValueError("--source is a weights file; it needs --pretrained yolov3-tiny")
+    if options.data is None or options.to is None or options.out is None:
+        raise ValueError(
+            "to convert a data set takes `DATA --to FORMAT --out FOLDER`, to fetch weights takes "
+            f"`--pretrained yolov3-tiny`; found {' '.join(given) or 'neither'}"
+        )
+    convert.convert_dataset(
+        options.data,
+        options.to,
+        options.out,
+        split=options.split,
+        class_names_file=options.classes,
+        strict=options.strict,
+    )
 
 
 def _bench(options: argparse.Namespace, rest: list[str]) -> None:

@@ -6,45 +6,33 @@ Source: https://cocodataset.org/#format-data.
 import json
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from yolo_jax.core.boxes import box_xywh_to_xyxy, clip_boxes_xyxy
-from yolo_jax.core.files import open_file
-from yolo_jax.core.types import Annotation, Dataset
+from yolo_jax.core.boxes import box_xywh_to_xyxy
+from yolo_jax.core.types import Dataset
 from yolo_jax.data.doctor import Problem, report
+from yolo_jax.data.readers.records import (
+    Box,
+    make_annotation,
+    place_box,
+    read_text,
+    without_doubles,
+    wrong_file,
+)
 
-# A box that sticks out by less is clipped as rounding; by this or more it is reported too.
-_TOLERANCE_PX = 1.0
 # Batches hold ids in 32 bits.
 _LARGEST_ID = 2**31 - 1
-_SHOWN_DOUBLES = 5
 _IMAGE_FIELDS = ("id", "file_name", "width", "height")
 _ANNOTATION_FIELDS = ("image_id", "category_id", "bbox")
 
 
-class _Box(NamedTuple):
-    """A usable annotation.
-
-    Attributes:
-        place: of its record in the file, for reports; copies may share an id.
-        bbox: as the file has it: x, y, width, height, px.
-        xyxy: clipped to the image, px.
-        class_index: into the data set's class names.
-        crowd: a region of many objects.
-    """
-
-    place: str
-    bbox: tuple[float, ...]
-    xyxy: Float[np.ndarray, "4"]
-    class_index: int
-    crowd: bool
-
-
 def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple[Problem, ...]]:
     """Reads a COCO JSON file; image files are sought relative to its folder.
+
+    Those of COCO's own layout, `annotations/instances_NAME.json`, are sought in the folder `NAME`
+    beside `annotations`.
 
     A bad record (one that lacks a field, an image file that is missing or outside the folder, a
     box outside its image or of no size, an unknown category, an annotation that is given twice)
@@ -67,28 +55,37 @@ def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple
     content = _load(path)
     problems: list[Problem] = []
     categories = _categories(path, content["categories"])
-    images = _images(path, content["images"], problems)
+    folder = _image_folder(path)
+    images = _images(path, folder, content["images"], problems)
     class_of = {number: index for index, number in enumerate(categories)}
     boxes = _boxes(path, content, images, class_of, problems)
     for number, image in images.items():
-        boxes[number], reason = _without_doubles(boxes[number])
+        boxes[number], reason = without_doubles(boxes[number], "category and bbox")
         if reason:
             problems.append(Problem(path, _image_name(image), reason))
     report(problems, strict=strict)
     if not images:
         raise ValueError(f"{path} has no usable image, of {len(content['images'])} that it lists")
-    annotations = tuple(_annotation(path, images[number], boxes[number]) for number in images)
+    annotations = tuple(
+        make_annotation(
+            number,
+            folder / image["file_name"],
+            (image["width"], image["height"]),
+            boxes[number],
+            source=str(image.get("source", "")),
+        )
+        for number, image in images.items()
+    )
     return Dataset(annotations, tuple(categories.values()), path), tuple(problems)
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
-    with open_file(path, "a COCO JSON file") as file:
-        text = file.read()
+    text = read_text(path, "a COCO JSON file", "JSON")
     try:
-        content = json.loads(text.decode("utf-8"))
+        content = json.loads(text)
     except RecursionError as error:
         raise ValueError(f"{path} is not COCO JSON: its lists and objects nest too deep") from error
-    except ValueError as error:  # bad UTF-8, bad JSON, or a number of thousands of digits
+    except ValueError as error:  # bad JSON, or a number of thousands of digits
         raise ValueError(f"{path} is not JSON in UTF-8: {error}") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -128,14 +125,25 @@ def _categories(path: Path, records: list[Any]) -> dict[int, str]:
     return dict(sorted(categories.items()))
 
 
-def _images(path: Path, records: list[Any], problems: list[Problem]) -> dict[int, dict[str, Any]]:
+def _image_folder(path: Path) -> Path:
+    folder = path.parent
+    if folder.name == "annotations" and path.stem.startswith("instances_"):
+        images = folder.parent / path.stem.removeprefix("instances_")
+        if images.is_dir():
+            return images
+    return folder
+
+
+def _images(
+    path: Path, folder: Path, records: list[Any], problems: list[Problem]
+) -> dict[int, dict[str, Any]]:
     """Returns the usable image records by id, in the file's order."""
     images: dict[int, dict[str, Any]] = {}
     for index, record in enumerate(records):
         name, reason = f"images[{index}]", _missing(record, _IMAGE_FIELDS)
         if not reason:
             name = _image_name(record)
-            reason = _wrong_image(path.parent, record, images)
+            reason = _wrong_image(folder, record, images)
         if reason:
             problems.append(Problem(path, name, reason))
         else:
@@ -160,17 +168,7 @@ def _wrong_image(folder: Path, record: Mapping[str, Any], images: Container[int]
     name = record["file_name"]
     if not isinstance(name, str):
         return f"its file_name is {name!r}, not a text; skipped"
-    try:
-        file = (folder / name).resolve()
-        if not file.is_relative_to(folder.resolve()):
-            return f"its file lies outside {folder}; skipped"
-        if file.is_dir():
-            return "its file is a directory; skipped"
-        return "" if file.is_file() else "there is no such image file; skipped"
-    except OSError as error:
-        return f"its file cannot be sought: {error.strerror}; skipped"
-    except (ValueError, RuntimeError) as error:  # a NUL, half a surrogate pair, a loop of links
-        return f"its file_name {name!r} is not a path that a file can have: {error}; skipped"
+    return wrong_file(folder, name)
 
 
 def _boxes(
@@ -179,9 +177,9 @@ def _boxes(
     images: Mapping[int, Mapping[str, Any]],
     class_of: Mapping[int, int],
     problems: list[Problem],
-) -> dict[int, list[_Box]]:
+) -> dict[int, list[Box]]:
     """Returns the usable boxes by image id, in the file's order."""
-    boxes: dict[int, list[_Box]] = {number: [] for number in images}
+    boxes: dict[int, list[Box]] = {number: [] for number in images}
     # By repr, which tells 1 from true and 1.0, and makes a key of whatever stands there.
     listed = {repr(record.get("id")) for record in content["images"] if isinstance(record, dict)}
     for index, record in enumerate(content["annotations"]):
@@ -203,7 +201,7 @@ def _boxes(
 
 def _box(
     place: str, record: Mapping[str, Any], image: Mapping[str, Any], class_of: Mapping[int, int]
-) -> tuple[_Box | None, str]:
+) -> tuple[Box | None, str]:
     """Returns the box if it is usable, and what is wrong or ""."""
     category, crowd = record["category_id"], record.get("iscrowd", 0)
     if not _is_whole(category) or category not in class_of:
@@ -213,20 +211,13 @@ def _box(
     bbox = _four_numbers(record["bbox"])
     if bbox is None:
         return None, f"its bbox is {record['bbox']}, not four finite numbers; skipped"
-    shown = record["bbox"]
-    if min(bbox[2:]) <= 0:
-        return None, f"its bbox {shown} has no width or no height; skipped"
-    size = f"{image['width']}×{image['height']} px"
     xyxy = box_xywh_to_xyxy(np.asarray(bbox, np.float64))
-    clipped = clip_boxes_xyxy(xyxy, image["width"], image["height"])
-    if (clipped[2:] <= clipped[:2]).any():
-        return None, f"its bbox {shown} lies outside the image of {size}; skipped"
-    reason = ""
-    if np.abs(clipped - xyxy).max() >= _TOLERANCE_PX:
-        reason = f"its bbox {shown} sticks out of the image of {size}; clipped"
+    placed, reason = place_box(xyxy, image["width"], image["height"], f"its bbox {record['bbox']}")
+    if placed is None:
+        return None, reason
     if "id" in record:
         place = f"{place} (id {record['id']})"
-    return _Box(place, bbox, clipped, class_of[category], bool(crowd)), reason
+    return Box(place, bbox, placed, class_of[category], bool(crowd)), reason
 
 
 def _four_numbers(values: Any) -> tuple[float, ...] | None:
@@ -240,31 +231,3 @@ def _four_numbers(values: Any) -> tuple[float, ...] | None:
     except OverflowError:  # JSON's whole numbers may have hundreds of digits
         return None
     return numbers if np.isfinite(numbers).all() else None
-
-
-def _without_doubles(boxes: Sequence[_Box]) -> tuple[list[_Box], str]:
-    """Returns an image's boxes without those that repeat one before them, and which these are."""
-    first: dict[tuple[int, bool, tuple[float, ...]], _Box] = {}
-    doubles = []
-    for box in boxes:
-        kept = first.setdefault((box.class_index, box.crowd, box.bbox), box)
-        if kept is not box:
-            doubles.append(f"{box.place} doubles {kept.place}")
-    if not doubles:
-        return list(boxes), ""
-    more = f" and {len(doubles) - _SHOWN_DOUBLES} more" if len(doubles) > _SHOWN_DOUBLES else ""
-    shown = ", ".join(doubles[:_SHOWN_DOUBLES])
-    return list(first.values()), f"{shown}{more}: the same category and bbox; skipped"
-
-
-def _annotation(path: Path, image: Mapping[str, Any], boxes: Sequence[_Box]) -> Annotation:
-    return Annotation(
-        image_id=image["id"],
-        path=path.parent / image["file_name"],
-        width=image["width"],
-        height=image["height"],
-        boxes=np.asarray([box.xyxy for box in boxes], np.float32).reshape(-1, 4),
-        classes=np.asarray([box.class_index for box in boxes], np.int32),
-        crowd=np.asarray([box.crowd for box in boxes], bool),
-        source=str(image.get("source", "")),
-    )

@@ -1,0 +1,397 @@
+import io
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.object_detection import voc
+
+from yolo_jax.data.images import ImageError, load_image, read_image
+from yolo_jax.data.pipeline import Loader
+from yolo_jax.data.readers.array_record import read_array_record
+from yolo_jax.data.readers.coco import read_coco
+from yolo_jax.data.readers.tfds import read_tfds
+from yolo_jax.data.writers.array_record import write_array_record
+
+TREES = Path(__file__).parents[2] / "experiments" / "data" / "tree_crowns"
+ARCHIVES = {
+    "VOCtrainval_06-Nov-2007.tar": {"train": "train", "val": "validation"},
+    "VOCtest_06-Nov-2007.tar": {"test": "held_out"},
+}
+TREE = voc._VOC_LABELS.index("pottedplant")
+
+
+# VOC 2007 as its archives are, with tree crowns in it, prepared by TFDS's own builder
+
+
+def write_devkit(folder, part, annotations):
+    year = folder / "VOCdevkit" / "VOC2007"
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (year / name).mkdir(parents=True, exist_ok=True)
+    for annotation in annotations:
+        shutil.copy(annotation.path, year / "JPEGImages")
+        objects = "".join(
+            "<object><name>pottedplant</name><pose>Unspecified</pose><truncated>0</truncated>"
+            f"<difficult>{number % 3 == 1:d}</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin>"
+            f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+            for number, (x1, y1, x2, y2) in enumerate(annotation.boxes.tolist())
+        )
+        size = f"<width>{annotation.width}</width><height>{annotation.height}</height>"
+        text = f"<annotation><size>{size}<depth>3</depth></size>{objects}</annotation>"
+        (year / "Annotations" / f"{annotation.path.stem}.xml").write_text(text)
+    names = "".join(f"{annotation.path.stem}\n" for annotation in annotations)
+    (year / "ImageSets" / "Main" / f"{part}.txt").write_text(names)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    archives = tmp_path_factory.mktemp("archives")
+    for archive, parts in ARCHIVES.items():
+        for part, name in parts.items():
+            dataset = read_coco(TREES / f"{name}.json", strict=True)[0]
+            write_devkit(archives / archive.removesuffix(".tar"), part, dataset.annotations)
+        with tarfile.open(archives / archive, "w") as tar:
+            tar.add(archives / archive.removesuffix(".tar") / "VOCdevkit", "VOCdevkit")
+
+    def download_and_extract(manager, urls):
+        paths = {}
+        for part, url in urls.items():
+            paths[part] = archives / f"extracted_{part}"
+            with tarfile.open(archives / Path(url).name) as tar:
+                tar.extractall(paths[part], filter="data")
+        return paths
+
+    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tfds.download.DownloadManager, "download_and_extract", download_and_extract)
+        # The one thing of TensorFlow that this builder uses: to open a file.
+        files = SimpleNamespace(io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)))
+        patch.setattr(voc, "tf", files)
+        builder = tfds.builder("voc/2007", data_dir=folder, file_format="array_record")
+        builder.download_and_prepare()
+    return folder
+
+
+@pytest.fixture
+def copy(data_dir, tmp_path):
+    return Path(shutil.copytree(data_dir, tmp_path / "copy"))
+
+
+def prepared(copy):
+    return copy / "voc" / "2007" / "5.0.0"
+
+
+def file_of(annotation):
+    return TREES / "images" / annotation.path.name.partition("(")[2].removesuffix(")")
+
+
+def test_voc_is_read_with_the_boxes_and_bytes_that_went_in(data_dir):
+    originals = read_coco(TREES / "train.json")[0].annotations
+    by_file = {annotation.path: annotation for annotation in originals}
+    dataset, problems = read_tfds("voc/2007", "train", data_dir=data_dir, strict=True)
+    assert problems == ()
+    assert dataset.class_names == voc._VOC_LABELS
+    assert len(dataset.annotations) == len(by_file) == 40
+    assert [annotation.image_id for annotation in dataset.annotations] == list(range(40))
+    for annotation in dataset.annotations:
+        original = by_file.pop(file_of(annotation))
+        assert (annotation.width, annotation.height) == (original.width, original.height)
+        assert annotation.boxes.dtype == np.float32
+        np.testing.assert_allclose(annotation.boxes, original.boxes, atol=1e-3)
+        assert annotation.classes.tolist() == [TREE] * len(original.boxes)
+        assert annotation.crowd.tolist() == [i % 3 == 1 for i in range(len(original.boxes))]
+        assert dataset.read(annotation) == original.path.read_bytes()
+    first = dataset.annotations[0]
+    place = prepared(data_dir) / f"train#0 ({file_of(first).name})"
+    assert first.path == place
+    np.testing.assert_array_equal(load_image(dataset, first), read_image(file_of(first)))
+
+
+def test_a_version_parts_of_splits_and_sums(data_dir):
+    def names(split):
+        annotations = read_tfds("voc/2007:5.0.0", split, data_dir=data_dir)[0].annotations
+        return [file_of(annotation).name for annotation in annotations]
+
+    train = names("train")
+    assert names("train[:25%]") == train[:10]
+    assert names("train[30:]+validation") == train[30:] + names("validation")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_come_of_it(data_dir, workers):
+    dataset = read_tfds("voc/2007", "test", data_dir=data_dir)[0]
+    assert len(pickle.dumps(dataset)) < 50_000
+    options = {"batch_size": 17, "image_shape": (64, 64), "strict": True, "workers": workers}
+    batches = list(Loader(dataset, **options).one_pass())
+    assert [batch.image_id.tolist() for batch in batches] == [[*range(17)], [*range(17, 34)]]
+
+
+def test_it_can_be_packed(data_dir, tmp_path):
+    dataset = read_tfds("voc/2007", "validation", data_dir=data_dir)[0]
+    write_array_record(dataset, tmp_path / "packed")
+    packed = read_array_record(tmp_path / "packed")[0]
+    for annotation, original in zip(packed.annotations, dataset.annotations, strict=True):
+        assert packed.read(annotation) == dataset.read(original)
+        np.testing.assert_array_equal(annotation.boxes, original.boxes)
+
+
+def test_reading_imports_no_tensorflow(data_dir):
+    code = (
+        "import sys; from yolo_jax.data.readers.tfds import read_tfds; "
+        f"d = read_tfds('voc/2007', 'validation', data_dir={str(data_dir)!r})[0]; "
+        "d.read(d.annotations[0]); assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Names, splits and files that cannot be read
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("vok/2007", ValueError, r"TFDS has no data set 'vok', nor has .*; did you mean voc\?"),
+        ("zzzzzzzz", ValueError, "TFDS has no data set 'zzzzzzzz', nor has "),
+        ("voc/2012", FileNotFoundError, r"voc/2012 is not prepared in .*\['voc/2007/5\.0\.0'\]"),
+        ("voc/2007:1.0.0", FileNotFoundError, "voc/2007:1.0.0 is not prepared"),
+        (
+            "coco/2017",  # whose builder cannot even be made without TensorFlow
+            FileNotFoundError,
+            "`tfds build coco/2017 --file_format=array_record --data_dir=.*` on a machine with",
+        ),
+        ("", ValueError, "'' cannot be opened as a data set of TFDS: Parsing builder name"),
+        ("../voc", ValueError, r"'\.\./voc' cannot be opened as a data set of TFDS: Parsing"),
+    ],
+)
+def test_a_data_set_that_is_not_there(data_dir, name, error, message):
+    with pytest.raises(error, match=message):
+        read_tfds(name, "train", data_dir=data_dir)
+
+
+def test_a_data_dir_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none: prepare it by `tfds build voc/2007 "):
+        read_tfds("voc/2007", "train", data_dir=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (None, r"has the splits \['test', 'train', 'validation'\]; name one"),
+        ("trian", r"has no split 'trian' with images .*; its splits are \['test', 'train'"),
+        ("", "has no split '' with images"),
+        ("train[:0]", r"has no split 'train\[:0\]' with images"),
+        ("train[5:2]", r"has no split 'train\[5:2\]' with images"),
+        ("train[:41]", r"Requested slice \[:41\] incompatible with 40 examples"),
+    ],
+)
+def test_a_split_that_is_not_there(data_dir, split, message):
+    with pytest.raises(ValueError, match=message):
+        read_tfds("voc/2007", split, data_dir=data_dir)
+
+
+def test_files_of_another_format(copy):
+    info = prepared(copy) / "dataset_info.json"
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    message = rf"has files of \['tfrecord'\].*; delete it and prepare .* --data_dir={copy}`"
+    with pytest.raises(ValueError, match=message):
+        read_tfds("voc/2007", "train", data_dir=copy)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_damaged_records_of_the_builder(copy, name):
+    (prepared(copy) / name).write_text("{")
+    with pytest.raises(ValueError, match="'voc/2007' cannot be opened as a data set of TFDS"):
+        read_tfds("voc/2007", "train", data_dir=copy)
+
+
+def test_shards_that_are_missing_or_cut_short(copy):
+    (shard,) = prepared(copy).glob("voc-train.array_record*")
+    shard.write_bytes(shard.read_bytes()[:-10_000])
+    with pytest.raises(ImageError, match=rf"{shard} is damaged: it has no index of its records"):
+        read_tfds("voc/2007", "train", data_dir=copy)
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{shard} is missing"):
+        read_tfds("voc/2007", "train", data_dir=copy)
+    read_tfds("voc/2007", "test", data_dir=copy)
+
+
+def test_a_damaged_record_is_skipped_and_reported(copy, caplog):
+    (shard,) = prepared(copy).glob("voc-train.array_record*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 255
+    shard.write_bytes(content)
+    dataset, (problem,) = read_tfds("voc/2007", "train", data_dir=copy)
+    assert len(dataset.annotations) == 39
+    assert "Corrupted" in problem.reason and "hash mismatch" in problem.reason
+    number = int(problem.record.removeprefix("record "))
+    assert number not in [annotation.image_id for annotation in dataset.annotations]
+    assert str(problem) in caplog.text
+    for annotation in dataset.annotations:  # those after it are still found
+        assert dataset.read(annotation) == file_of(annotation).read_bytes()
+    with pytest.raises(ValueError, match="1 bad records"):
+        read_tfds("voc/2007", "train", data_dir=copy, strict=True)
+
+
+def test_a_shard_that_is_damaged_later(copy):
+    dataset = read_tfds("voc/2007", "validation", data_dir=copy)[0]
+    (shard,) = prepared(copy).glob("voc-validation.array_record*")
+    received = pickle.loads(pickle.dumps(dataset))
+    shard.unlink()
+    with pytest.raises(ImageError, match=r"validation#3 \(.*jpg\) cannot be read: .*No such file"):
+        received.read(received.annotations[3])
+
+
+# Other builders
+
+
+def encoded(kind="PNG", mode="RGB", **options):
+    content = io.BytesIO()
+    Image.new(mode, (20, 10)).save(content, kind, **options)
+    return content.getvalue()
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded("JPEG", exif=exif)
+
+
+def box(ymin, xmin, ymax, xmax):
+    return tfds.features.BBox(ymin, xmin, ymax, xmax)
+
+
+def make(folder, name, features, examples):
+    """Prepares a data set by a builder of these features."""
+
+    def info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    members = {
+        "VERSION": tfds.core.Version("1.0.0"),
+        "_info": info,
+        "_split_generators": lambda self, manager: {"train": self._generate_examples()},
+        "_generate_examples": lambda self: iter(enumerate(examples)),
+        "__module__": __name__,
+    }
+    builder = type(name, (tfds.core.GeneratorBasedBuilder,), members, skip_registration=True)
+    builder(data_dir=folder, file_format="array_record").download_and_prepare()
+
+
+BOX = tfds.features.BBoxFeature
+LABEL = tfds.features.ClassLabel(names=["cat", "dog"])
+OBJECTS = {"bbox": BOX(), "label": LABEL, "is_crowd": np.bool_}
+IMAGE = tfds.features.Image()
+
+
+def test_coco_like_features(tmp_path, caplog):
+    def example(number, image, *boxes):
+        objects = [{"bbox": b, "label": label, "is_crowd": crowd} for b, label, crowd in boxes]
+        mask = io.BytesIO(encoded(mode="L"))
+        return {"image": io.BytesIO(image), "image/id": number, "objects": objects, "mask": mask}
+
+    cat, dog = box(0.0, 0.25, 0.5, 1.0), box(0.1, 0.1, 0.2, 0.2)
+    examples = [
+        example(700, encoded(), (cat, "cat", False), (dog, "dog", True), (cat, "cat", False)),
+        example(3, encoded()),
+        example(4, encoded(), (box(0.1, 0.1, 0.1, 0.2), "cat", False), (dog, -1, False)),
+        example(5, turned(), (cat, "cat", False)),
+        example(6, encoded()[:10], (cat, "cat", False)),
+        example(3, encoded()),
+        example(2**31, encoded()),
+    ]
+    features = {
+        "image": IMAGE,
+        "mask": tfds.features.LabeledImage(labels=2, shape=(None, None, 1)),
+        "image/id": np.int64,
+        "objects": tfds.features.Sequence(OBJECTS),
+    }
+    make(tmp_path, "Things", features, examples)
+    dataset, problems = read_tfds("things", data_dir=tmp_path)
+    by_id = {annotation.image_id: annotation for annotation in dataset.annotations}
+    assert sorted(by_id) == [3, 4, 700]
+    assert dataset.class_names == ("cat", "dog")
+    assert (by_id[700].width, by_id[700].height) == (20, 10)
+    np.testing.assert_allclose(by_id[700].boxes, [[5, 0, 20, 5], [2, 1, 4, 2]], atol=1e-6)
+    assert by_id[700].classes.tolist() == [0, 1]
+    assert by_id[700].crowd.tolist() == [False, True]
+    assert by_id[3].boxes.shape == (0, 4) and by_id[4].boxes.shape == (0, 4)
+    reasons = "\n".join(sorted(problem.reason for problem in problems))
+    assert len(problems) == 7
+    for reason in (
+        "box 2 doubles box 0: the same class and box; skipped",
+        "its box 0 (ymin, xmin, ymax, xmax = [0.1, 0.1, 0.1, 0.2]) has no width or no height",
+        "its box 1 (ymin, xmin, ymax, xmax = [0.1, 0.1, 0.2, 0.2]) is of class -1, which has no",
+        "its image is to be turned (EXIF orientation 6)",
+        "its image cannot be read",
+        "its image/id is 3: not of 31 bits, or given twice; skipped",
+        "its image/id is 2147483648: not of 31 bits, or given twice; skipped",
+    ):
+        assert reason in reasons
+    with pytest.raises(ValueError, match="7 bad records"):
+        read_tfds("things", "train", data_dir=tmp_path, strict=True)
+
+
+def test_features_of_other_names(tmp_path):
+    faces = {"where": BOX(), "kind": LABEL, "pose": tfds.features.ClassLabel(names=["up"])}
+    with pytest.raises(ValueError, match=r"has \['kind', 'pose'\], which could each be a class"):
+        make_and_read(tmp_path, "Poses", {"photo": IMAGE, "faces": faces}, kind="cat", pose="up")
+    del faces["pose"]
+    dataset, _ = make_and_read(tmp_path, "Faces", {"photo": IMAGE, "faces": faces}, kind="dog")
+    (annotation,) = dataset.annotations
+    np.testing.assert_allclose(annotation.boxes, [[2, 2, 8, 5]], atol=1e-6)
+    assert annotation.classes.tolist() == [1]
+    assert annotation.path.name == "train#0"
+    assert dataset.read(annotation) == encoded()
+
+
+def make_and_read(folder, name, features, **labels):
+    example = {"photo": io.BytesIO(encoded())}
+    if "faces" in features:
+        features = features | {"faces": tfds.features.Sequence(features["faces"])}
+        example["faces"] = [{"where": box(0.2, 0.1, 0.5, 0.4), **labels}]
+    if "other" in features:
+        example["other"] = io.BytesIO(encoded())
+    make(folder, name, features, [{key: example.get(key, 0) for key in features}])
+    return read_tfds(name.lower(), "train", data_dir=folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "labels", "message"),
+    [
+        ("Noboxes", {"photo": IMAGE, "label": LABEL}, {}, "does not have a sequence with boxes"),
+        ("Noimage", {"faces": {"where": BOX(), "kind": LABEL}}, {"kind": 0}, "not have an image"),
+        ("Nolabel", {"photo": IMAGE, "faces": {"where": BOX()}}, {}, "does not have a class label"),
+        (
+            "Twoimages",
+            {"photo": IMAGE, "other": IMAGE, "faces": {"where": BOX(), "kind": LABEL}},
+            {"kind": 0},
+            r"has \['other', 'photo'\], which could each be an image",
+        ),
+        (
+            "Pixels",
+            {"photo": IMAGE, "faces": {"where": BOX(bbox_format="XYXY"), "kind": LABEL}},
+            {"kind": 0},
+            "the boxes faces/where are written as XYXY; only fractions",
+        ),
+    ],
+)
+def test_features_that_are_not_of_detection(tmp_path, name, features, labels, message):
+    with pytest.raises(ValueError, match=message):
+        make_and_read(tmp_path, name, features, **labels)
+
+
+def test_a_set_without_a_usable_image(tmp_path):
+    objects = tfds.features.Sequence(OBJECTS)
+    example = {"image": io.BytesIO(turned()), "objects": []}
+    make(tmp_path, "Turned", {"image": IMAGE, "objects": objects}, [example])
+    with pytest.raises(ValueError, match="has no usable image in split 'train', of 1"):
+        read_tfds("turned", data_dir=tmp_path)
+    assert json.loads((tmp_path / "turned/1.0.0/dataset_info.json").read_text())["fileFormat"]

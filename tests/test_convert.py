@@ -1,0 +1,98 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from yolo_jax import cli
+from yolo_jax.data.readers import read_dataset
+
+TREES = Path(__file__).parents[1] / "experiments" / "data" / "tree_crowns"
+
+
+@pytest.fixture
+def trees(tmp_path):
+    shutil.copytree(TREES, tmp_path / "trees")
+    return tmp_path / "trees"
+
+
+def files(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("to", ["coco", "voc", "yolo", "keras_yolo3", "array_record"])
+def test_the_command(trees, tmp_path, capsys, to):
+    before = files(trees)
+    out = tmp_path / "out"
+    words = ["convert", str(trees), "--split", "validation", "--to", to, "--out", str(out)]
+    assert cli.main([*words, "--strict"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{out}: 12 images with 45 boxes of 1 classes" in printed
+    assert ("not kept: which source an image is of: YELL" in printed) == (
+        to in ("yolo", "keras_yolo3")
+    )
+    assert len(read_dataset(out, strict=True)[0].annotations) == 12
+    assert files(trees) == before
+    assert cli.main(words) == 2
+    assert f"{out} is not empty; name a new folder" in capsys.readouterr().err
+
+
+def test_bad_records_are_counted_or_stop_it(trees, tmp_path, capsys):
+    next((trees / "images").glob("YELL_528000_4978000_x1899_y1272*")).unlink()
+    words = ["convert", str(trees / "validation.json"), "--to", "coco", "--out"]
+    assert cli.main([*words, str(tmp_path / "a"), "--strict"]) == 2
+    assert "1 bad records" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+    assert cli.main([*words, str(tmp_path / "b")]) == 0
+    assert "1 bad records of" in capsys.readouterr().out
+
+
+def test_classes(trees, tmp_path, capsys):
+    (tmp_path / "names").write_text("Bush\nTree\n")
+    words = ["convert", str(trees / "validation.json"), "--to", "yolo", "--out"]
+    assert cli.main([*words, str(tmp_path / "a"), "--classes", str(tmp_path / "names")]) == 0
+    assert read_dataset(tmp_path / "a")[0].class_names == ("Bush", "Tree")
+    assert "of 2 classes" in capsys.readouterr().out
+
+
+WRONG = {
+    "neither": ([], "found neither"),
+    "both": (["x.json", "--pretrained", "yolov3-tiny"], "x.json a data set; do one at a time"),
+    "both too": (["--pretrained", "yolov3-tiny", "--to", "voc"], "--to a data set; do one"),
+    "no format": (["x.json", "--out", "o"], "takes `DATA --to FORMAT --out FOLDER`"),
+    "no folder": (["x.json", "--to", "voc"], "takes `DATA --to FORMAT --out FOLDER`"),
+    "no data": (["--to", "voc", "--out", "o"], "found --to --out"),
+    "a source of data": (["x.json", "--source", "w"], "--source is a weights file; it needs"),
+    "gone": (["gone.json", "--to", "voc", "--out", "o"], "there is no file or folder gone.json"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_arguments(case, capsys):
+    words, said = WRONG[case]
+    assert cli.main(["convert", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_format_that_is_none(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "x.json", "--to", "csv", "--out", "o"])
+    assert "invalid choice: 'csv'" in capsys.readouterr().err
+
+
+def test_not_into_the_data_itself(trees, capsys):
+    before = files(trees)
+    words = ["convert", str(trees), "--split", "train", "--to", "voc"]
+    assert cli.main([*words, "--out", str(trees / "voc")]) == 2
+    assert "which stays as it is" in capsys.readouterr().err
+    assert files(trees) == before
+
+
+def test_weights_are_converted_as_ever(monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(cli, "fetch_pretrained", lambda source: asked.append(source) or "the file")
+    assert cli.main(["convert", "--pretrained", "yolov3-tiny"]) == 0
+    assert cli.main(["convert", "--pretrained", "yolov3-tiny", "--source", "w"]) == 0
+    assert asked == [None, Path("w")]
+    assert capsys.readouterr().out == "the file\nthe file\n"

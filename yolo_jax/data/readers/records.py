@@ -1,0 +1,209 @@
+"""What the readers share: text and names from files, image files sought, boxes checked."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from yolo_jax.core.files import open_file
+from yolo_jax.core.types import Annotation
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
+# A box that sticks out by less is clipped as rounding; by this or more it is reported too.
+_TOLERANCE_PX = 1.0
+_SHOWN_DOUBLES = 5
+
+
+class Box(NamedTuple):
+    """A usable box.
+
+    Attributes:
+        place: of its record in the file, for reports; copies may share an id.
+        numbers: as the file has them, to tell copies.
+        xyxy: clipped to the image, px.
+        class_index: into the data set's class names.
+        crowd: a region of many objects.
+    """
+
+    place: str
+    numbers: tuple[float, ...]
+    xyxy: Float[np.ndarray, "4"]
+    class_index: int
+    crowd: bool = False
+
+
+def read_text(path: Path, kind: str, content: str = "text") -> str:
+    """Reads a text file of UTF-8, with or without a byte order mark.
+
+    Args:
+        path: of the file.
+        kind: of file that is expected, for the message: `a COCO JSON file`.
+        content: of such a file, for the message.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be opened, or is of another encoding; names the line.
+    """
+    with open_file(path, kind) as file:
+        encoded = file.read()
+    try:
+        return encoded.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = encoded[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path} is not {content} in UTF-8: {error}, in line {line}; save it as UTF-8"
+        ) from error
+
+
+def read_lines(path: Path, kind: str) -> list[tuple[str, str]]:
+    """Reads the lines of a text file that are not empty; see `read_text`.
+
+    Returns:
+        For each its place, `line 3`, and its text without spaces around it.
+    """
+    lines = read_text(path, kind).split("\n")
+    return [(f"line {index}", line.strip()) for index, line in enumerate(lines, 1) if line.strip()]
+
+
+def read_class_names(path: Path | str) -> tuple[str, ...]:
+    """Reads class names, one a line; empty lines at the end do not count.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not text in UTF-8, has no names, an empty line or a name twice.
+    """
+    path = Path(path)
+    names = [
+        line.strip() for line in read_text(path, "a file of class names").rstrip().splitlines()
+    ]
+    if not names:
+        raise ValueError(f"{path} has no class names; expected one a line")
+    for index, name in enumerate(names):
+        if not name:
+            raise ValueError(f"{path}: line {index + 1} is empty; expected a class name")
+        if name in names[:index]:
+            first = names.index(name) + 1
+            raise ValueError(f"{path}: line {index + 1} has {name!r}, as line {first} has")
+    return tuple(names)
+
+
+def wrong_file(folder: Path, name: str, kind: str = "image file") -> str:
+    """Returns why a record's file name leads to no file in a folder, or "".
+
+    The name itself may not climb out; links that a user has put into the folder may.
+    """
+    if Path(name).is_absolute() or climbs_out(name):
+        return f"its file lies outside {folder}; skipped"
+    try:
+        mode = (folder / name).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"there is no such {kind}; skipped"
+    except OSError as error:
+        return f"its file cannot be sought: {error.strerror}; skipped"
+    except ValueError as error:  # a NUL, or half a surrogate pair
+        return f"its file name {name!r} is not a path that a file can have: {error}; skipped"
+    if stat.S_ISDIR(mode):
+        return "its file is a directory; skipped"
+    return "" if stat.S_ISREG(mode) else f"its file is no {kind}; skipped"
+
+
+def climbs_out(name: str) -> bool:
+    """Tells whether a relative path leads above where it starts."""
+    return Path(os.path.normpath(name)).parts[:1] == ("..",)
+
+
+def find_image(name: str, folders: Sequence[Path]) -> tuple[Path, str]:
+    """Seeks an image whose path is absolute, or inside one of some folders.
+
+    Args:
+        name: the path.
+        folders: the first that has the file counts.
+
+    Returns:
+        The file, and why there is none, or "".
+    """
+    path = Path(name)
+    if path.is_absolute():
+        root = Path(path.anchor)
+        return path, wrong_file(root, str(path.relative_to(root)))
+    reasons = [wrong_file(folder, name) for folder in folders]
+    if "" in reasons:
+        return folders[reasons.index("")] / name, ""
+    return path, reasons[0]
+
+
+def place_box(
+    xyxy: Float[np.ndarray, "4"], width: int, height: int, shown: str
+) -> tuple[Float[np.ndarray, "4"] | None, str]:
+    """Clips a box to its image.
+
+    Args:
+        xyxy: px, finite.
+        width: of the image, px.
+        height: of the image, px.
+        shown: what the file has, for the reason: `its bbox [1, 2, 3, 4]`.
+
+    Returns:
+        The box in float32, or None where nothing of it is left; and what is wrong with it, or "".
+    """
+    # As plain numbers: NumPy takes longer over four of them, and data sets have millions.
+    left, top, right, bottom = corners = np.asarray(xyxy, np.float64).tolist()
+    if right <= left or bottom <= top:
+        return None, f"{shown} has no width or no height; skipped"
+    clipped = [min(max(c, 0.0), side) for c, side in zip(corners, (width, height) * 2, strict=True)]
+    # In the precision of batches, where a sliver may come to nothing.
+    placed = np.asarray(clipped, np.float32)
+    left, top, right, bottom = placed.tolist()
+    size = f"{width}×{height} px"
+    if right <= left or bottom <= top:
+        return None, f"{shown} lies outside the image of {size}; skipped"
+    if max(abs(a - b) for a, b in zip(corners, clipped, strict=True)) >= _TOLERANCE_PX:
+        return placed, f"{shown} sticks out of the image of {size}; clipped"
+    return placed, ""
+
+
+def without_doubles(boxes: Sequence[Box], alike: str = "class and box") -> tuple[list[Box], str]:
+    """Returns an image's boxes without those that repeat one before them, and which these are.
+
+    Args:
+        boxes: of one image.
+        alike: what is the same in a double, in the format's own words.
+    """
+    first: dict[tuple[int, bool, tuple[float, ...]], Box] = {}
+    doubles = []
+    for box in boxes:
+        kept = first.setdefault((box.class_index, box.crowd, box.numbers), box)
+        if kept is not box:
+            doubles.append(f"{box.place} doubles {kept.place}")
+    if not doubles:
+        return list(boxes), ""
+    more = f" and {len(doubles) - _SHOWN_DOUBLES} more" if len(doubles) > _SHOWN_DOUBLES else ""
+    shown = ", ".join(doubles[:_SHOWN_DOUBLES])
+    return list(first.values()), f"{shown}{more}: the same {alike}; skipped"
+
+
+def make_annotation(
+    image_id: int,
+    path: Path,
+    size: tuple[int, int],
+    boxes: Sequence[Box],
+    source: str = "",
+) -> Annotation:
+    """Returns the annotation of an image of `size` (width, height) px."""
+    return Annotation(
+        image_id=image_id,
+        path=path,
+        width=size[0],
+        height=size[1],
+        boxes=np.asarray([box.xyxy for box in boxes], np.float32).reshape(-1, 4),
+        classes=np.asarray([box.class_index for box in boxes], np.int32),
+        crowd=np.asarray([box.crowd for box in boxes], bool),
+        source=source,
+    )

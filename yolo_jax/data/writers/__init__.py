@@ -1,0 +1,1 @@
+"""Data sets to files, one file a format."""

@@ -1,0 +1,145 @@
+"""What the writers share: a new folder that appears when it is whole, and images copied into it."""
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from yolo_jax.core.types import Annotation, Dataset
+from yolo_jax.data.images import ImageError, read_encoded
+from yolo_jax.data.readers.array_record import image_name
+from yolo_jax.data.readers.records import IMAGE_SUFFIXES
+
+_SUFFIX_OF = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2", "PPM": ".ppm"}
+DECIMALS = 3  # of a pixel
+
+
+def check_new(folder: Path) -> None:
+    """Refuses a place where a data set cannot be written.
+
+    Raises:
+        ValueError: there is a file, or a folder that is not empty.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a new folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; name a new folder")
+
+
+@contextmanager
+def new_folder(folder: Path | str) -> Iterator[Path]:
+    """Gives a folder to write into, which gets its name when all is there.
+
+    Until then it is `FOLDER.unfinished-…`, beside it. It goes when writing fails; what a killed
+    process leaves of it can be deleted.
+
+    Args:
+        folder: to make; it may exist, but must be empty.
+
+    Raises:
+        ValueError: it is not empty, or is a file.
+    """
+    folder = Path(folder).resolve()
+    check_new(folder)
+    unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)  # by now its name is gone, if all went well
+
+
+def copy_images(dataset: Dataset, folder: Path) -> list[str]:
+    """Copies the image files of a data set, byte for byte.
+
+    Args:
+        dataset: whose images are copied.
+        folder: to put them in; it is made.
+
+    Returns:
+        For each annotation the file's name: the one it had, but for characters that no text file
+        can list, and a number where two would differ in their suffix or in capitals alone.
+
+    Raises:
+        FileNotFoundError: there is no such image file.
+        ImageError: an image cannot be read.
+        ValueError: the data set has no images.
+    """
+    if not dataset.annotations:
+        raise ValueError(f"{dataset.origin} has no images to write")
+    folder.mkdir(parents=True)
+    names, stems = [], set()
+    for annotation in tqdm(dataset.annotations, "images", disable=None):
+        encoded = (dataset.read or _read_file)(annotation)
+        stem, suffix = _stem_and_suffix(annotation, encoded)
+        first, number = stem, 2
+        while stem.lower() in stems:
+            stem, number = f"{first}_{number}", number + 1
+        stems.add(stem.lower())
+        names.append(stem + suffix)
+        (folder / names[-1]).write_bytes(encoded)
+    return names
+
+
+def _read_file(annotation: Annotation) -> bytes:
+    return read_encoded(annotation.path)
+
+
+def _stem_and_suffix(annotation: Annotation, encoded: bytes) -> tuple[str, str]:
+    name = image_name(annotation.path)
+    name = "".join(c if c.isprintable() and c not in '/\\"<>|?*:' else "_" for c in name).strip()
+    stem, dot, suffix = name.rpartition(".")
+    if dot + suffix.lower() in IMAGE_SUFFIXES:
+        return stem.strip() or "image", dot + suffix
+    # Readers know images by their suffix; this one's content has to tell.
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            kind = str(image.format)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ImageError(f"{annotation.path} is not an image of a known format") from error
+    return name or "image", _SUFFIX_OF.get(kind, f".{kind.lower()}")
+
+
+def shortest(value: float) -> str:
+    """Returns a number of pixels with three decimals, of which zeros at the end are left out."""
+    text = f"{value:.{DECIMALS}f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def check_class_names(dataset: Dataset) -> None:
+    """Refuses names that cannot be told apart, or not be listed one a line.
+
+    Raises:
+        ValueError: two classes have one name, or a name is empty or has spaces around it or
+            characters that cannot be printed.
+    """
+    names = dataset.class_names
+    for name in names:
+        if not name.strip() or name.strip() != name or not name.isprintable():
+            raise ValueError(f"{dataset.origin}: the class name {name!r} cannot be listed; mend it")
+        if names.count(name) > 1:
+            raise ValueError(f"{dataset.origin}: two classes have the name {name!r}; mend one")
+
+
+def crowds_lost(dataset: Dataset) -> list[str]:
+    """Returns what to say of the crowd regions of a data set whose new form has none."""
+    crowds = sum(int(annotation.crowd.sum()) for annotation in dataset.annotations)
+    return [f"{crowds} crowd regions: left out, as they are no targets"] if crowds else []
+
+
+def sources_lost(dataset: Dataset) -> list[str]:
+    """Returns what to say of the sources of images whose new form has none."""
+    sources = sorted({annotation.source for annotation in dataset.annotations} - {""})
+    return [f"which source an image is of: {', '.join(sources)}"] if sources else []
+
+
+def ids_lost(dataset: Dataset) -> list[str]:
+    """Returns what to say of ids where images of the new form are counted from 0."""
+    kept = all(annotation.image_id == row for row, annotation in enumerate(dataset.annotations))
+    return [] if kept else ["image ids: the images are counted from 0 anew"]
