@@ -23,9 +23,15 @@ class DataConfig:
     """The images.
 
     Attributes:
-        train: COCO JSON of the training images.
-        validation: COCO JSON that the validation loss is taken on, and choices are made on.
-        held_out: COCO JSON of images that choose nothing; the final figures are theirs.
+        train: the training images: COCO JSON, YOLO data.yaml, Pascal VOC folder, keras-yolo3's
+            annotation lines (.txt), a folder that `yolo-jax convert` wrote, or tfds:NAME.
+        validation: images that the validation loss is taken on, and choices are made on.
+        held_out: images that choose nothing; the final figures are theirs.
+        train_split: which part of a set that has parts, such as `train`.
+        validation_split: the same of the validation images.
+        held_out_split: the same of the held-out images.
+        classes: file of class names, one a line, for annotations that hold numbers alone; of others
+            it gives the order.
         canvas_size: side in px of the square that training images are letterboxed into before
             augmentation crops from it; None: the input size.
         max_boxes: boxes kept an image; None: the data's maximum.
@@ -38,6 +44,10 @@ class DataConfig:
     train: Path
     validation: Path
     held_out: Path
+    train_split: str | None = None
+    validation_split: str | None = None
+    held_out_split: str | None = None
+    classes: Path | None = None
     canvas_size: _Count | None = None
     max_boxes: _Count | None = None
     threads: _Count = 2

@@ -16,7 +16,7 @@ from yolo_jax.core.types import Dataset
 from yolo_jax.data.classes import in_classes
 from yolo_jax.data.doctor import check_trainable
 from yolo_jax.data.pipeline import Loader
-from yolo_jax.data.readers.coco import read_coco
+from yolo_jax.data.readers import read_dataset
 from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.evaluation.average_precision import coco_average_precision, per_source
@@ -125,15 +125,19 @@ def open_data(config: ExperimentConfig) -> Data:
         Loader, batch_size=config.batch_size, threads=config.data.threads, strict=strict
     )
 
-    def read(path: Path) -> Dataset:
-        return read_coco(path, strict=strict)[0]
+    def read(path: Path, split: str | None) -> Dataset:
+        names = config.data.classes
+        return read_dataset(path, split=split, strict=strict, class_names_file=names)[0]
 
-    train = read(config.data.train)
+    train = read(config.data.train, config.data.train_split)
     check_trainable(train)
     names = train.class_names
     validation, held_out = (
-        loader(in_classes(read(path), names), image_shape=(side, side))
-        for path in (config.data.validation, config.data.held_out)
+        loader(in_classes(read(path, split), names), image_shape=(side, side))
+        for path, split in (
+            (config.data.validation, config.data.validation_split),
+            (config.data.held_out, config.data.held_out_split),
+        )
     )
     train = loader(
         in_classes(train, names),

@@ -163,6 +163,7 @@ def _build(kind: type, flat: dict[str, Any], prefix: str, path: Path) -> Any:
             raise ValueError(f"{path} lacks the field {prefix}{name}")
         else:
             value = flat[prefix + name]
-            value = Path(value) if hint is Path else value
+            if value is not None and Path in (hint, *typing.get_args(hint)):
+                value = Path(value)
             values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)

@@ -23,6 +23,8 @@ def in_classes(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
         doubled = sorted({name for name in names if list(names).count(name) > 1})
         if doubled:
             raise ValueError(f"{dataset.origin}: two classes have the name {doubled[0]!r}")
+    if dataset.class_names == tuple(class_names):
+        return dataset  # a packed set stays one
     unknown = [name for name in dataset.class_names if name not in class_names]
     if unknown:
         raise ValueError(

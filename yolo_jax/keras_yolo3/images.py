@@ -1,6 +1,5 @@
 """Images and annotation lines, as keras-yolo3's generator reads and distorts them."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +9,9 @@ from PIL import Image
 
 from yolo_jax.data.images import read_image
 from yolo_jax.data.letterbox import letterbox, letterbox_geometry
+from yolo_jax.data.readers.keras_yolo3 import meant_as_box, parse_line
 
 _GREY = (128, 128, 128)
-_BOX = re.compile(r"-?\d+(\.\d+)?(,-?\d+(\.\d+)?){4}")
-# What was meant as a box; a path may hold such a word too.
-_FIELD = re.compile(r"-?[\d.]+,\S*")
 
 
 def letterbox_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -55,7 +52,7 @@ def get_random_data(
         ImageError: the file is cut short, or not an image.
         ValueError: the line names no image, or a box in it is not of five numbers.
     """
-    path, boxes = _parse(annotation_line)
+    path, boxes = parse_line(annotation_line)
     height, width = (int(side) for side in input_shape)
     image = Image.fromarray(_read(path))
     if not random:
@@ -77,20 +74,6 @@ def get_random_data(
     return pixels, _place(boxes, image.size, size, origin, max_boxes, limits, flip=flip)
 
 
-def _parse(line: str) -> tuple[str, Float[np.ndarray, "n 5"]]:
-    """Splits an annotation line at its first word that is a box and followed by boxes alone."""
-    words = line.split()
-    first = len(words)
-    while first and _BOX.fullmatch(words[first - 1]):
-        first -= 1
-    if not first:
-        raise ValueError(
-            f"an annotation line is `path xmin,ymin,xmax,ymax,class …`; found {line.strip()!r}"
-        )
-    boxes = [[float(number) for number in word.split(",")] for word in words[first:]]
-    return " ".join(words[:first]), np.asarray(boxes, np.float64).reshape(-1, 5)
-
-
 def _read(path: str) -> UInt8[np.ndarray, "h w 3"]:
     """Reads the image of a line.
 
@@ -100,14 +83,14 @@ def _read(path: str) -> UInt8[np.ndarray, "h w 3"]:
     try:
         return read_image(path)
     except FileNotFoundError:
-        for word in path.split()[1:]:
-            if _FIELD.fullmatch(word) and not _BOX.fullmatch(word):
-                raise ValueError(
-                    f"there is no image {path!r}, which an annotation line names with {word!r} as "
-                    "a part of the path. If that was meant as a box: expected `xmin,ymin,xmax,ymax,"
-                    "class`, five numbers without spaces between"
-                ) from None
-        raise
+        word = meant_as_box(path)
+        if word is None:
+            raise
+        raise ValueError(
+            f"there is no image {path!r}, which an annotation line names with {word!r} as a part "
+            "of the path. If that was meant as a box: expected `xmin,ymin,xmax,ymax,class`, five "
+            "numbers without spaces between"
+        ) from None
 
 
 def _draw(low: float = 0.0, high: float = 1.0) -> float:
