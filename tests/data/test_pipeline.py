@@ -75,7 +75,8 @@ def test_batch_holds_the_image_and_its_boxes(trees):
     assert (batch.boxes[1, count:] == 0).all()
     assert batch.classes[1].tolist() == [0] * count + [-1] * (loader.max_boxes - count)
     assert batch.original_size[1].tolist() == [200, 200]
-    dtypes = [part.dtype for part in batch]
+    assert batch.mix is None
+    dtypes = [part.dtype for part in batch[:5]]
     assert dtypes == [np.uint8, np.float32, np.int32, np.int32, np.int32]
 
 
@@ -239,8 +240,8 @@ def test_processes_share_every_batch(trees, options, count):
     for number, batch in enumerate(whole):
         rows = [share[number] for share in shares]
         assert {len(row.image_id) for row in rows} == {8 // count}
-        joined = Batch(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
-        assert_same([batch], [Batch(*(part[: len(batch.image_id)] for part in joined))])
+        joined = Batch(*(np.concatenate(p) for p in zip(*(row[:5] for row in rows), strict=True)))
+        assert_same([batch], [Batch(*(part[: len(batch.image_id)] for part in joined[:5]))])
         assert (joined.image_id[len(batch.image_id) :] == -1).all()
     assert loader(0, count).skipped == {}
     with pytest.raises(ValueError, match="process 0 of 3 cannot have its share of batches of 8"):

@@ -57,19 +57,24 @@ class Dataset:
 class Batch(NamedTuple):
     """What the host hands to the device: pixels and padded boxes, in fixed shapes.
 
+    Where augmentation mixes images, image, boxes and classes have an axis of k more after the
+    first: an example and those that may be mixed into it.
+
     Attributes:
         image: RGB.
         boxes: xyxy in pixels of `image`; rows of padding are 0.
         classes: −1 marks a row of padding.
         image_id: −1 marks a row that only fills the batch.
         original_size: (height, width) of the image file, px.
+        mix: how an example is mixed with the others of its group; None where they are alone.
     """
 
-    image: UInt8[Array, "b h w 3"]
-    boxes: Float[Array, "b t 4"]
-    classes: Int[Array, "b t"]
+    image: UInt8[Array, "b *k h w 3"]
+    boxes: Float[Array, "b *k t 4"]
+    classes: Int[Array, "b *k t"]
     image_id: Int[Array, "b"]
     original_size: Int[Array, "b 2"]
+    mix: Int[Array, "b"] | None = None
 
 
 class Detections(NamedTuple):

@@ -1,5 +1,6 @@
-"""Rows of batches: an annotation's image, letterboxed, with its boxes padded to a fixed number."""
+"""Rows of batches: images, letterboxed, with their boxes padded to a fixed number."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,11 +17,29 @@ PADDING = -1
 class Example(NamedTuple):
     """One row of a `Batch`."""
 
-    image: UInt8[np.ndarray, "h w 3"]
-    boxes: Float[np.ndarray, "t 4"]
-    classes: Int[np.ndarray, "t"]
+    image: UInt8[np.ndarray, "*k h w 3"]
+    boxes: Float[np.ndarray, "*k t 4"]
+    classes: Int[np.ndarray, "*k t"]
     image_id: Int[np.ndarray, ""]
     original_size: Int[np.ndarray, "2"]
+    mix: Int[np.ndarray, ""] | None = None
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How examples are mixed with others, which are drawn for each by (seed, pass, index).
+
+    Attributes:
+        choose: returns an example's `mix` by a number drawn from [0, 1).
+        images: that a row of each `mix` takes, its own among them.
+        group: k, images of every row; those that a row does not take are padding.
+        batches: of a run that are mixed; None: all. Those after them are as if each chose 0.
+    """
+
+    choose: Callable[[float], int]
+    images: tuple[int, ...]
+    group: int
+    batches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,44 @@ class ExampleMaker:
             np.full(self.max_boxes, -1, np.int32),
             np.asarray(-1, np.int32),
             np.asarray(original_size, np.int32),
+        )
+
+
+@dataclass(frozen=True)
+class GroupMaker:
+    """Makes rows of groups: an example and those that are mixed into it.
+
+    Attributes:
+        make: makes the rows of images alone.
+        mixing: how they are mixed.
+        seed: of the draws.
+    """
+
+    make: ExampleMaker
+    mixing: Mixing
+    seed: int
+
+    def __call__(self, index: int, *, number: int, epoch: int) -> Example:
+        """Returns a row.
+
+        Args:
+            index: of the annotation.
+            number: of the batch.
+            epoch: of the pass over the data.
+        """
+        draws = np.random.default_rng((self.seed, epoch, index))
+        mix = 0
+        if self.mixing.batches is None or number < self.mixing.batches:
+            mix = self.mixing.choose(draws.random())
+        images = len(self.make.dataset.annotations)
+        others = draws.integers(images, size=self.mixing.images[mix] - 1)
+        rows = [self.make(index), *(self.make(int(other)) for other in others)]
+        rows += [self.make(PADDING)] * (self.mixing.group - len(rows))
+        image, boxes, classes = (
+            np.stack(parts) for parts in zip(*(row[:3] for row in rows), strict=True)
+        )
+        return rows[0]._replace(
+            image=image, boxes=boxes, classes=classes, mix=np.asarray(mix, np.int32)
         )
 
 

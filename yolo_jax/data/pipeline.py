@@ -11,11 +11,13 @@ from multiprocessing import parent_process
 import grain
 import numpy as np
 from absl import flags
+from jaxtyping import Int
 
 from yolo_jax.core.types import Batch, Dataset
 from yolo_jax.data.doctor import Problem, report
-from yolo_jax.data.examples import PADDING, ExampleMaker
+from yolo_jax.data.examples import PADDING, ExampleMaker, GroupMaker, Mixing
 from yolo_jax.data.images import ImageError
+from yolo_jax.data.readers.columns import Columns
 
 _log = logging.getLogger(__name__)
 _BATCHES_AHEAD = 2
@@ -41,6 +43,8 @@ class Loader:
             alone.
         process: (index, number) of this process among those that share every batch: it gets its
             own consecutive rows. Of the last batch of a pass padding rows make up what is missing.
+        mixing: makes every row a group of images, for augmentation that mixes them. The others of
+            an example are drawn by (seed, pass, example), whatever the batch or process.
         strict: an image that cannot be read, or that has too many boxes, is an error.
 
     Attributes:
@@ -66,11 +70,13 @@ class Loader:
         threads: int = 2,
         workers: int = 0,
         process: tuple[int, int] = (0, 1),
+        mixing: Mixing | None = None,
         strict: bool = False,
     ) -> None:
         if not len(dataset.annotations):
             raise ValueError(f"{dataset.origin} has no images to load")
-        self.max_boxes = _default_max_boxes(dataset) if max_boxes is None else max_boxes
+        counts = _target_counts(dataset)
+        self.max_boxes = max(8, -(-int(counts.max()) // 8) * 8) if max_boxes is None else max_boxes
         for name, value in (("batch_size", batch_size), ("max_boxes", self.max_boxes)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it has to be 1 or more")
@@ -81,11 +87,12 @@ class Loader:
             )
         self.dataset, self.batch_size, self.image_shape = dataset, batch_size, image_shape
         self.threads, self.workers, self.whole_batches = threads, workers, whole_batches
-        _report_crowded(dataset, self.max_boxes, strict=strict)
+        _report_crowded(dataset, counts, self.max_boxes, strict=strict)
         self.skipped: dict[str, str] = {}
         self._make = ExampleMaker(dataset, image_shape, self.max_boxes, strict)
-        # Batches of indices, which say what a batch is of without reading it.
-        self._indices = _index_batches(
+        self._group = None if mixing is None else GroupMaker(self._make, mixing, seed)
+        # Batches of (number of the batch, pass, index), which say what a batch is of unread.
+        self._order = _batch_order(
             len(dataset.annotations),
             batch_size=batch_size // count,
             process=process,
@@ -103,18 +110,17 @@ class Loader:
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Yields batch `start` and those after it, without reading those before."""
-        return self._read(self._indices[start:])
+        return self._read(self._order[start:])
 
     def one_pass(self) -> Iterator[Batch]:
         """Yields the batches of the first pass."""
-        return self._read(self._indices[: len(self)])
+        return self._read(self._order[: len(self)])
 
-    def _read(self, indices: grain.MapDataset) -> Iterator[Batch]:
-        make = self._make
+    def _read(self, order: grain.MapDataset) -> Iterator[Batch]:
         options = grain.ReadOptions(
             num_threads=0 if self.workers else self.threads, prefetch_buffer_size=_BATCHES_AHEAD
         )
-        batches = indices.map(_BatchMaker(make)).to_iter_dataset(options)
+        batches = order.map(_BatchMaker(self._make, self._group)).to_iter_dataset(options)
         if self.workers:
             processes = grain.MultiprocessingOptions(
                 num_workers=self.workers, per_worker_buffer_size=_BATCHES_AHEAD
@@ -129,7 +135,7 @@ class Loader:
         try:
             for number, batch in enumerate(stream):
                 if (batch.image_id < 0).any():
-                    self._note_skipped(np.asarray(indices[number]), batch)
+                    self._note_skipped(np.asarray(order[number])[:, 2], batch)
                 yield batch
         finally:
             stream.close()
@@ -158,17 +164,20 @@ class Loader:
 
 
 class _BatchMaker:
-    """Makes a batch of the rows of some indices."""
+    """Makes a batch of rows, alone or in groups."""
 
-    def __init__(self, make: ExampleMaker) -> None:
-        self.make = make
+    def __init__(self, make: ExampleMaker, group: GroupMaker | None) -> None:
+        self.make, self.group = make, group
 
-    def __call__(self, indices: np.ndarray) -> Batch:
-        rows = [self.make(int(index)) for index in indices]
+    def __call__(self, places: Int[np.ndarray, "b 3"]) -> Batch:
+        if self.group is None:
+            rows = [self.make(index) for _, _, index in places.tolist()]
+            return Batch(*(np.stack(parts) for parts in zip(*(r[:-1] for r in rows), strict=True)))
+        rows = [self.group(i, number=number, epoch=epoch) for number, epoch, i in places.tolist()]
         return Batch(*(np.stack(parts) for parts in zip(*rows, strict=True)))
 
 
-def _index_batches(
+def _batch_order(
     images: int,
     *,
     batch_size: int,
@@ -177,18 +186,23 @@ def _index_batches(
     seed: int,
     whole_batches: bool,
 ) -> grain.MapDataset:
-    """Returns the endless stream of a process's batches, as indices of annotations."""
+    """Returns the endless stream of a process's batches: rows of (number, pass, index)."""
     index, count = process
+    whole = batch_size * count
+
+    def place(position: int, index: int) -> Int[np.ndarray, "3"]:
+        return np.asarray((position // whole, position // images, index))
+
     order = grain.MapDataset.range(images).seed(seed)
     if shuffle:
         order = order.shuffle()
     if whole_batches:
-        return order.repeat().batch(batch_size)[index::count]
-    missing = -images % (batch_size * count) if count > 1 else 0
+        return order.repeat().map_with_index(place).batch(batch_size)[index::count]
+    missing = -images % whole if count > 1 else 0
     if missing:
         padding = grain.MapDataset.source([PADDING] * missing)
         order = grain.MapDataset.concatenate([order, padding])
-    return order.batch(batch_size)[index::count].repeat()
+    return order.map_with_index(place).batch(batch_size)[index::count].repeat()
 
 
 def _start_worker(index: int, count: int) -> None:
@@ -204,20 +218,23 @@ def _start_worker(index: int, count: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _default_max_boxes(dataset: Dataset) -> int:
-    most = max(int((~annotation.crowd).sum()) for annotation in dataset.annotations)
-    return max(8, -(-most // 8) * 8)
+def _target_counts(dataset: Dataset) -> Int[np.ndarray, "n"]:
+    """Returns the boxes of each image that are targets; of a packed set without a walk over it."""
+    if isinstance(dataset.annotations, Columns):
+        return dataset.annotations.targets_an_image()
+    return np.asarray([int((~annotation.crowd).sum()) for annotation in dataset.annotations])
 
 
-def _report_crowded(dataset: Dataset, max_boxes: int, *, strict: bool) -> None:
-    problems = [
-        Problem(
-            dataset.origin,
-            f"image {annotation.image_id} ({annotation.path.name})",
-            f"it has {(~annotation.crowd).sum()} boxes and max_boxes is {max_boxes}: the first "
-            "are kept; raise max_boxes to keep all",
+def _report_crowded(
+    dataset: Dataset, counts: Int[np.ndarray, "n"], max_boxes: int, *, strict: bool
+) -> None:
+    problems = []
+    for index in np.flatnonzero(counts > max_boxes).tolist():
+        annotation = dataset.annotations[index]
+        reason = (
+            f"it has {counts[index]} boxes and max_boxes is {max_boxes}: the first are kept; raise "
+            "max_boxes to keep all"
         )
-        for annotation in dataset.annotations
-        if (~annotation.crowd).sum() > max_boxes
-    ]
+        record = f"image {annotation.image_id} ({annotation.path.name})"
+        problems.append(Problem(dataset.origin, record, reason))
     report(problems, strict=strict)

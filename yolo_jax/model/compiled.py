@@ -189,7 +189,7 @@ class Compiled:
         x, y = fed.x, fed.y
         if not training or self._augment is None:
             return x, y
-        image, boxes, classes = self._augment(keys, x, y["boxes"], y["classes"])
+        image, boxes, classes = self._augment(keys, x, **y)
         return image, {"boxes": boxes, "classes": classes}
 
     def _forward(

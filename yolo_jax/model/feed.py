@@ -79,6 +79,8 @@ def as_fed(item: Any) -> Fed:
     match item:
         case Batch():
             targets = {"boxes": item.boxes, "classes": item.classes}
+            if item.mix is not None:
+                targets["mix"] = item.mix
             return Fed(item.image, targets, None, np.asarray(item.image_id) >= 0)
         case Fed():
             return item
