@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,15 @@ PyTree = Any
 Transform = Callable[..., tuple[Array, Array, Array]]
 
 
+@runtime_checkable
+class Transforms(Protocol):
+    """Augmentations of which each step takes one, such as those to several sizes."""
+
+    def at(self, step: int) -> Transform:
+        """Returns that of a step; the same object where it is the same."""
+        ...
+
+
 class Compiled:
     """A model's steps, each compiled when it first runs.
 
@@ -44,7 +53,7 @@ class Compiled:
         optimizer: an optax transformation, over the trainable parameters.
         params: the model's, for their paths.
         batch_stats: the model's.
-        augment: on the device, in training alone.
+        augment: on the device, in training alone; each of several is one more executable.
         ema_decay: of the moving average of the weights, or None.
         frozen: patterns of parameter paths that are not trained.
         sync_batch_norm: normalise by the statistics of all devices' rows.
@@ -63,7 +72,7 @@ class Compiled:
         *,
         params: PyTree,
         batch_stats: PyTree,
-        augment: Transform | None,
+        augment: Transform | Transforms | None,
         ema_decay: float | None,
         frozen: Iterable[str],
         sync_batch_norm: bool,
@@ -88,7 +97,7 @@ class Compiled:
             norm.use_running_average = is_frozen
         self._train_graph = nnx.graphdef(graph)
         graph.eval()
-        self._steps: dict[tuple[str, bool], Callable] = {}
+        self._steps: dict[tuple[str, bool, Transform | None], Callable] = {}
         self._scalar_loss: bool | None = None
         self._zeros: Sums | None = None
 
@@ -112,13 +121,19 @@ class Compiled:
         # A copy: the step donates its input, which must not hold one buffer twice.
         return state._replace(ema=jax.tree.map(jnp.copy, state.params))
 
-    def train(self, state: TrainState, sums: Sums, fed: Fed) -> tuple[TrainState, Sums]:
-        """Takes a step; `state` is donated."""
-        return self._run("train", (state, sums), fed, donate=(0,))
+    def train(
+        self, state: TrainState, sums: Sums, fed: Fed, step: int = 0
+    ) -> tuple[TrainState, Sums]:
+        """Takes a step; `state` is donated, and `step` picks one of several augmentations."""
+        augment = self._augment_at(step)
+        return self._run("train", (state, sums), fed, augment, donate=(0,))
 
     def evaluate(self, state: TrainState, sums: Sums, fed: Fed) -> Sums:
         """Adds a batch's losses to the sums."""
-        return self._run("evaluate", (state, sums), fed, donate=())
+        return self._run("evaluate", (state, sums), fed, None, donate=())
+
+    def _augment_at(self, step: int) -> Transform | None:
+        return self._augment.at(step) if isinstance(self._augment, Transforms) else self._augment
 
     def zero_sums(self, state: TrainState, fed: Fed, *, training: bool) -> Sums:
         """Returns sums of nothing, in the structure that a batch like this one adds to."""
@@ -126,53 +141,63 @@ class Compiled:
 
             def sums(state: TrainState, fed: Fed) -> Sums:
                 keys = example_keys(state.key, state.step, row_count(fed), None)
+                augment = self._augment_at(0) if training else None
                 return self._forward(
-                    state.params, state.batch_stats, fed, keys, training=training, axis_name=None
-                ).sums
+                    state.params, state.batch_stats, fed, keys, training=training, axis_name=None,
+                    augment=augment,
+                ).sums  # fmt: skip
 
             found = jax.eval_shape(sums, state, fed)
             self._zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
         return self.parallel.replicate(self._zeros)
 
-    def _run(self, kind: str, replicated: tuple, fed: Fed, donate: tuple[int, ...]) -> PyTree:
+    def _run(
+        self,
+        kind: str,
+        replicated: tuple,
+        fed: Fed,
+        augment: Transform | None,
+        *,
+        donate: tuple[int, ...],
+    ) -> PyTree:
         """Runs a step on a batch, whose rows the devices share.
 
         Rows that do not divide are filled up; where padding would spoil a loss that is one number
         for the batch, every device computes the whole batch instead.
         """
         padded = pad_rows(fed, len(self.parallel.devices))
-        shared = padded is fed or not self._has_scalar_loss(
-            replicated[0], padded, training=kind == "train"
-        )
-        if (kind, shared) not in self._steps:
-            body = self._body(kind)
+        shared = padded is fed or not self._has_scalar_loss(replicated[0], padded, augment)
+        key = (kind, shared, augment)
+        if key not in self._steps:
+            body = self._body(kind, augment)
             if shared:
                 body = partial(body, axis_name=self.parallel.axis_name)
                 step = self.parallel.compile(body, replicated=2, donate=donate)
             else:
                 step = jax.jit(partial(body, axis_name=None), donate_argnums=donate)
-            self._steps[kind, shared] = step
-        return self._steps[kind, shared](*replicated, padded if shared else fed)
+            self._steps[key] = step
+        return self._steps[key](*replicated, padded if shared else fed)
 
-    def _body(self, kind: str) -> Callable:
+    def _body(self, kind: str, augment: Transform | None) -> Callable:
         """Returns what a step of a kind computes on one device."""
+        forward = partial(self._forward, augment=augment)
         if kind == "evaluate":
-            return partial(evaluate_step, forward=self._forward)
+            return partial(evaluate_step, forward=forward)
         return partial(
             train_step,
-            forward=self._forward,
+            forward=forward,
             optimizer=self.optimizer,
             trainable=self.trainable,
             ema_decay=self._ema_decay,
         )
 
-    def _has_scalar_loss(self, state: TrainState, fed: Fed, *, training: bool) -> bool:
+    def _has_scalar_loss(self, state: TrainState, fed: Fed, augment: Transform | None) -> bool:
         """Tells whether a loss comes as one number for the batch rather than one for each row."""
         if self._scalar_loss is None:
 
             def values(state: TrainState, fed: Fed) -> PyTree:
                 keys = example_keys(state.key, state.step, row_count(fed), None)
-                x, y = self._seen(fed, keys, training=training)
+                x, y = _augmented(fed, keys, augment)
                 module = nnx.merge(
                     self._eval_graph, state.params, state.batch_stats, self._rest, copy=True
                 )
@@ -184,14 +209,6 @@ class Compiled:
             )
         return self._scalar_loss
 
-    def _seen(self, fed: Fed, keys: Array | None, *, training: bool) -> tuple[PyTree, PyTree]:
-        """Returns inputs and targets as the network gets them: in training, augmented."""
-        x, y = fed.x, fed.y
-        if not training or self._augment is None:
-            return x, y
-        image, boxes, classes = self._augment(keys, x, **y)
-        return image, {"boxes": boxes, "classes": classes}
-
     def _forward(
         self,
         params: PyTree,
@@ -201,9 +218,10 @@ class Compiled:
         *,
         training: bool,
         axis_name: str | None,
+        augment: Transform | None,
     ) -> Forwarded:
         """Runs graph and losses on this device's rows."""
-        x, y = self._seen(fed, keys, training=training)
+        x, y = _augmented(fed, keys, augment)
         graphdef = self._train_graph if training else self._eval_graph
         module = nnx.merge(graphdef, params, batch_stats, self._rest, copy=True)
         if self._sync_batch_norm:
@@ -220,6 +238,14 @@ class Compiled:
         share = share + module.penalty() * kept.sum() / jnp.maximum(total, 1)
         sums["loss"] = (share * total, kept.sum())
         return Forwarded(share, kept.sum(), nnx.state(module, nnx.BatchStat), sums)
+
+
+def _augmented(fed: Fed, keys: Array | None, augment: Transform | None) -> tuple[PyTree, PyTree]:
+    """Returns inputs and targets as the network gets them."""
+    if augment is None:
+        return fed.x, fed.y
+    image, boxes, classes = augment(keys, fed.x, **fed.y)
+    return image, {"boxes": boxes, "classes": classes}
 
 
 def batch_norms(module: nnx.Module) -> list[BatchNorm | nnx.BatchNorm]:

@@ -256,7 +256,7 @@ class FitRun:
                 return
             if self.sums is None:
                 self.sums = self._first_sums(fed)
-            model.state, self.sums = compiled.train(model.state, self.sums, fed)
+            model.state, self.sums = compiled.train(model.state, self.sums, fed, self.batches)
             self.step, self.batches = self.step + 1, self.batches + 1
             names = compiled.objective.log_names
             logs = BatchLogs(row_count(fed), self.sums, names, compiled.objective.results)

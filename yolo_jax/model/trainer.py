@@ -11,7 +11,7 @@ import optax
 from yolo_jax.model.arrays import split, standardize
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
 from yolo_jax.model.compile_arguments import Loss, build_objective, output_names
-from yolo_jax.model.compiled import Compiled, Transform
+from yolo_jax.model.compiled import Compiled, Transform, Transforms
 from yolo_jax.model.data import Reading, as_feed, check_has_steps, is_to_be_split, kind_of
 from yolo_jax.model.feed import Feed
 from yolo_jax.model.fit import FitRun, Validation, evaluate
@@ -57,7 +57,7 @@ class Trainer(Predictor):
         weighted_metrics: Any = None,
         target_tensors: Any = None,
         *,
-        augment: Transform | None = None,
+        augment: Transform | Transforms | None = None,
         ema_decay: float | None = None,
         frozen: Iterable[str] = (),
         sync_batch_norm: bool = False,
@@ -70,13 +70,13 @@ class Trainer(Predictor):
                 object compiled again keeps its slots.
             loss: a function (y_true, y_pred), a name, a list, a dict by output name, or
                 `losses.Joint`.
-            metrics: a list for every output, a list of lists, or a dict; sample weights do not
-                count in them.
+            metrics: a list for every output, a list of lists, or a dict; without sample weights.
             loss_weights: factors of the outputs' losses, as a list or dict.
             sample_weight_mode: 'temporal' for weights of (rows, steps); also by output.
             weighted_metrics: as metrics, with sample weights.
             target_tensors: arrays or a data source in place of y.
-            augment: on the device, in training alone: (keys, image, boxes, classes) to the three.
+            augment: on the device, in training alone: (keys, image, boxes, classes) to the three,
+                or `Transforms`.
             ema_decay: keep a moving average of the weights, used by evaluate and predict.
             frozen: patterns of parameter paths that are not trained (`*body/*`), beside the layers
                 whose `trainable` is False; batch normalisation whose parameters are frozen uses
