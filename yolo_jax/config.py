@@ -38,6 +38,8 @@ class DataConfig:
         threads: that decode images, when there are no `workers`.
         workers: processes that decode training images; 0: threads do. The other sets are read in
             passes, each of which would start processes anew: threads decode those.
+        cache: keep decoded images in `ram` (threads alone) or on `disk`; `none` keeps none.
+        cache_folder: of the cache on disk; None: in the cache folder of yolo_jax.
         strict: a bad record is an error rather than a report.
     """
 
@@ -52,6 +54,8 @@ class DataConfig:
     max_boxes: _Count | None = None
     threads: _Count = 2
     workers: _CountOrZero = 0
+    cache: Literal["none", "ram", "disk"] = "none"
+    cache_folder: Path | None = None
     strict: bool = False
 
 

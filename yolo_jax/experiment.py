@@ -25,7 +25,12 @@ from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import Joint, detection
 from yolo_jax.model.model import Model
 from yolo_jax.networks import darknet
-from yolo_jax.networks.pretrained import COCO_CLASSES, PretrainedUnavailable, fetch_pretrained
+from yolo_jax.networks.pretrained import (
+    COCO_CLASSES,
+    PretrainedUnavailable,
+    cache_folder,
+    fetch_pretrained,
+)
 from yolo_jax.networks.yolov3 import NETWORKS, Network, check_input_size, create_network
 from yolo_jax.report import metrics, save_batch_picture, save_curves, save_held_out_pictures
 from yolo_jax.run_folder import RunFolder
@@ -132,11 +137,16 @@ def open_data(config: ExperimentConfig) -> Data:
     train = read(config.data.train, config.data.train_split)
     check_trainable(train)
     names = train.class_names
+    cache: Any = {
+        "none": None,
+        "ram": "memory",
+        "disk": config.data.cache_folder or cache_folder() / "images",
+    }[config.data.cache]
     validation, held_out = (
-        loader(in_classes(read(path, split), names), image_shape=(side, side))
-        for path, split in (
-            (config.data.validation, config.data.validation_split),
-            (config.data.held_out, config.data.held_out_split),
+        loader(in_classes(read(path, split), names), image_shape=(side, side), cache=kept)
+        for path, split, kept in (
+            (config.data.validation, config.data.validation_split, cache),
+            (config.data.held_out, config.data.held_out_split, None),  # read once
         )
     )
     train = loader(
@@ -144,6 +154,7 @@ def open_data(config: ExperimentConfig) -> Data:
         image_shape=(canvas, canvas),
         max_boxes=config.data.max_boxes,
         workers=config.data.workers,
+        cache=cache,
         shuffle=True,
         seed=config.seed,
         whole_batches=True,

@@ -10,7 +10,17 @@ from typing import Any
 from yolo_jax.config import ExperimentConfig
 
 # What may differ between a run folder's config and the one that resumes it.
-MAY_DIFFER = frozenset({"epochs", "runs", "data.threads", "data.workers", "keep_checkpoints"})
+MAY_DIFFER = frozenset(
+    {
+        "epochs",
+        "runs",
+        "keep_checkpoints",
+        "data.threads",
+        "data.workers",
+        "data.cache",
+        "data.cache_folder",
+    }
+)
 
 
 class RunFolder:

@@ -1,8 +1,22 @@
+import io
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from yolo_jax.data.images import ImageError, read_image
+from yolo_jax.core.types import Annotation, Dataset
+from yolo_jax.data.images import (
+    ImageError,
+    decode_image,
+    decode_to_fit,
+    load_image,
+    load_to_fit,
+    read_image,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 RANDOM = np.random.default_rng(0)
 
@@ -179,3 +193,128 @@ def test_a_path_that_is_no_file(tmp_path):
     (tmp_path / "dangling.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(FileNotFoundError, match=r"dangling\.png"):
         read_image(tmp_path / "dangling.png")
+
+
+def photo(height, width):
+    with Image.open(GOLDEN / "dog.jpg") as file:
+        return file.resize((width, height))
+
+
+def encoded(image, kind="JPEG", **options):
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def camera_exif(orientation):
+    """Returns EXIF with a small JPEG in it, as cameras write."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "maker"
+    return exif.tobytes() + encoded(photo(24, 32))
+
+
+JPEGS = {
+    "plain": {},
+    "fine": {"subsampling": 0, "quality": 95},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 2},
+    "exif": {"exif": camera_exif(1)},
+    "turned": {"exif": camera_exif(6)},
+}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("kind", JPEGS)
+def test_decoding_to_fit_what_does_not_shrink_by_2_is_decoding(kind, mode):
+    content = encoded(photo(61, 83).convert(mode), **JPEGS[kind])
+    found = decode_to_fit(content, "a.jpg", (40, 50))
+    np.testing.assert_array_equal(found.pixels, decode_image(content, "a.jpg"))
+    assert found.original == found.pixels.shape[:2]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("kind", [kind for kind in JPEGS if kind != "turned"])
+@pytest.mark.parametrize(("shape", "by"), [((40, 60), 2), ((30, 30), 4), ((5, 5), 8)])
+def test_a_jpeg_that_shrinks_is_reduced_as_by_pillows_draft(kind, mode, shape, by):
+    content = encoded(photo(121, 167).convert(mode), **JPEGS[kind])
+    found = decode_to_fit(content, "a.jpg", shape)
+    assert found.original == (121, 167)
+    with Image.open(io.BytesIO(content)) as file:
+        file.draft(mode, (167 // by, 121 // by))
+        expected = np.asarray(file.convert("RGB"))
+    assert expected.shape == (-(-121 // by), -(-167 // by), 3)
+    np.testing.assert_array_equal(found.pixels, expected)
+
+
+@pytest.mark.parametrize("kind", ["turned", "png", "webp", "cmyk", "trailing bytes"])
+def test_what_is_no_ordinary_jpeg_is_pillows(kind):
+    image = photo(121, 167)
+    content = {
+        "turned": encoded(image, exif=camera_exif(6)),
+        "png": encoded(image.convert("P"), "PNG"),
+        "webp": encoded(image.convert("RGBA"), "WEBP"),
+        "cmyk": encoded(image.convert("CMYK")),
+        "trailing bytes": encoded(image) + b"\n",
+    }[kind]
+    found = decode_to_fit(content, "a", (20, 20))
+    np.testing.assert_array_equal(found.pixels, decode_image(content, "a"))
+    assert found.original == ((167, 121) if kind == "turned" else (121, 167))
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (20, 20)])
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_jpeg_cut_anywhere_is_refused(kind, shape):
+    content = encoded(photo(121, 167), **JPEGS[kind])
+    for end in RANDOM.integers(0, len(content), 60):
+        with pytest.raises(ImageError, match=r"a\.jpg is (damaged or cut short|not an image)"):
+            decode_to_fit(content[:end], "a.jpg", shape)
+
+
+@pytest.mark.parametrize("kind", ["plain", "fine", "progressive", "restarts", "exif"])
+def test_a_damaged_jpeg_comes_out_as_pillow_has_it(kind, capfd):
+    """OpenCV alone would take some of these, and fill them with grey, that Pillow refuses."""
+    content = encoded(photo(121, 167), **JPEGS[kind])
+    random = np.random.default_rng(0)
+    refused = taken_by_opencv = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in random.integers(len(content) // 4, len(content), 3):
+            damaged[place] = random.choice([0xFF, random.integers(256)])
+        try:
+            expected = decode_image(damaged, "a.jpg")
+        except ImageError as error:
+            refused += 1
+            pixels = cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_COLOR)
+            taken_by_opencv += pixels is not None
+            with pytest.raises(ImageError) as raised:
+                decode_to_fit(bytes(damaged), "a.jpg", (300, 300))
+            assert str(raised.value) == str(error)
+        else:
+            found = decode_to_fit(bytes(damaged), "a.jpg", (300, 300))
+            np.testing.assert_array_equal(found.pixels, expected)
+    assert refused
+    assert taken_by_opencv or kind == "progressive"
+    capfd.readouterr()  # libjpeg's remarks
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_too_many_pixels(kind, monkeypatch):
+    content = encoded(Image.new("L", (200, 150)), kind)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 14_000)
+    for decode in (decode_image, lambda *arguments: decode_to_fit(*arguments, (20, 20))):
+        with pytest.raises(
+            ImageError, match=r"bomb\.png has too many pixels: .*30000.*Shrink it, or"
+        ):
+            decode(content, "bomb.png")
+
+
+def test_load_to_fit(tmp_path):
+    content = encoded(photo(120, 168))
+    (tmp_path / "a.jpg").write_bytes(content)
+    none = np.zeros(0)
+    annotation = Annotation(1, tmp_path / "a.jpg", 168, 120, none.reshape(0, 4), none, none)
+    packed = Dataset([annotation], (), read=lambda annotation: content)
+    for dataset in (Dataset([annotation], ()), packed):
+        found = load_to_fit(dataset, annotation, (60, 60))
+        assert found.pixels.shape == (60, 84, 3)
+        assert found.original == load_image(dataset, annotation).shape[:2]

@@ -1,8 +1,15 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from yolo_jax.data.letterbox import letterbox, letterbox_darknet, letterbox_geometry
+from yolo_jax.data.letterbox import (
+    letterbox,
+    letterbox_bicubic,
+    letterbox_darknet,
+    letterbox_geometry,
+    reduction,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -11,7 +18,7 @@ def noise(height, width):
     return RANDOM.integers(0, 256, (height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("fit", [letterbox, letterbox_darknet])
+@pytest.mark.parametrize("fit", [letterbox, letterbox_bicubic, letterbox_darknet])
 @pytest.mark.parametrize("size", [(50, 100), (100, 37), (31, 17), (64, 64), (1, 300)])
 def test_letterbox_round_trip(fit, size):
     fitted, place = fit(noise(*size), (64, 96))
@@ -27,9 +34,9 @@ def test_letterbox_round_trip(fit, size):
     np.testing.assert_allclose(beyond, [[0, 0, width, height]])
 
 
-def test_letterbox_is_keras_yolo3s():
+def test_letterbox_bicubic_is_keras_yolo3s():
     image = noise(50, 100)
-    fitted, place = letterbox(image, (64, 64))
+    fitted, place = letterbox_bicubic(image, (64, 64))
     expected = Image.new("RGB", (64, 64), (128, 128, 128))
     resized = Image.fromarray(image).resize((64, 32), Image.Resampling.BICUBIC)
     expected.paste(resized, (0, 16))
@@ -45,6 +52,72 @@ def test_letterbox_puts_boxes_on_their_pixels():
     extent = [*white.min(0)[::-1], *(white.max(0)[::-1] + 1)]
     box = place.boxes_to_input(np.array([[40, 20, 120, 60]], np.float32))[0]
     np.testing.assert_allclose(box, extent, atol=1)
+
+
+def smooth(height, width):
+    """Returns waves of a few periods: what any good resizing keeps."""
+    rows, columns = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin(9 * rows + 5 * columns), np.cos(11 * columns), np.sin(7 * rows) ** 2 - 0.5]
+    return np.round(128 + 100 * np.stack(waves, axis=2)).astype(np.uint8)
+
+
+# Odd sizes at each reduction, beyond the last one, and enlarged.
+@pytest.mark.parametrize(
+    "size", [(90, 143), (203, 155), (611, 407), (333, 901), (1501, 1203), (37, 9)]
+)
+def test_letterbox_shows_what_pillows_bicubic_does(size):
+    image = smooth(*size)
+    fitted, place = letterbox(image, (64, 80))
+    expected, expected_place = letterbox_bicubic(image, (64, 80))
+    assert fitted.dtype == np.uint8
+    assert place == expected_place
+    assert np.abs(fitted.astype(int) - expected).max() <= 3
+
+
+def test_letterbox_does_not_skip_pixels():
+    # Every fourth column white: sampled bilinearly without averaging, this would be stripes.
+    image = np.zeros((512, 512, 3), np.uint8)
+    image[:, ::4] = 255
+    fitted, _ = letterbox(image, (100, 100))
+    assert np.abs(fitted.astype(int) - 64).max() <= 1
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+@pytest.mark.parametrize("size", [(640, 480), (641, 487), (655, 479)])
+def test_a_reduced_image_lies_where_the_original_does(size, n):
+    image = smooth(*size)
+    rows, columns = -size[0] % n, -size[1] % n
+    padded = np.pad(image, ((0, rows), (0, columns), (0, 0)), "edge").astype(float)
+    parts = padded.reshape(padded.shape[0] // n, n, padded.shape[1] // n, n, 3)
+    reduced = np.round(parts.mean(axis=(1, 3))).astype(np.uint8)
+    fitted, place = letterbox(reduced, (64, 80), original=size)
+    whole, whole_place = letterbox(image, (64, 80))
+    assert place == whole_place
+    assert np.abs(fitted.astype(int) - whole).max() <= 2
+
+
+def test_a_reduced_image_of_another_original_is_refused():
+    with pytest.raises(ValueError, match=r"50×100 px \(height × width\) is not one of 100×203 px"):
+        letterbox(noise(50, 100), (64, 64), original=(100, 203))
+
+
+@pytest.mark.parametrize(
+    ("original", "by"),
+    [
+        ((480, 640), 1),
+        ((831, 10), 1),
+        ((832, 832), 2),
+        ((960, 1280), 2),
+        ((300, 1664), 4),
+        ((1, 1), 1),
+    ],
+)
+def test_reduction(original, by):
+    assert reduction(original, (416, 416)) == by
+
+
+def test_opencv_uses_no_threads_of_its_own():
+    assert cv2.getNumThreads() == 1
 
 
 def darknet_resize(image, new_width, new_height):

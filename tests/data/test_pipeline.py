@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from yolo_jax.core.types import Annotation, Batch, Dataset
-from yolo_jax.data.images import ImageError, read_image
+from yolo_jax.data.examples import Mixing
+from yolo_jax.data.images import ImageError, decode_to_fit
 from yolo_jax.data.letterbox import letterbox
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers.coco import read_coco
@@ -66,7 +67,8 @@ def test_batch_holds_the_image_and_its_boxes(trees):
     assert [batch.image.shape for batch in batches] == [(5, *SHAPE, 3)] * 2 + [(2, *SHAPE, 3)]
     assert sum(ids(batches), []) == [a.image_id for a in trees.annotations]
     annotation, batch = trees.annotations[1], batches[0]
-    image, place = letterbox(read_image(annotation.path), SHAPE)
+    decoded = decode_to_fit(annotation.path.read_bytes(), annotation.path, SHAPE)
+    image, place = letterbox(decoded.pixels, SHAPE, original=decoded.original)
     count = len(annotation.boxes)
     assert count > 0
     assert loader.max_boxes % 8 == 0
@@ -278,3 +280,67 @@ def test_more_than_one_in_a_hundred_unreadable_images_end_the_run(corrupt):
         take(loader(4, 100), 1)
     with pytest.raises(ImageError, match="5 of the 400 images"):
         take(loader(5, 400), 1)
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_a_cache_changes_nothing_but_the_reading(corrupt, tmp_path, where):
+    cache = tmp_path / "cache" if where == "disk" else where
+    options = {"batch_size": 3, "image_shape": SHAPE, "shuffle": True}
+    expected = take(Loader(corrupt, **options), 4)
+    cached = Loader(corrupt, cache=cache, **options)
+    assert_same(expected, take(cached, 4))
+    content = {a.path: a.path.read_bytes() for a in corrupt.annotations}
+    if where == "memory":
+        for path in content:
+            path.write_bytes(b"")  # not read any more
+        assert_same(expected, take(cached, 4))
+    else:
+        assert len(list(cache.iterdir())) == 3
+        assert_same(expected, take(Loader(corrupt, cache=cache, **options), 4))
+    assert len(cached.skipped) == 1
+
+
+def test_a_cache_in_memory_is_not_for_workers(trees):
+    with pytest.raises(ValueError, match="cannot be shared with worker processes"):
+        Loader(trees, batch_size=4, image_shape=SHAPE, cache="memory", workers=2)
+
+
+def choose(draw):
+    return 1 if draw < 0.5 else 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_groups_are_drawn_by_seed_pass_and_example(trees, count):
+    mixing = Mixing(choose, images=(1, 3), group=4, batches=5)
+
+    def loader(index=0, count=1, seed=1):
+        return Loader(
+            trees, batch_size=4, image_shape=SHAPE, shuffle=True, seed=seed, whole_batches=True,
+            process=(index, count), mixing=mixing,
+        )  # fmt: skip
+
+    shares = [take(loader(index, count), 7) for index in range(count)]
+    batches = [
+        Batch(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
+        for rows in zip(*shares, strict=True)
+    ]
+    assert_same(batches, take(loader(), 7))
+    assert_same(batches[3:], take(loader(), 4, start=3))
+    plain = Loader(trees, batch_size=4, image_shape=SHAPE, shuffle=True, seed=1, whole_batches=True)
+    for number, (batch, alone) in enumerate(zip(batches, take(plain, 7), strict=True)):
+        assert batch.image.shape == (4, 4, *SHAPE, 3)
+        assert batch.boxes.shape[:2] == batch.classes.shape[:2] == (4, 4)
+        assert_same([alone], [Batch(batch.image[:, 0], batch.boxes[:, 0], batch.classes[:, 0],
+                                    batch.image_id, batch.original_size)])  # fmt: skip
+        used = [(row.reshape(4, -1) != 128).any(axis=1).sum() for row in batch.image]
+        assert used == [3 if mix else 1 for mix in batch.mix]
+        assert number < 5 or not batch.mix.any()
+    mixes = np.concatenate([batch.mix for batch in batches[:5]])
+    assert 0 < mixes.mean() < 1
+    # A later pass draws anew, and another seed too.
+    first, second = (
+        {i: b.image[r, 1].tobytes() for b in part for r, i in enumerate(b.image_id) if b.mix[r]}
+        for part in (batches[:3], batches[3:])
+    )
+    both = first.keys() & second.keys()
+    assert not both or any(first[i] != second[i] for i in both)

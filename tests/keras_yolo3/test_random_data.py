@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from yolo_jax.data.images import ImageError
-from yolo_jax.data.letterbox import letterbox
+from yolo_jax.data.letterbox import letterbox_bicubic
 from yolo_jax.keras_yolo3 import get_random_data, letterbox_image
 
 RED = (255, 0, 0)
@@ -31,7 +31,7 @@ def red(pixels):
 def test_without_distortion_it_is_letterboxed(line):
     pixels, boxes = get_random_data(line, (64, 96), random=False)
     image = np.asarray(Image.open(line.rsplit(" ", 1)[0]))
-    expected, place = letterbox(image, (64, 96))
+    expected, place = letterbox_bicubic(image, (64, 96))
     np.testing.assert_array_equal(np.rint(pixels * 255), expected)
     assert boxes.shape == (20, 5)
     np.testing.assert_allclose(

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.images import ImageError, load_image
-from yolo_jax.data.letterbox import letterbox
+from yolo_jax.data.cache import DiskCache, MemoryCache
+from yolo_jax.data.images import ImageError, load_to_fit
+from yolo_jax.data.letterbox import letterbox, letterbox_geometry
 
 PADDING = -1
 
@@ -51,12 +53,14 @@ class ExampleMaker:
         image_shape: (height, width) that every image is letterboxed into, px.
         max_boxes: boxes kept an image, T.
         strict: an image that cannot be read is an error; else its row is padding.
+        cache: of letterboxed images.
     """
 
     dataset: Dataset
     image_shape: tuple[int, int]
     max_boxes: int
     strict: bool
+    cache: MemoryCache | DiskCache | None = None
 
     def __call__(self, index: int) -> Example:
         """Returns the row of an annotation; of `PADDING`, a row that only fills the batch.
@@ -69,7 +73,7 @@ class ExampleMaker:
             return self._padding((0, 0))
         annotation = self.dataset.annotations[index]
         try:
-            return self._example(annotation)
+            return self._example(index)
         except (ImageError, FileNotFoundError):
             if self.strict:
                 raise
@@ -78,15 +82,16 @@ class ExampleMaker:
     def fault(self, index: int) -> str:
         """Returns why an annotation's row is padding, or "" where it is not."""
         try:
-            self._example(self.dataset.annotations[index])
+            self._example(index)
         except (ImageError, FileNotFoundError) as error:
             return str(error)
         return ""
 
-    def _example(self, annotation: Annotation) -> Example:
-        pixels = load_image(self.dataset, annotation)
-        _check_size(annotation, pixels)
-        image, place = letterbox(pixels, self.image_shape)
+    def _example(self, index: int) -> Example:
+        annotation = self.dataset.annotations[index]
+        load = partial(self._load, annotation)
+        image = load() if self.cache is None else self.cache.get(index, load)
+        place = letterbox_geometry((annotation.height, annotation.width), self.image_shape)
         kept = ~annotation.crowd
         inside = place.boxes_to_input(annotation.boxes[kept])[: self.max_boxes]
         boxes = np.zeros((self.max_boxes, 4), np.float32)
@@ -95,6 +100,12 @@ class ExampleMaker:
         classes[: len(inside)] = annotation.classes[kept][: self.max_boxes]
         image_id = np.asarray(annotation.image_id, np.int32)
         return Example(image, boxes, classes, image_id, np.asarray(place.original, np.int32))
+
+    def _load(self, annotation: Annotation) -> UInt8[np.ndarray, "h w 3"]:
+        """Reads and letterboxes an image, which has to be as large as its record says."""
+        decoded = load_to_fit(self.dataset, annotation, self.image_shape)
+        _check_size(annotation, decoded.original)
+        return letterbox(decoded.pixels, self.image_shape, original=decoded.original)[0]
 
     def _padding(self, original_size: tuple[int, int]) -> Example:
         return Example(
@@ -144,9 +155,9 @@ class GroupMaker:
         )
 
 
-def _check_size(annotation: Annotation, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Raises ImageError unless the image is as large as its record says, whose boxes it has."""
-    height, width = pixels.shape[:2]
+def _check_size(annotation: Annotation, size: tuple[int, int]) -> None:
+    """Raises ImageError unless (height, width) are as the record says, whose boxes it has."""
+    height, width = size
     if (height, width) != (annotation.height, annotation.width):
         raise ImageError(
             f"{annotation.path} has {width}×{height} px, and its record (image "

@@ -1,22 +1,52 @@
 """Encoded images to RGB pixels."""
 
 import io
+import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from yolo_jax.core.files import open_file
 from yolo_jax.core.types import Annotation, Dataset
+from yolo_jax.data.letterbox import reduction
 
 _LARGEST_16_BITS = 2**16 - 1
+# What follows the header of a JPEG's scan and is neither data (FF 00) nor a restart; of a
+# progressive one, which has many scans, nor another scan or its tables.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_PROGRESSIVE_MARKER = re.compile(rb"\xff[^\x00\xc4\xd0-\xd7\xda]")
+_END_OF_JPEG = b"\xff\xd9"
+# OpenCV's flags by what the image is reduced by. COLOR_RGB takes the place of COLOR, the lowest
+# bit, without which the names say "grayscale".
+_REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 
 
 class ImageError(ValueError):
     """An image file that cannot be read."""
+
+
+class Decoded(NamedTuple):
+    """An image decoded to no more pixels than are needed.
+
+    Attributes:
+        pixels: RGB; the image, or the image reduced by 2, 4 or 8, sides rounded up.
+        original: (height, width) of the image itself, as it is to be seen, px.
+    """
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    original: tuple[int, int]
 
 
 def read_image(path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
@@ -60,6 +90,17 @@ def load_image(dataset: Dataset, annotation: Annotation) -> UInt8[np.ndarray, "h
     return decode_image(encoded, annotation.path)
 
 
+def load_to_fit(dataset: Dataset, annotation: Annotation, shape: tuple[int, int]) -> Decoded:
+    """Decodes the image of a data set's annotation for a letterbox; see `decode_to_fit`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImageError: the image cannot be read or decoded.
+    """
+    encoded = (dataset.read or _read_file)(annotation)
+    return decode_to_fit(encoded, annotation.path, shape)
+
+
 def _read_file(annotation: Annotation) -> bytes:
     return read_encoded(annotation.path)
 
@@ -76,20 +117,85 @@ def decode_image(encoded: bytes, name: Path | str) -> UInt8[np.ndarray, "h w 3"]
         name: of the image, for messages.
 
     Raises:
-        ImageError: it is cut short, is not an image, or has values or colours whose scale nobody
-            can know.
+        ImageError: it is cut short, is not an image, has too many pixels, or has values or colours
+            whose scale nobody can know.
     """
+    with _opened(encoded, name) as file:
+        return _decode(file, name)
+
+
+def decode_to_fit(encoded: bytes, name: Path | str, shape: tuple[int, int]) -> Decoded:
+    """Decodes an image to RGB as `decode_image` does, but to no more pixels than a letterbox needs.
+
+    A JPEG that will shrink by 2 or more is decoded reduced, in less time: a pixel for each 2 × 2,
+    4 × 4 or 8 × 8, from the low frequencies of its transform alone.
+
+    Args:
+        encoded: content of an image file.
+        name: of the image, for messages.
+        shape: (height, width) that the image will be letterboxed into, px.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    with _opened(encoded, name) as file:
+        pixels = None
+        if _is_ordinary_jpeg(file, encoded):
+            original = (file.height, file.width)
+            by = min(8, reduction(original, shape))
+            flags = _REDUCED[by] | cv2.IMREAD_IGNORE_ORIENTATION
+            # None where it finds damage, of which Pillow says more.
+            pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+        if pixels is None:
+            pixels = _decode(file, name)
+            original = (pixels.shape[0], pixels.shape[1])
+    return Decoded(pixels, original)
+
+
+def _is_ordinary_jpeg(file: Image.Image, encoded: bytes) -> bool:
+    """Tells whether OpenCV decodes an image to the pixels that Pillow does, bit for bit.
+
+    Of a file that is cut short, or has a hole, it fills the rest with grey and says nothing. So a
+    file is left to Pillow unless the first marker that its scans may not hold is that of the end,
+    with nothing behind it.
+
+    Args:
+        file: opened, of which no more than the headers was read.
+        encoded: its content.
+    """
+    if not isinstance(file, JpegImagePlugin.JpegImageFile) or file.fp is None:
+        return False
+    marker = _PROGRESSIVE_MARKER if "progressive" in file.info else _MARKER
+    found = marker.search(encoded, file.fp.tell())
+    whole = found is not None and found.start() == len(encoded) - 2 and found[0] == _END_OF_JPEG
+    upright = file.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return whole and upright and file.mode in ("RGB", "L")
+
+
+@contextmanager
+def _opened(encoded: bytes, name: Path | str) -> Iterator[Image.Image]:
+    """Opens an encoded image, and makes what Pillow raises of it ImageErrors that name it."""
     try:
         with Image.open(io.BytesIO(encoded)) as file:
-            scale, kind = _grey_scale(file), f"{file.format} of mode {file.mode}"
-            image = ImageOps.exif_transpose(file)
+            yield file
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image of a known format") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} has too many pixels: {error}") from error
+        raise ImageError(
+            f"{name} has too many pixels: {error} Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS, "
+            "of which twice as many are read"
+        ) from error
+    except ImageError:
+        raise
     except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
         # Pillow's decoders raise each of these on damaged files.
         raise ImageError(f"{name} is damaged or cut short: {error}") from error
+
+
+def _decode(file: Image.Image, name: Path | str) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes an open image to RGB by Pillow; see `decode_image`."""
+    scale, kind = _grey_scale(file), f"{file.format} of mode {file.mode}"
+    image = ImageOps.exif_transpose(file)
     try:
         if image.mode.startswith("I") or image.mode == "F":
             image = Image.fromarray(_to_8_bits(image, scale))

@@ -7,13 +7,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import parent_process
+from pathlib import Path
+from typing import Literal
 
+import cloudpickle
 import grain
 import numpy as np
 from absl import flags
 from jaxtyping import Int
 
 from yolo_jax.core.types import Batch, Dataset
+from yolo_jax.data.cache import DiskCache, MemoryCache
 from yolo_jax.data.doctor import Problem, report
 from yolo_jax.data.examples import PADDING, ExampleMaker, GroupMaker, Mixing
 from yolo_jax.data.images import ImageError
@@ -43,6 +47,7 @@ class Loader:
             alone.
         process: (index, number) of this process among those that share every batch: it gets its
             own consecutive rows. Of the last batch of a pass padding rows make up what is missing.
+        cache: keep letterboxed images in `memory`, for threads alone, or in a folder.
         mixing: makes every row a group of images, for augmentation that mixes them. The others of
             an example are drawn by (seed, pass, example), whatever the batch or process.
         strict: an image that cannot be read, or that has too many boxes, is an error.
@@ -52,7 +57,8 @@ class Loader:
 
     Raises:
         ValueError: the data set is empty; a number is not positive; the processes do not divide
-            the batch; or strict and an image has more than T boxes.
+            the batch; a cache in memory is to be shared with workers, or has no room; or strict
+            and an image has more than T boxes.
         ImageError: when batches are read: strict and an image cannot be read, or more than 1 % of
             all cannot (of fewer than 300 images, more than 3, or all).
     """
@@ -70,6 +76,7 @@ class Loader:
         threads: int = 2,
         workers: int = 0,
         process: tuple[int, int] = (0, 1),
+        cache: Literal["memory"] | Path | None = None,
         mixing: Mixing | None = None,
         strict: bool = False,
     ) -> None:
@@ -89,7 +96,11 @@ class Loader:
         self.threads, self.workers, self.whole_batches = threads, workers, whole_batches
         _report_crowded(dataset, counts, self.max_boxes, strict=strict)
         self.skipped: dict[str, str] = {}
-        self._make = ExampleMaker(dataset, image_shape, self.max_boxes, strict)
+        self._make = ExampleMaker(
+            dataset, image_shape, self.max_boxes, strict, _cache(dataset, image_shape, cache)
+        )
+        if workers:
+            cloudpickle.dumps(self._make)  # says at once what cannot be sent to them
         self._group = None if mixing is None else GroupMaker(self._make, mixing, seed)
         # Batches of (number of the batch, pass, index), which say what a batch is of unread.
         self._order = _batch_order(
@@ -216,6 +227,16 @@ def _start_worker(index: int, count: int) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _cache(
+    dataset: Dataset, image_shape: tuple[int, int], where: Literal["memory"] | Path | None
+) -> MemoryCache | DiskCache | None:
+    if where is None:
+        return None
+    if where == "memory":
+        return MemoryCache(dataset, image_shape)
+    return DiskCache(dataset, image_shape, Path(where))
 
 
 def _target_counts(dataset: Dataset) -> Int[np.ndarray, "n"]:

@@ -8,7 +8,7 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 
 from yolo_jax.data.images import read_image
-from yolo_jax.data.letterbox import letterbox, letterbox_geometry
+from yolo_jax.data.letterbox import letterbox_bicubic, letterbox_geometry
 from yolo_jax.data.readers.keras_yolo3 import meant_as_box, parse_line
 
 _GREY = (128, 128, 128)
@@ -16,7 +16,7 @@ _GREY = (128, 128, 128)
 
 def letterbox_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Fits an image into (width, height) px: bicubic, centred on grey, its aspect kept."""
-    pixels, _ = letterbox(np.asarray(image.convert("RGB")), (size[1], size[0]))
+    pixels, _ = letterbox_bicubic(np.asarray(image.convert("RGB")), (size[1], size[0]))
     return Image.fromarray(pixels)
 
 
