@@ -32,6 +32,7 @@ FLOORS = {
     "experiment": 6.75,
     "use": 6.75,
     "convert": 6.75,
+    "examine": 6.75,
     "cli": 7,
     "__main__": 8,
 }

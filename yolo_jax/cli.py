@@ -1,4 +1,4 @@
-"""The console command: `yolo-jax train | detect | convert | bench`."""
+"""The console command: `yolo-jax train | detect | convert | doctor | bench`."""
 
 import argparse
 import logging
@@ -12,13 +12,17 @@ from pathlib import Path
 import jax
 import tyro
 
-from yolo_jax import convert, experiment, use
+from yolo_jax import convert, examine, experiment, use
 from yolo_jax.config import ExperimentConfig, load_config
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
+from yolo_jax.networks.yolov3 import NETWORKS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; an error that a user can mend is one line and exit status 2."""
+    """Runs a subcommand; an error that a user can mend is one line and exit status 2.
+
+    The doctor's status is 1 where something is wrong with the data.
+    """
     # By force: a library that is imported may have set up its own form already.
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
     logging.getLogger("yolo_jax").setLevel(logging.INFO)
@@ -30,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and options.command not in (_train, _bench):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        options.command(options, rest)
+        return options.command(options, rest) or 0
     except (ValueError, OSError, PretrainedUnavailable, FloatingPointError) as error:
         print(f"yolo-jax: {error}", file=sys.stderr)
         return 2
@@ -38,7 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = "stopped; what a run had saved stays, and the same command goes on from there"
         print(f"\nyolo-jax: {text}", file=sys.stderr)
         return 130  # as the shell says of SIGINT
-    return 0
 
 
 def _raise_interrupt(number: int, frame: object) -> None:
@@ -76,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_convert(commands.add_parser("convert", help="convert a data set, or fetch weights"))
 
+    _add_doctor(
+        commands.add_parser(
+            "doctor",
+            help="say what is wrong with a data set",
+            description="Reads a data set once, says what is wrong with it, and writes a page with "
+            "its figures and worst examples. Exit status 0: nothing is wrong; 1: something is; 2: "
+            "the data set cannot be read.",
+        )
+    )
+
     bench = commands.add_parser(
         "bench", help="print the figures that the README quotes (from a checkout)", add_help=False
     )
@@ -96,6 +109,53 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained", choices=["yolov3-tiny"], help="weights to fetch instead")
     parser.add_argument("--source", type=Path, help="take this weights file instead of fetching")
     parser.set_defaults(command=lambda options, _: _convert(options))
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help="a data set: .json, data.yaml, .txt, a folder, or tfds:NAME")
+    parser.add_argument("--split", help="part of the data set, such as train (default: all)")
+    parser.add_argument("--classes", type=Path, help="file of class names, one a line")
+    parser.add_argument("--input-size", type=_count, help="of the network, px (default 416)")
+    parser.add_argument("--max-boxes", type=_count, help="boxes that training keeps an image")
+    parser.add_argument(
+        "--network", choices=list(NETWORKS), help="whose anchors are to fit (default tiny)"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the page (default doctor/NAME)")
+    parser.add_argument("--fix", type=Path, help="new folder for a cleaned copy, as COCO")
+    parser.add_argument(
+        "--show-augment", type=_count, default=0, metavar="N", help="draw N augmented sheets"
+    )
+    parser.add_argument(
+        "--config", type=Path, help="config whose augmentation is shown, and network taken"
+    )
+    parser.add_argument(
+        "--workers", type=_count, default=os.cpu_count() or 1, help="threads that read images"
+    )
+    parser.set_defaults(command=lambda options, _: _doctor(options))
+
+
+def _count(text: str) -> int:
+    """Reads a number of 1 or more from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number of 1 or more")
+    return int(text)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    is_wrong = examine.examine_dataset(
+        options.data,
+        split=options.split,
+        class_names_file=options.classes,
+        input_size=options.input_size,
+        max_boxes=options.max_boxes,
+        network=options.network,
+        out=options.out,
+        fix=options.fix,
+        show_augment=options.show_augment,
+        config_file=options.config,
+        workers=options.workers,
+    )
+    return int(is_wrong)
 
 
 def _convert(options: argparse.Namespace) -> None:

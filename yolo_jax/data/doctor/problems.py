@@ -1,7 +1,8 @@
 """What is wrong with a data set, record by record."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,30 @@ def report(problems: Sequence[Problem], *, strict: bool) -> None:
     if strict:
         raise ValueError(text)
     _log.warning("%s", text)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Keeps `report` from warnings, for who shows the problems himself.
+
+    When an error ends it, nobody will show them, and the warnings come before it.
+    """
+    records: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        records.append(record)
+        return False
+
+    _log.addFilter(hold)
+    try:
+        yield
+    except BaseException:
+        _log.removeFilter(hold)
+        for record in records:
+            _log.handle(record)
+        raise
+    finally:
+        _log.removeFilter(hold)
 
 
 def check_trainable(dataset: Dataset) -> None:

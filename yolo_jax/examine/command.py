@@ -1,0 +1,162 @@
+"""The doctor's command: read, scan, say, write a page, and where asked for mend a copy."""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from yolo_jax.config import ExperimentConfig, load_config
+from yolo_jax.core.types import Dataset
+from yolo_jax.data.augment import IMAGES, Augment
+from yolo_jax.data.doctor.findings import (
+    UNREADABLE_SPLIT,
+    Part,
+    cleaned,
+    find_problems,
+    is_training,
+)
+from yolo_jax.data.doctor.scan import scan_images
+from yolo_jax.data.examples import Mixing
+from yolo_jax.data.pipeline import Loader
+from yolo_jax.data.writers.coco import write_coco
+from yolo_jax.data.writers.folder import check_new
+from yolo_jax.examine.examination import Examination
+from yolo_jax.examine.page import render
+from yolo_jax.examine.splits import read_parts
+from yolo_jax.networks.yolov3 import NETWORKS
+from yolo_jax.report import save_batch_picture
+
+PAGE, REPORT = "index.html", "report.json"
+_ON_A_SHEET = 16
+
+
+def examine_dataset(
+    source: str,
+    *,
+    split: str | None = None,
+    class_names_file: Path | None = None,
+    input_size: int | None = None,
+    max_boxes: int | None = None,
+    network: str | None = None,
+    out: Path | None = None,
+    fix: Path | None = None,
+    show_augment: int = 0,
+    config_file: Path | None = None,
+    workers: int = 2,
+) -> bool:
+    """Examines a data set, prints what is wrong with it, and writes a page and `report.json`.
+
+    Args:
+        source: a file, a folder or `tfds:NAME`; see `readers.read_dataset`.
+        split: part of the data set; None: all of them.
+        class_names_file: has a class a line.
+        input_size: side of the network's square input, px; None: the config's, or 416.
+        max_boxes: boxes kept an image, T; None: the config's, or all.
+        network: whose anchors are held against the boxes; None: the config's, or `tiny`.
+        out: folder of the page; None: `doctor/NAME` in the working directory.
+        fix: folder to make for a copy, as COCO, without what is bad; of several splits it gets a
+            folder for each.
+        show_augment: number of sheets of augmented images to draw.
+        config_file: a config whose augmentation is shown; None: the default one.
+        workers: threads that read images.
+
+    Returns:
+        True where something is wrong.
+
+    Raises:
+        FileNotFoundError: a file or folder is missing.
+        ValueError: the source cannot be read at all, or the copy's folder cannot be made, is in the
+            source, or is to hold the page too.
+        OSError: the disk is full, or may not be written to.
+    """
+    config = load_config(config_file) if config_file is not None else None
+    input_size = input_size or (config.network.input_size if config else 416)
+    network = network or (config.network.kind if config else "tiny")
+    max_boxes = max_boxes or (config.data.max_boxes if config else None)
+    out = out or Path("doctor") / _name(source, split)
+    # Said before the data are read, which may take minutes.
+    if fix is not None:
+        _check_fix(fix, source, out)
+    read, unreadable = read_parts(source, split, class_names_file)
+    out.mkdir(parents=True, exist_ok=True)
+    shape = (input_size, input_size)
+    parts = [
+        Part(name, dataset, bad_records, scan_images(dataset, shape, workers))
+        for name, (dataset, bad_records) in read.items()
+    ]
+    problems = find_problems(parts, max_boxes)
+    if unreadable:
+        problems = {UNREADABLE_SPLIT: unreadable, **problems}
+    anchors = NETWORKS[network][1]
+    found = Examination(source, parts, problems, network, anchors, input_size, max_boxes)
+    _say("\n".join(found.summary()))
+    # Names of files may hold halves of surrogate pairs, which UTF-8 has no form for.
+    (out / PAGE).write_text(render(found), encoding="utf-8", errors="backslashreplace")
+    (out / REPORT).write_text(json.dumps(found.figures(), indent=1) + "\n", encoding="utf-8")
+    _say(f"page: {out / PAGE}")
+    good = cleaned(parts)
+    if fix is not None:
+        _write_fixed(parts, good, fix)
+    if show_augment:
+        trained = next((i for i, part in enumerate(parts) if is_training(part)), 0)
+        _draw_augmented(good[trained], config, input_size, show_augment, out)
+    return bool(problems)
+
+
+def _check_fix(fix: Path, source: str, out: Path) -> None:
+    check_new(fix)
+    if out.resolve().is_relative_to(fix.resolve()):
+        raise ValueError(f"--fix {fix} would hold the page of --out {out} too; name two folders")
+    if Path(source).is_dir() and fix.resolve().is_relative_to(Path(source).resolve()):
+        raise ValueError(f"--fix {fix} lies in the data set {source}, which stays as it is")
+
+
+def _name(source: str, split: str | None) -> str:
+    """Returns a folder's name for a data set."""
+    place = Path(source)
+    # Of `.` only the whole path has a name; tfds:NAME is no path.
+    name = place.resolve().name if place.is_dir() else place.stem
+    return re.sub(r"[^\w.-]+", "_", "_".join(filter(None, [name, split]))) or "data"
+
+
+def _write_fixed(parts: Sequence[Part], good: Sequence[Dataset], fix: Path) -> None:
+    """Writes cleaned data sets as COCO: one into the folder, several into folders in it."""
+    for part, dataset in zip(parts, good, strict=True):
+        place = fix / part.name if len(parts) > 1 else fix
+        images, boxes = len(dataset.annotations), sum(len(a.boxes) for a in dataset.annotations)
+        if not images:
+            _say(f"{place}: not written, no image is left")
+            continue
+        write_coco(dataset, place)
+        gone = len(part.scans) - images
+        _say(f"{place}: {images:,} images with {boxes:,} boxes, as COCO; {gone:,} images left out")
+
+
+def _draw_augmented(
+    dataset: Dataset, config: ExperimentConfig | None, input_size: int, sheets: int, out: Path
+) -> None:
+    """Draws sheets of images as the network sees them in training."""
+    augment = config.augment if config else Augment()
+    canvas = (config.data.canvas_size if config else None) or input_size
+    loader = Loader(
+        dataset,
+        batch_size=_ON_A_SHEET,
+        image_shape=(canvas, canvas),
+        shuffle=True,
+        mixing=Mixing(augment.choose_mix, IMAGES, augment.group) if augment.group > 1 else None,
+    )
+    stream = loader.batches()
+    for number in range(1, sheets + 1):
+        batch = next(stream)
+        mix = None if batch.mix is None else jnp.asarray(batch.mix)
+        change = partial(augment, mix=mix, output_shape=(input_size, input_size))
+        path = out / f"augment_{number}.jpg"
+        save_batch_picture(batch, change, number, path)
+        _say(f"augmented: {path}")
+
+
+def _say(text: str) -> None:
+    print(text.encode("utf-8", "backslashreplace").decode())
