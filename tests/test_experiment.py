@@ -1,6 +1,7 @@
 """What an experiment refuses before it starts, and what its data may look like."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ import pytest
 from PIL import Image
 
 from yolo_jax import cli, experiment
-from yolo_jax.config import DataConfig, ExperimentConfig, NetworkConfig, load_config
+from yolo_jax.config import (
+    DataConfig,
+    ExperimentConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    load_config,
+)
+from yolo_jax.data.augment import Augment
 
 
 def coco(
@@ -189,3 +197,26 @@ def test_what_a_damaged_run_folder_says(tmp_path: Path):
         path.write_bytes(b"damaged")
     with pytest.raises(ValueError, match=rf"{newest} is damaged \(.*delete it to go on from 1"):
         experiment.train(longer)
+
+
+@pytest.mark.slow
+def test_mixed_images_of_several_sizes_resume_as_if_never_stopped(tmp_path: Path):
+    changes: dict[str, Any] = {
+        "augment": Augment(mosaic=0.4, mixup=0.2, copy=0.2, multi_scale=(32, 64)),
+        "optimizer": OptimizerConfig(horizon=3),
+        "close_mosaic": 1,
+        "steps_per_epoch": 8,
+        "epochs": 3,
+    }
+    wanted = config(tmp_path, **changes)
+    experiment.train(wanted)
+    stopped = dataclasses.replace(wanted, runs=tmp_path / "stopped")
+    for epochs in (1, 3):
+        experiment.train(dataclasses.replace(stopped, epochs=epochs))
+    for name in ("final.weights", "history.csv"):
+        whole, resumed = (runs / "tiny" / name for runs in (wanted.runs, stopped.runs))
+        assert whole.read_bytes() == resumed.read_bytes(), name
+    loader = experiment.open_data(wanted).train
+    mixes = [batch.mix.any() for batch in itertools.islice(loader.batches(), 24)]
+    assert any(mixes[:16])
+    assert not any(mixes[16:])

@@ -159,6 +159,7 @@ class ExperimentConfig:
         score_threshold: least score of detections that are scored.
         iou_threshold: of the suppression.
         keep_checkpoints: the latest ones kept, beside the best by validation loss.
+        close_mosaic: epochs before the optimizer's horizon from which on images are not mixed.
     """
 
     name: str
@@ -176,6 +177,7 @@ class ExperimentConfig:
     score_threshold: _Share = 0.001
     iou_threshold: _Share = 0.45
     keep_checkpoints: _Count = 2
+    close_mosaic: _CountOrZero = 0
 
 
 def load_config(path: Path | str) -> ExperimentConfig:

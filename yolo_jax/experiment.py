@@ -13,6 +13,7 @@ import optax
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.fields import check_fields
 from yolo_jax.core.types import Dataset
+from yolo_jax.data.augment import MultiScale
 from yolo_jax.data.classes import in_classes
 from yolo_jax.data.doctor import check_trainable
 from yolo_jax.data.pipeline import Loader
@@ -80,7 +81,8 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     """
     check_fields(config)
     side = config.network.input_size
-    check_input_size(side, side)
+    for one in (side, *config.augment.multi_scale):
+        check_input_size(one, one)
     run = RunFolder(config.runs / config.name)
     config = run.resolve(config)
     figures = run.figures()
@@ -94,7 +96,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     data = open_data(config)
     class_names = data.train.dataset.class_names
     network = pretrained_network(config, len(class_names))
-    augment = partial(config.augment, output_shape=(side, side))
+    augment: Any = partial(config.augment, output_shape=(side, side))
     first_batch = next(data.train.batches())
     run.begin(config, class_names)
     save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
@@ -104,6 +106,8 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     heads = apply(network, image)
     model = Model(image, list(heads), name=config.name, seed=config.seed)
     loss = DetectionLoss(anchors, len(class_names), **dataclasses.asdict(config.loss))
+    if config.augment.multi_scale:
+        augment = MultiScale(config.augment, config.augment.multi_scale, config.seed)
     fit_stages(config, model, detection(loss), augment, data, callbacks)
     run.save_config(config)  # what may differ is as of the last run
 
@@ -155,11 +159,21 @@ def open_data(config: ExperimentConfig) -> Data:
         max_boxes=config.data.max_boxes,
         workers=config.data.workers,
         cache=cache,
+        mixing=config.augment.mixing(_mixed_batches(config, len(train.annotations))),
         shuffle=True,
         seed=config.seed,
         whole_batches=True,
     )
     return Data(train, validation, held_out)
+
+
+def _mixed_batches(config: ExperimentConfig, images: int) -> int | None:
+    """Returns the batches whose images are mixed, or None for all."""
+    if not config.close_mosaic:
+        return None
+    steps = config.steps_per_epoch or max(1, images // config.batch_size)
+    epochs = (config.optimizer.horizon or config.epochs) - config.close_mosaic
+    return max(epochs, 0) * steps
 
 
 def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:

@@ -29,7 +29,7 @@ def save_batch_picture(batch: Batch, augment: Callable[..., tuple], seed: int, p
     """Draws a training batch as the network sees it: augmented, with its boxes."""
     keys = jax.random.split(jax.random.key(seed), len(batch.image))
     images, boxes, classes = jax.device_get(
-        jax.jit(augment)(keys, batch.image, batch.boxes, batch.classes)
+        jax.jit(augment)(keys, batch.image, batch.boxes, batch.classes, batch.mix)
     )
     pictures = []
     for image, box, index in zip(images, boxes, classes, strict=True):

@@ -55,8 +55,6 @@ def main() -> None:
             dataset = make_images(Path(folder), size, options.images)
             measure_loading(dataset, options.batches, options.repeats)
             measure_steps(dataset, options.repeats)
-    measure_augmentation()
-    measure_packed()
 
 
 def make_images(folder: Path, size: tuple[int, int], number: int) -> Dataset:
@@ -241,14 +239,6 @@ def measure_steps(dataset: Dataset, repeats: int) -> None:
     print("  steps, ms an image, median (least):")
     for name, found in times.items():
         print(f"    {name:40s} {np.median(found):6.3f} ({min(found):.3f})")
-
-
-def measure_augmentation() -> None:
-    """Prints what augmentation on the device takes; nothing yet."""
-
-
-def measure_packed() -> None:
-    """Prints images a second from an ArrayRecord set against files; nothing yet."""
 
 
 if __name__ == "__main__":

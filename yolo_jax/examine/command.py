@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import jax.numpy as jnp
-
 from yolo_jax.config import ExperimentConfig, load_config
 from yolo_jax.core.types import Dataset
-from yolo_jax.data.augment import IMAGES, Augment
+from yolo_jax.data.augment import Augment
 from yolo_jax.data.doctor.findings import (
     UNREADABLE_SPLIT,
     Part,
@@ -19,7 +17,6 @@ from yolo_jax.data.doctor.findings import (
     is_training,
 )
 from yolo_jax.data.doctor.scan import scan_images
-from yolo_jax.data.examples import Mixing
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.writers.coco import write_coco
 from yolo_jax.data.writers.folder import check_new
@@ -146,13 +143,12 @@ def _draw_augmented(
         batch_size=_ON_A_SHEET,
         image_shape=(canvas, canvas),
         shuffle=True,
-        mixing=Mixing(augment.choose_mix, IMAGES, augment.group) if augment.group > 1 else None,
+        mixing=augment.mixing(),
     )
     stream = loader.batches()
     for number in range(1, sheets + 1):
         batch = next(stream)
-        mix = None if batch.mix is None else jnp.asarray(batch.mix)
-        change = partial(augment, mix=mix, output_shape=(input_size, input_size))
+        change = partial(augment, output_shape=(input_size, input_size))
         path = out / f"augment_{number}.jpg"
         save_batch_picture(batch, change, number, path)
         _say(f"augmented: {path}")
