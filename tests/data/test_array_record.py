@@ -15,6 +15,7 @@ from yolo_jax.data.readers.array_record import image_name, read_array_record
 from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.data.readers.columns import Columns
 from yolo_jax.data.writers import array_record as writer
+from yolo_jax.data.writers import folder
 from yolo_jax.data.writers.array_record import write_array_record
 
 TREES = Path(__file__).parents[2] / "experiments" / "data" / "tree_crowns"
@@ -235,7 +236,7 @@ def test_a_full_disk_is_said_to_be(trees, tmp_path, monkeypatch):
 
 
 def test_a_killed_packing_does_not_look_finished(trees, tmp_path, monkeypatch):
-    monkeypatch.setattr(writer.shutil, "rmtree", lambda *args, **options: None)
+    monkeypatch.setattr(folder.shutil, "rmtree", lambda *args, **options: None)
     broken = change(trees, 11, path=Path("nowhere.jpg"))
     with pytest.raises(FileNotFoundError):
         write_array_record(broken, tmp_path / "new", images_per_shard=5)

@@ -21,7 +21,7 @@ from yolo_jax.core.types import Batch
 from yolo_jax.detection.loss import DetectionLoss, yolo_loss
 from yolo_jax.detection.targets import dense_targets
 from yolo_jax.layers import Dense
-from yolo_jax.model.callbacks import Callback, Checkpoint
+from yolo_jax.model.callbacks import Callback, Checkpoint, LambdaCallback
 from yolo_jax.model.graph import apply
 from yolo_jax.model.losses import detection
 from yolo_jax.networks.blocks import BatchNorm, ConvBlock, OutputConv
@@ -543,8 +543,9 @@ def test_an_epoch_says_what_share_of_it_waited_for_data(capsys):
         assert least <= float(share) <= 100
 
 
-def test_each_step_takes_its_own_of_several_augmentations():
-    """Such as those to several sizes; each is compiled once."""
+@pytest.mark.parametrize("devices", [1, 8])
+def test_each_step_takes_its_own_of_several_augmentations(devices):
+    """Such as those to several sizes; each is compiled once, before the first step."""
     seen = []
 
     def to(side, keys, image, boxes, classes):
@@ -552,15 +553,16 @@ def test_each_step_takes_its_own_of_several_augmentations():
         return image[:, :side, :side] / 255, boxes, classes
 
     class Sizes:
-        transforms = {side: partial(to, side) for side in (32, 64)}
+        transforms = (partial(to, 32), partial(to, 64))
 
         def at(self, step):
-            return self.transforms[32 if step % 2 else 64]
+            return self.transforms[0 if step % 3 else 1]
 
-    model = make_model(augment=Sizes())
-    logs = model.fit(Stream(make_batches(16)), epochs=3, verbose=0)
+    model = make_model(augment=Sizes(), devices=devices)
+    compiled = []
+    first = LambdaCallback(on_train_batch_end=lambda batch, logs: compiled.append(list(seen)))
+    logs = model.fit(Stream(make_batches(16)), epochs=3, verbose=0, callbacks=[first])
     assert np.isfinite(logs.history["loss"]).all()
-    assert set(seen) == {32, 64}
-    steps = len(seen)
+    assert set(compiled[0]) == {32, 64}
     model.fit(Stream(make_batches(16)), epochs=5, initial_epoch=3, verbose=0)
-    assert len(seen) == steps
+    assert seen == compiled[0]

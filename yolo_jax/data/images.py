@@ -86,8 +86,7 @@ def load_image(dataset: Dataset, annotation: Annotation) -> UInt8[np.ndarray, "h
         FileNotFoundError: there is no such file.
         ImageError: the image cannot be read or decoded.
     """
-    encoded = (dataset.read or _read_file)(annotation)
-    return decode_image(encoded, annotation.path)
+    return decode_image(read_annotated(dataset, annotation), annotation.path)
 
 
 def load_to_fit(dataset: Dataset, annotation: Annotation, shape: tuple[int, int]) -> Decoded:
@@ -97,12 +96,17 @@ def load_to_fit(dataset: Dataset, annotation: Annotation, shape: tuple[int, int]
         FileNotFoundError: there is no such file.
         ImageError: the image cannot be read or decoded.
     """
-    encoded = (dataset.read or _read_file)(annotation)
-    return decode_to_fit(encoded, annotation.path, shape)
+    return decode_to_fit(read_annotated(dataset, annotation), annotation.path, shape)
 
 
-def _read_file(annotation: Annotation) -> bytes:
-    return read_encoded(annotation.path)
+def read_annotated(dataset: Dataset, annotation: Annotation) -> bytes:
+    """Returns the encoded image of a data set's annotation, wherever it is kept.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImageError: it cannot be read.
+    """
+    return read_encoded(annotation.path) if dataset.read is None else dataset.read(annotation)
 
 
 def decode_image(encoded: bytes, name: Path | str) -> UInt8[np.ndarray, "h w 3"]:

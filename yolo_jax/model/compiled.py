@@ -17,7 +17,7 @@ from yolo_jax.model.graph.tensor import as_list
 from yolo_jax.model.objective import Objective, Rows
 from yolo_jax.networks.blocks import BatchNorm
 from yolo_jax.training.optimizers import parameter_path, trainable_mask
-from yolo_jax.training.parallel import Parallel
+from yolo_jax.training.parallel import Parallel, Step
 from yolo_jax.training.state import TrainState, with_optimizer
 from yolo_jax.training.step import (
     Fed,
@@ -36,7 +36,13 @@ Transform = Callable[..., tuple[Array, Array, Array]]
 
 @runtime_checkable
 class Transforms(Protocol):
-    """Augmentations of which each step takes one, such as those to several sizes."""
+    """Augmentations of which each step takes one, such as those to several sizes.
+
+    Attributes:
+        transforms: all of them.
+    """
+
+    transforms: Sequence[Transform]
 
     def at(self, step: int) -> Transform:
         """Returns that of a step; the same object where it is the same."""
@@ -128,6 +134,14 @@ class Compiled:
         augment = self._augment_at(step)
         return self._run("train", (state, sums), fed, augment, donate=(0,))
 
+    def compile_ahead(self, state: TrainState, sums: Sums, fed: Fed) -> None:
+        """Compiles the training step of each of several augmentations, before the first is due."""
+        if isinstance(self._augment, Transforms):
+            for augment in self._augment.transforms:
+                step, batch = self._step("train", (state, sums), fed, augment, donate=(0,))
+                if isinstance(step, Step):
+                    step.compile_ahead(state, sums, batch)
+
     def evaluate(self, state: TrainState, sums: Sums, fed: Fed) -> Sums:
         """Adds a batch's losses to the sums."""
         return self._run("evaluate", (state, sums), fed, None, donate=())
@@ -160,7 +174,20 @@ class Compiled:
         *,
         donate: tuple[int, ...],
     ) -> PyTree:
-        """Runs a step on a batch, whose rows the devices share.
+        """Runs a step on a batch, whose rows the devices share."""
+        step, batch = self._step(kind, replicated, fed, augment, donate=donate)
+        return step(*replicated, batch)
+
+    def _step(
+        self,
+        kind: str,
+        replicated: tuple,
+        fed: Fed,
+        augment: Transform | None,
+        *,
+        donate: tuple[int, ...],
+    ) -> tuple[Callable, Fed]:
+        """Returns the step for a batch, and the batch as it takes it.
 
         Rows that do not divide are filled up; where padding would spoil a loss that is one number
         for the batch, every device computes the whole batch instead.
@@ -176,7 +203,7 @@ class Compiled:
             else:
                 step = jax.jit(partial(body, axis_name=None), donate_argnums=donate)
             self._steps[key] = step
-        return self._steps[key](*replicated, padded if shared else fed)
+        return self._steps[key], padded if shared else fed
 
     def _body(self, kind: str, augment: Transform | None) -> Callable:
         """Returns what a step of a kind computes on one device."""

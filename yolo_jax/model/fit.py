@@ -272,6 +272,7 @@ class FitRun:
         """Returns the sums that the epoch starts with: nothing, or what a checkpoint held."""
         compiled = self.model.require_compiled()
         zeros = compiled.zero_sums(self.model.state, fed, training=True)
+        compiled.compile_ahead(self.model.state, zeros, fed)
         if self._stored_sums is None:
             return zeros
         leaves, structure = jax.tree.flatten(zeros)

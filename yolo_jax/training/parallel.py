@@ -6,7 +6,6 @@ JAX implements pmap by jit and shard_map; state goes in and out replicated (`in_
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +15,46 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 PyTree = Any
 Device = Any  # jax.Device, which type checkers take for a variable
 AXIS = "batch"
+
+
+class Step:
+    """A step over the devices, compiled when it is first called, or ahead for a batch's shapes.
+
+    Args:
+        function: what jit or pmap made of the body.
+        devices: that a batch's rows are split among.
+        sharded_output: the result has the batch's rows.
+    """
+
+    def __init__(self, function: Any, devices: int, sharded_output: bool = False) -> None:
+        self._function, self._devices, self._sharded_output = function, devices, sharded_output
+        self._ahead: dict[tuple, Callable[..., PyTree]] = {}
+
+    def compile_ahead(self, *args: PyTree) -> None:
+        """Compiles for arguments like these, which stay as they are."""
+        shapes = _shapes(args[-1])
+        if shapes not in self._ahead:
+            self._ahead[shapes] = self._function.lower(*self._split(args)).compile()
+
+    def __call__(self, *args: PyTree) -> PyTree:
+        """Takes a step; the last argument is the batch."""
+        ahead = self._ahead.get(_shapes(args[-1])) if self._ahead else None
+        result = (ahead or self._function)(*self._split(args))
+        if self._sharded_output:
+            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), result)
+        return result
+
+    def _split(self, args: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+        if self._devices == 1:
+            return args
+        *replicated, batch = args
+        count = self._devices
+        split = jax.tree.map(lambda a: a.reshape(count, len(a) // count, *a.shape[1:]), batch)
+        return *replicated, split
+
+
+def _shapes(batch: PyTree) -> tuple[tuple[int, ...], ...]:
+    return tuple(leaf.shape for leaf in jax.tree.leaves(batch))
 
 
 @dataclass(frozen=True)
@@ -45,8 +84,8 @@ class Parallel:
         replicated: int,
         donate: tuple[int, ...] = (),
         sharded_output: bool = False,
-    ) -> Callable[..., PyTree]:
-        """Compiles a step's body.
+    ) -> "Step":
+        """Compiles a step's body, when it is called or ahead of that.
 
         Args:
             body: takes `replicated` replicated arguments and then one batch, whose arrays are
@@ -56,7 +95,7 @@ class Parallel:
             sharded_output: the result has the batch's rows rather than being replicated.
         """
         if len(self.devices) == 1:
-            return jax.jit(body, donate_argnums=donate)
+            return Step(jax.jit(body, donate_argnums=donate), 1)
         mapped = jax.pmap(
             body,
             axis_name=AXIS,
@@ -65,16 +104,7 @@ class Parallel:
             donate_argnums=donate,
             devices=self.devices,
         )
-        return partial(self._call, mapped, sharded_output)
-
-    def _call(self, mapped: Callable, sharded_output: bool, *args: PyTree) -> PyTree:
-        *replicated, batch = args
-        count = len(self.devices)
-        split = jax.tree.map(lambda a: a.reshape(count, len(a) // count, *a.shape[1:]), batch)
-        result = mapped(*replicated, split)
-        if sharded_output:
-            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), result)
-        return result
+        return Step(mapped, len(self.devices), sharded_output)
 
     def place(self, batch: PyTree) -> PyTree:
         """Puts a batch on the device ahead of its step; for several, the step splits it itself."""

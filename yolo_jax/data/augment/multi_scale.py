@@ -29,6 +29,9 @@ class MultiScale:
         seed: of the draws.
         every: steps that share a size.
 
+    Attributes:
+        transforms: one for each size.
+
     Raises:
         ValueError: there are no sides.
     """
@@ -40,6 +43,7 @@ class MultiScale:
             raise ValueError("several sizes are drawn from `sides`, which has none")
         self.sides, self.seed, self.every = tuple(sides), seed, every
         self._augment = {side: partial(augment, output_shape=(side, side)) for side in sides}
+        self.transforms = tuple(self._augment.values())
 
     def at(self, step: int) -> Callable:
         """Returns the augmentation of a step; the same object where it is the same."""

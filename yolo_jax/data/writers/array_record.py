@@ -1,7 +1,5 @@
 """Any data set to the packed form, which `readers.array_record` describes."""
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +9,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.images import read_encoded
+from yolo_jax.data.images import read_annotated
 from yolo_jax.data.readers.array_record import (
     ANNOTATIONS,
     MANIFEST,
@@ -21,6 +19,7 @@ from yolo_jax.data.readers.array_record import (
     sha256_of,
 )
 from yolo_jax.data.readers.columns import Columns
+from yolo_jax.data.writers.folder import new_folder
 
 # Single records can be read, and images are compressed already.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -30,11 +29,7 @@ _LARGEST_ID = 2**31 - 1
 def write_array_record(
     dataset: Dataset, folder: Path | str, *, images_per_shard: int = 2000
 ) -> list[str]:
-    """Packs a data set into a new folder, whole or not at all.
-
-    The files are made in a folder beside it, `FOLDER.unfinished-…`, which gets the folder's name
-    when all are there. It goes when an image cannot be read; what a killed process leaves of it can
-    be deleted.
+    """Packs a data set into a new folder, whole or not at all; see `folder.new_folder`.
 
     Args:
         dataset: whose images are copied as they are encoded.
@@ -51,20 +46,10 @@ def write_array_record(
             an id that is not of 32 bits, or a class without a name; a number is not positive.
         OSError: the disk is full, or may not be written to.
     """
-    folder = Path(folder).resolve()
     if images_per_shard < 1:
         raise ValueError(f"images_per_shard is {images_per_shard}; it has to be 1 or more")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; name a new folder for the packed data set")
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; name a new folder for the packed data set")
-    unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
-    unfinished.mkdir(parents=True)
-    try:
-        _write_files(dataset, unfinished, folder.name, images_per_shard)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)  # by now its name is gone, if all went well
+    with new_folder(folder) as unfinished:
+        _write_files(dataset, unfinished, Path(folder).name, images_per_shard)
     return []
 
 
@@ -97,7 +82,7 @@ def _write_shard(dataset: Dataset, part: Sequence[Annotation], path: Path) -> li
     writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
     for number, annotation in enumerate(part):
         _check(dataset, annotation)
-        encoded = (dataset.read or _read_file)(annotation)
+        encoded = read_annotated(dataset, annotation)
         with _disk_errors(path):
             writer.write(encoded)
         name = f"{path.name}#{number} ({image_name(annotation.path)})"
@@ -105,10 +90,6 @@ def _write_shard(dataset: Dataset, part: Sequence[Annotation], path: Path) -> li
     with _disk_errors(path):
         writer.close()
     return packed
-
-
-def _read_file(annotation: Annotation) -> bytes:
-    return read_encoded(annotation.path)
 
 
 @contextmanager

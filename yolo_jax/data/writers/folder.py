@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.images import ImageError, read_encoded
+from yolo_jax.data.images import ImageError, read_annotated
 from yolo_jax.data.readers.array_record import image_name
 from yolo_jax.data.readers.records import IMAGE_SUFFIXES
 
@@ -76,7 +76,7 @@ def copy_images(dataset: Dataset, folder: Path) -> list[str]:
     folder.mkdir(parents=True)
     names, stems = [], set()
     for annotation in tqdm(dataset.annotations, "images", disable=None):
-        encoded = (dataset.read or _read_file)(annotation)
+        encoded = read_annotated(dataset, annotation)
         stem, suffix = _stem_and_suffix(annotation, encoded)
         first, number = stem, 2
         while stem.lower() in stems:
@@ -85,10 +85,6 @@ def copy_images(dataset: Dataset, folder: Path) -> list[str]:
         names.append(stem + suffix)
         (folder / names[-1]).write_bytes(encoded)
     return names
-
-
-def _read_file(annotation: Annotation) -> bytes:
-    return read_encoded(annotation.path)
 
 
 def _stem_and_suffix(annotation: Annotation, encoded: bytes) -> tuple[str, str]:
