@@ -1,7 +1,9 @@
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from yolo_jax import cli
 from yolo_jax.data.readers import read_dataset
@@ -96,3 +98,46 @@ def test_weights_are_converted_as_ever(monkeypatch, tmp_path, capsys):
     assert cli.main(["convert", "--pretrained", "yolov3-tiny", "--source", "w"]) == 0
     assert asked == [None, Path("w")]
     assert capsys.readouterr().out == "the file\nthe file\n"
+
+
+def test_images_that_are_not_what_their_records_say_are_not_converted(tmp_path, capsys):
+    """A box of another image, or of a damaged one, would be written as a good one."""
+    names = ["good", "other_size", "cut"]
+    for name in names:
+        Image.new("RGB", (60, 40)).save(tmp_path / f"{name}.png")
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    images = [
+        {
+            "id": i,
+            "file_name": f"{name}.png",
+            "width": 60 + 60 * (name == "other_size"),
+            "height": 40,
+        }
+        for i, name in enumerate(names)
+    ]
+    boxes = [{"image_id": i, "category_id": 1, "bbox": [5, 5, 20, 20]} for i in range(3)]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "a"}]}
+    source = tmp_path / "set.json"
+    source.write_text(json.dumps(content))
+    arguments = ["convert", str(source), "--to", "yolo", "--out"]
+    assert cli.main([*arguments, str(tmp_path / "out")]) == 0
+    assert "1 images with 1 boxes" in (output := capsys.readouterr().out)
+    assert "2 bad records" in output
+    assert [p.name for p in (tmp_path / "out").rglob("*.png")] == ["good.png"]
+    assert cli.main([*arguments, str(tmp_path / "strict"), "--strict"]) == 2
+    message = capsys.readouterr().err
+    assert "image 1 (other_size.png): it has 60×40 px and its record says 120×40" in message
+    assert "image 2 (cut.png): it is damaged or cut short" in message
+    assert not (tmp_path / "strict").exists()
+
+
+def test_classes_that_cannot_be_told_apart_are_refused(tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    image = {"id": 1, "file_name": "a.png", "width": 60, "height": 40}
+    for second, message in (("dog", "a class has the name 'dog' of another"), (" ", "has no name")):
+        categories = [{"id": 1, "name": "dog"}, {"id": 2, "name": second}]
+        content = {"images": [image], "annotations": [], "categories": categories}
+        (tmp_path / "set.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=message):
+            read_dataset(tmp_path / "set.json")

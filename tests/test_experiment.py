@@ -82,6 +82,8 @@ def test_a_failed_first_start_leaves_no_folder(tmp_path: Path):
         {"data": dataclasses.replace(good.data, train=coco(tmp_path, "bare", ["ash"], boxes=0))},
         {"data": dataclasses.replace(good.data, train=coco(tmp_path, "none", [], boxes=0))},
         {"epochs": 0},
+        {"name": ""},
+        {"name": "../elsewhere"},
     ]
     for fault in faults:
         with pytest.raises((ValueError, FileNotFoundError)):

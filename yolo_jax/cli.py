@@ -36,10 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options, rest) or 0
     except (ValueError, OSError, PretrainedUnavailable, FloatingPointError) as error:
-        print(f"yolo-jax: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"  # without its number
+        print(f"yolo-jax: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        text = "stopped; what a run had saved stays, and the same command goes on from there"
+        text = "stopped"
+        if options.command is _train:
+            text += "; what a run had saved stays, and the same command goes on from there"
         print(f"\nyolo-jax: {text}", file=sys.stderr)
         return 130  # as the shell says of SIGINT
 

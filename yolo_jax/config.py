@@ -15,6 +15,7 @@ _NotNegative = Annotated[float, Within(0)]
 _Decay = Annotated[float, Within(0, 1, below=True)]
 _Share = Annotated[float, Within(0, 1)]
 _Count = Annotated[int, Within(1)]
+_Side = Annotated[int, Within(1, 2**14)]
 _CountOrZero = Annotated[int, Within(0)]
 
 
@@ -50,7 +51,7 @@ class DataConfig:
     validation_split: str | None = None
     held_out_split: str | None = None
     classes: Path | None = None
-    canvas_size: _Count | None = None
+    canvas_size: _Side | None = None
     max_boxes: _Count | None = None
     threads: _Count = 2
     workers: _CountOrZero = 0
@@ -71,7 +72,7 @@ class NetworkConfig:
     """
 
     kind: Literal["tiny", "yolov3"] = "tiny"
-    input_size: _Count = 416
+    input_size: _Side = 416
     weights: str = "yolov3-tiny"
 
 

@@ -1,7 +1,11 @@
 """Data sets from one format to another, for the command line."""
 
+import os
 from pathlib import Path
 
+from yolo_jax.data.doctor import report
+from yolo_jax.data.doctor.findings import without_bad_images
+from yolo_jax.data.doctor.scan import scan_images
 from yolo_jax.data.readers import read_dataset
 from yolo_jax.data.writers.array_record import write_array_record
 from yolo_jax.data.writers.coco import write_coco
@@ -9,6 +13,9 @@ from yolo_jax.data.writers.folder import check_new
 from yolo_jax.data.writers.keras_yolo3 import write_keras_yolo3
 from yolo_jax.data.writers.voc import write_voc
 from yolo_jax.data.writers.yolo import write_yolo
+
+# The images are read to see that they are whole, as small as decoders make them.
+_GLANCE = (32, 32)
 
 WRITERS = {
     "coco": write_coco,
@@ -50,11 +57,16 @@ def convert_dataset(
     dataset, problems = read_dataset(
         source, split=split, strict=strict, class_names_file=class_names_file
     )
+    # A box is in pixels of the image it was drawn on: on another it is wrong.
+    scanned = scan_images(dataset, _GLANCE, os.cpu_count() or 1)
+    dataset, unusable = without_bad_images(dataset, scanned)
+    report(unusable, strict=strict)
     lost = WRITERS[to](dataset, out)
     images = len(dataset.annotations)
     boxes = sum(len(annotation.boxes) for annotation in dataset.annotations)
     print(f"{out}: {images} images with {boxes} boxes of {len(dataset.class_names)} classes")
-    if problems:
-        print(f"{len(problems)} bad records of {source} are left out or mended, as said above")
+    if problems or unusable:
+        bad = len(problems) + len(unusable)
+        print(f"{bad} bad records of {source} are left out or mended, as said above")
     for text in lost:
         print(f"not kept: {text}")

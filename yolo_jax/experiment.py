@@ -80,6 +80,8 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         FloatingPointError: a loss, a gradient or an update was not finite.
     """
     check_fields(config)
+    if Path(config.name).name != config.name or config.name in ("", ".."):
+        raise ValueError(f"name is {config.name!r}; expected that of one folder in {config.runs}")
     side = config.network.input_size
     for one in (side, *config.augment.multi_scale):
         check_input_size(one, one)
@@ -183,6 +185,11 @@ def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
     weights = config.network.weights
     if weights == "scratch":
         return network
+    if weights != "yolov3-tiny" and not Path(weights).is_file():
+        raise ValueError(
+            f"network.weights is {weights!r}, and there is no such file; expected a .weights file, "
+            "yolov3-tiny or scratch"
+        )
     try:
         path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
     except PretrainedUnavailable as error:

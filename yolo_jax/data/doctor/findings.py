@@ -126,6 +126,25 @@ def cleaned(parts: Sequence[Part]) -> list[Dataset]:
     ]
 
 
+def without_bad_images(
+    dataset: Dataset, scanned: Sequence[Scanned]
+) -> tuple[Dataset, list[Problem]]:
+    """Returns a data set without the images that cannot be used, and why they cannot.
+
+    Args:
+        dataset: of any format.
+        scanned: what `scan_images` found of each image.
+    """
+    pairs = list(zip(dataset.annotations, scanned, strict=True))
+    problems = [
+        Problem(dataset.origin, _name(annotation), f"{reason}; left out")
+        for annotation, found in pairs
+        for _, reason in _wrong_image(annotation, found, None)
+    ]
+    kept = tuple(annotation for annotation, found in pairs if _is_usable(annotation, found))
+    return (dataclasses.replace(dataset, annotations=kept) if problems else dataset), problems
+
+
 def _is_usable(annotation: Annotation, scanned: Scanned) -> bool:
     return not scanned.fault and scanned.size == (annotation.width, annotation.height)
 

@@ -44,7 +44,9 @@ def report(problems: Sequence[Problem], *, strict: bool) -> None:
     if not problems:
         return
     lines = [str(problem) for problem in problems[:_SHOWN]]
-    text = f"{len(problems)} bad records:\n" + "\n".join(lines)
+    if len(problems) > _SHOWN:
+        lines.append(f"… and {len(problems) - _SHOWN:,} more; yolo-jax doctor lists all")
+    text = f"{len(problems):,} bad records:\n" + "\n".join(lines)
     if strict:
         raise ValueError(text)
     _log.warning("%s", text)

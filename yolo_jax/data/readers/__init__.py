@@ -47,6 +47,7 @@ def read_dataset(
             strict and a record is bad.
     """
     dataset, problems = _read(path, split, class_names_file, strict=strict)
+    _check_class_names(dataset)
     if class_names_file is None:
         return dataset, problems
     names = read_class_names(class_names_file)
@@ -56,6 +57,15 @@ def read_dataset(
             f"{path} has the classes {unknown}, which are not in {class_names_file}; add them to it"
         )
     return in_classes(dataset, names), problems
+
+
+def _check_class_names(dataset: Dataset) -> None:
+    """Refuses names that cannot be told apart: classes are matched by them."""
+    names = dataset.class_names
+    for name in names:
+        if not name.strip() or names.count(name) > 1:
+            what = "has no name" if not name.strip() else f"has the name {name!r} of another"
+            raise ValueError(f"{dataset.origin}: a class {what}; give each its own")
 
 
 def _read(
