@@ -24,9 +24,11 @@ def start(
 ) -> subprocess.Popen:
     command = [sys.executable, "-m", "yolo_jax", "train", str(config), "--runs", str(runs)]
     environment = os.environ | {"XLA_FLAGS": ""}
+    # Started in the background, a shell's children ignore Ctrl-C, and theirs would too.
     return subprocess.Popen(
-        [*command, *options], env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr
-    )
+        ["env", "--default-signal=INT", *command, *options],
+        env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr,
+    )  # fmt: skip
 
 
 def finish(runs: Path, *options: str, config: Path = CONFIG) -> str:

@@ -327,8 +327,9 @@ def test_ctrl_c_and_kill_leave_nothing_behind(tmp_path: Path, workers, processes
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     root = Path(__file__).parents[2]
+    # Started in the background, a shell's children ignore Ctrl-C, and theirs would too.
     process = subprocess.Popen(
-        [sys.executable, str(script), str(workers), str(processes)],
+        ["env", "--default-signal=INT", sys.executable, str(script), str(workers), str(processes)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -16,7 +16,7 @@ from yolo_jax.model.graph import Graph, Layer, SymbolicTensor
 from yolo_jax.model.graph.tensor import as_list
 from yolo_jax.model.objective import Objective, Rows
 from yolo_jax.networks.blocks import BatchNorm
-from yolo_jax.training.optimizers import parameter_path, trainable_mask
+from yolo_jax.training.optimizers import not_matching, parameter_path, trainable_mask
 from yolo_jax.training.parallel import Parallel, Step
 from yolo_jax.training.state import TrainState, with_optimizer
 from yolo_jax.training.step import (
@@ -66,7 +66,7 @@ class Compiled:
         parallel: the devices.
 
     Raises:
-        ValueError: `frozen` matches nothing, or nothing is left to train.
+        ValueError: `frozen` matches nothing, or leaves nothing to train; or `ema_decay` is none.
     """
 
     def __init__(
@@ -84,10 +84,12 @@ class Compiled:
         sync_batch_norm: bool,
         parallel: Parallel,
     ) -> None:
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise ValueError(f"ema_decay is from 0 to below 1, or None; found {ema_decay}")
         self.objective, self.parallel = objective, parallel
         self.optimizer = optax.with_extra_args_support(optimizer)
         self.trainable = _all_of(
-            trainable_mask(params, frozen), trainable_mask(params, _frozen_layers(graph, params))
+            trainable_mask(params, frozen), not_matching(params, _frozen_layers(graph, params))
         )
         self.frozen_layers = sum(not layer.trainable for layer in graph.keras_layers())
         self._inputs, self._rest = graph.inputs, rest

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -164,6 +165,8 @@ class FitRun:
             ValueError: it stands before the `initial_epoch` that was asked for, or is of another
                 model or optimizer.
         """
+        if Path(folder).is_file():
+            raise ValueError(f"resume={folder} is a file; expected a Checkpoint callback's folder")
         checkpoints = Checkpoints(folder, monitor=None, read_only=True)
         try:
             restored = checkpoints.restore(self.arrays())

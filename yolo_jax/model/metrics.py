@@ -126,6 +126,12 @@ def resolve(metric: Any, output_shape: tuple[int | None, ...], loss: Any = None)
         case type() if metric in CLASSES.values():
             return metric()
         case _ if isinstance(metric, Metric) and not isinstance(metric, type):
+            if not isinstance(metric.name, str):
+                raise TypeError(
+                    f"a metric of your own has a name, `sums` and `result`; the name of this "
+                    f"{type(metric).__name__} is {metric.name!r}. Keras's update_state is not "
+                    "called: return sums, which add over batches and devices"
+                )
             return metric
         case Callable() if not isinstance(metric, type):
             return MeanMetric(metric, _name_of(metric))

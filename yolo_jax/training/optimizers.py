@@ -1,6 +1,6 @@
 """Optimizers and schedules from plain numbers, which weights decay, and which are frozen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -107,6 +107,13 @@ def parameter_path(path: tuple[Any, ...]) -> str:
     return "/".join(str(key) for key in keys if key not in (None, "value"))
 
 
+def not_matching(params: PyTree, patterns: Sequence[str]) -> PyTree:
+    """Returns False for the parameters whose path matches a pattern, True for the others."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not any(fnmatchcase(parameter_path(path), p) for p in patterns), params
+    )
+
+
 def trainable_mask(params: PyTree, frozen: Iterable[str]) -> PyTree:
     """Returns False for the parameters that a pattern freezes, True for the others.
 
@@ -115,9 +122,9 @@ def trainable_mask(params: PyTree, frozen: Iterable[str]) -> PyTree:
         frozen: patterns of paths, with `*` for anything: `*body/*`.
 
     Raises:
-        ValueError: a pattern freezes nothing, or all is frozen.
+        ValueError: a pattern freezes nothing, or the patterns freeze all.
     """
-    patterns = tuple(frozen)
+    patterns = (frozen,) if isinstance(frozen, str) else tuple(frozen)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     paths = [parameter_path(path) for path, _ in leaves]
     for pattern in patterns:
@@ -126,9 +133,7 @@ def trainable_mask(params: PyTree, frozen: Iterable[str]) -> PyTree:
                 f"freezing {pattern!r} matches no parameter; their paths look like "
                 f"{', '.join(paths[:3])}"
             )
-    mask = jax.tree_util.tree_map_with_path(
-        lambda path, _: not any(fnmatchcase(parameter_path(path), p) for p in patterns), params
-    )
-    if not any(jax.tree.leaves(mask)):
+    mask = not_matching(params, patterns)
+    if patterns and not any(jax.tree.leaves(mask)):
         raise ValueError(f"freezing {patterns} leaves no parameter to train")
     return mask

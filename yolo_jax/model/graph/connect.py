@@ -40,7 +40,7 @@ def call_layer(
     row_mask: Bool[Array, "b"] | None = None,
     row_keys: Key[Array, "b"] | None = None,
 ) -> tuple[PyTree, list[Any]]:
-    """Runs a layer, giving it what its call names.
+    """Runs a layer, giving it what its call names: the four here, and `training`.
 
     Args:
         layer: any module.
@@ -55,7 +55,12 @@ def call_layer(
     if isinstance(layer, Nested):
         outputs, masks = layer.call_nested(inputs, mask, row_mask, row_keys)
     else:
-        given = {"mask": mask, "row_mask": row_mask, "row_keys": row_keys}
+        given = {
+            "mask": mask,
+            "row_mask": row_mask,
+            "row_keys": row_keys,
+            "training": row_keys is not None,
+        }
         outputs = layer(inputs, **{k: given[k] for k in given if takes(layer, k)})  # pyright: ignore[reportCallIssue]
         masks = _mask_of(layer, inputs, mask)
     return outputs, _mask_list(masks, len(jax.tree.leaves(outputs)))

@@ -86,9 +86,9 @@ class Layer(nnx.Module):
     def call(self, inputs: PyTree) -> PyTree:
         """Computes the outputs.
 
-        An override may also name `mask` (of the inputs, or None), `row_mask` (`[b]`, False for
-        rows that only fill the batch; None: all count) and `row_keys` (a key for each row in
-        training, else None); what it names it is given.
+        An override may also name `training` (True in fit), `mask` (of the inputs, or None),
+        `row_mask` (`[b]`, False for rows that only fill the batch; None: all count) and `row_keys`
+        (a key for each row in training, else None); what it names it is given.
         """
         raise NotImplementedError(f"{type(self).__name__} has no `call`")
 
@@ -139,7 +139,15 @@ class Layer(nnx.Module):
             initializer: as those of `jax.nn.initializers`: (key, shape, dtype) to an array.
             trainable: False makes a statistic, which no optimizer touches.
             regularizer: penalty on it, added to the model's loss.
+
+        Raises:
+            TypeError: the initializer or the regularizer cannot be called.
         """
+        if not callable(initializer):
+            raise TypeError(
+                f"layer {self.name!r}: an initializer is a function (key, shape, dtype), such as "
+                f"jax.nn.initializers.ones; found {initializer!r}"
+            )
         value = initializer(next_key(), tuple(shape), self.dtype)
         variable = nnx.Param(value) if trainable else nnx.BatchStat(value)
         setattr(self, name, variable)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,18 @@ class SymbolicTensor:
     node: "Node | None" = field(default=None, repr=False)
     mask_shape: Shape | None = field(default=None, repr=False)
     tensor: Any = field(default=None, repr=False)
+
+    def _no_array(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            f"{self.name!r} is a symbolic tensor, which layers alone take: put the computation in "
+            "one, such as Lambda(lambda x: K.mean(x, axis=1))(x), or Add()([x, y])"
+        )
+
+    # What NumPy, JAX and Python's operators would ask of an array.
+    __array__ = __jax_array__ = __getitem__ = _no_array
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __neg__ = _no_array
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _no_array
+    __lt__ = __le__ = __gt__ = __ge__ = _no_array
 
     @property
     def weights(self) -> dict[str, Any]:

@@ -195,6 +195,8 @@ class LayerNormalization(Layer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
+        if not isinstance(axis, int):
+            raise ValueError(f"LayerNormalization takes one axis, a whole number; found {axis!r}")
         self.axis, self.epsilon = axis, float(epsilon)
         self.center, self.scale = center, scale
         given = (gamma_initializer, beta_initializer)
