@@ -14,6 +14,7 @@ from yolo_jax.data.writers.keras_yolo3 import write_keras_yolo3
 from yolo_jax.data.writers.voc import write_voc
 from yolo_jax.data.writers.yolo import write_yolo
 
+_WITHOUT_CROWDS = ("yolo", "keras_yolo3")
 # The images are read to see that they are whole, as small as decoders make them.
 _GLANCE = (32, 32)
 
@@ -63,7 +64,8 @@ def convert_dataset(
     report(unusable, strict=strict)
     lost = WRITERS[to](dataset, out)
     images = len(dataset.annotations)
-    boxes = sum(len(annotation.boxes) for annotation in dataset.annotations)
+    crowds = to not in _WITHOUT_CROWDS
+    boxes = sum(int((crowds | ~one.crowd).sum()) for one in dataset.annotations)
     print(f"{out}: {images} images with {boxes} boxes of {len(dataset.class_names)} classes")
     if problems or unusable:
         bad = len(problems) + len(unusable)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolo_jax.core.anchors import TINY_DARKNET
-from yolo_jax.data.images import read_image
+from yolo_jax.data.images import ImageError, read_image
 from yolo_jax.detection.detector import Detector
 from yolo_jax.inference.detect import drawing_name, write_images, write_json
 from yolo_jax.networks.darknet import load_weights
@@ -66,8 +66,9 @@ def detect_files(
     """Detects in image files; writes JSON and drawings where asked for, and prints a line each.
 
     Raises:
-        ValueError: a file is not an image, two would be drawn to one name, or one onto itself.
-        OSError: a file is not there, or a result cannot be written.
+        ValueError: two images would be drawn to one name, or one onto itself; or, when all others
+            are done, an image is not there or cannot be read.
+        OSError: a result cannot be written.
     """
     # What can be wrong with the results' places is said before the work.
     if out is not None:
@@ -85,9 +86,16 @@ def detect_files(
     detector = open_detector(
         weights, score_threshold=score_threshold, iou_threshold=iou_threshold, darknet=darknet
     )
-    images = [read_image(path) for path in paths]
-    found = detector.detect(images)
-    names = [str(path) for path in paths]
+    images, faults = {}, []
+    for path in paths:
+        try:
+            images[path] = read_image(path)
+        except FileNotFoundError:
+            faults.append(f"there is no image {path}")
+        except ImageError as error:
+            faults.append(str(error))
+    found = detector.detect(list(images.values()))
+    names = [str(path) for path in images]
     for name, detections in zip(names, found, strict=True):
         pairs = zip(detections.classes, detections.scores, strict=True)
         shown = ", ".join(f"{detector.class_names[i]} {score:.2f}" for i, score in pairs)
@@ -95,4 +103,6 @@ def detect_files(
     if json_file is not None:
         write_json(json_file, names, found, detector.class_names)
     if out is not None:
-        write_images(out, paths, images, found, detector.class_names)
+        write_images(out, list(images), list(images.values()), found, detector.class_names)
+    if faults:
+        raise ValueError("\n".join(faults))  # the others are done

@@ -209,3 +209,16 @@ def test_an_image_of_an_odd_name_is_drawn_as_png(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "a.photo.png", "b.png", "c.JPG",
     ]  # fmt: skip
+
+
+def test_an_image_that_cannot_be_read_costs_the_others_nothing(official, tmp_path, capsys):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.fromarray(noise((40, 60))[0]).save(good)
+    bad.write_bytes(b"no image")
+    found = tmp_path / "found.json"
+    message = rf"{bad} is not an image of a known format\nthere is no image gone.jpg"
+    with pytest.raises(ValueError, match=message):
+        detect("yolov3-tiny", [bad, good, Path("gone.jpg")], json_file=found, out=tmp_path / "out")
+    assert [entry["image"] for entry in json.loads(found.read_text())] == [str(good)]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+    assert str(good) in capsys.readouterr().out
