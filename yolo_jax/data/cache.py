@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 # A cache may take this share of what is free, and no more.
 _MOST = 0.5
 # A part of every key on disk. Count it up when the pixels of a letterbox change.
-_LETTERBOX_VERSION = 1
+_LETTERBOX_VERSION = 2
 
 Make = Callable[[], UInt8[np.ndarray, "h w 3"]]
 
