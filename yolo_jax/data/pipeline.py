@@ -99,8 +99,8 @@ class Loader:
         self._make = ExampleMaker(
             dataset, image_shape, self.max_boxes, strict, _cache(dataset, image_shape, cache)
         )
-        if workers:
-            cloudpickle.dumps(self._make)  # says at once what cannot be sent to them
+        if workers and cache == "memory":
+            cloudpickle.dumps(self._make.cache)  # says why it cannot be sent to them
         self._group = None if mixing is None else GroupMaker(self._make, mixing, seed)
         # Batches of (number of the batch, pass, index), which say what a batch is of unread.
         self._order = _batch_order(

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.images import ImageError, decode_to_fit, read_encoded
+from yolo_jax.data.images import ImageError, decode_to_fit, read_annotated
 
 
 class Scanned(NamedTuple):
@@ -51,10 +51,7 @@ def scan_images(dataset: Dataset, shape: tuple[int, int], workers: int) -> list[
 def _scan(dataset: Dataset, shape: tuple[int, int], annotation: Annotation) -> Scanned:
     digest = ""
     try:
-        if dataset.read is None:
-            encoded = read_encoded(annotation.path)
-        else:
-            encoded = dataset.read(annotation)
+        encoded = read_annotated(dataset, annotation)
         digest = hashlib.sha256(encoded).hexdigest()
         pixels, (height, width) = decode_to_fit(encoded, annotation.path, shape)
     except (ImageError, FileNotFoundError) as error:
