@@ -7,7 +7,7 @@ import yaml
 
 from yolo_jax.core.types import Dataset
 from yolo_jax.data.doctor import Problem, held_back
-from yolo_jax.data.readers import read_dataset
+from yolo_jax.data.readers import coco_files, read_dataset
 from yolo_jax.data.readers.array_record import MANIFEST
 from yolo_jax.data.readers.yolo import YAML_NAME
 
@@ -68,8 +68,7 @@ def split_names(source: str) -> Sequence[str | None]:
     elif lists.is_dir():
         names = [name for name in _VOC_SPLITS if (lists / f"{name}.txt").is_file()]
     else:
-        files = [*sorted(place.glob("*.json")), *sorted(place.glob("annotations/instances_*.json"))]
-        names = [path.stem.removeprefix("instances_") for path in files]
+        names = list(coco_files(place))
     return names if len(names) > 1 else [None]
 
 

@@ -108,7 +108,7 @@ def _format(path: Path) -> str:
     # COCO's folder of annotations differs from VOC's in one letter, or on some disks not at all.
     if (path / "ImageSets").is_dir() or _files(path, "*.xml", "Annotations/*.xml"):
         return "voc"
-    if _coco_files(path):
+    if coco_files(path):
         return "coco"
     if (path / LINES_NAME).is_file():
         return "keras_yolo3"
@@ -124,14 +124,14 @@ def _files(folder: Path, *patterns: str) -> list[Path]:
     return [file for pattern in patterns for file in sorted(folder.glob(pattern))]
 
 
-def _coco_files(folder: Path) -> dict[str, Path]:
+def coco_files(folder: Path) -> dict[str, Path]:
     """Returns the COCO files of a folder by the split that each is."""
     files = _files(folder, "*.json", "annotations/instances_*.json")
     return {file.stem.removeprefix("instances_"): file for file in files}
 
 
 def _coco_file(folder: Path, split: str | None) -> Path:
-    files = _coco_files(folder)
+    files = coco_files(folder)
     if split is None and len(files) == 1:
         return next(iter(files.values()))
     if split not in files:
