@@ -80,17 +80,27 @@ def _conv2d_backward(stride: int, padding: Padding, residuals, grad: Array):
 def _kernel_grad_as_products(
     inputs: Array, kernel: Array, grad: Array, padding: Padding
 ) -> Float[Array, "kh kw c d"]:
-    """Takes the kernel's gradient as one matrix product for each of its positions (stride 1)."""
-    height, width, filters = grad.shape[1:]
-    padded = jnp.pad(inputs, ((0, 0), *padding, (0, 0)))
-    grad_rows = grad.reshape(-1, filters)
+    """Takes the kernel's gradient as a matrix product for each image (stride 1).
 
-    def product(row: int, column: int) -> Float[Array, "c d"]:
-        shifted = padded[:, row : row + height, column : column + width]
-        return shifted.reshape(-1, inputs.shape[-1]).T @ grad_rows
+    The image's shifted copies lie side by side, one for each of the kernel's positions. Those of
+    one image stay in the processor's cache; those of a batch would not.
+    """
+    rows, columns, channels, filters = kernel.shape
+    height, width = grad.shape[1:3]
 
-    rows, columns = kernel.shape[:2]
-    return jnp.stack([jnp.stack([product(i, j) for j in range(columns)]) for i in range(rows)])
+    def add_image(total: Array, image_and_grad: tuple[Array, Array]) -> tuple[Array, None]:
+        image, grad = image_and_grad
+        padded = jnp.pad(image, (*padding, (0, 0)))
+        shifted = [
+            padded[row : row + height, column : column + width]
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        patches = jnp.concatenate(shifted, axis=-1).reshape(height * width, -1)
+        return total + patches.T @ grad.reshape(-1, filters), None
+
+    total = jnp.zeros((rows * columns * channels, filters), grad.dtype)
+    return lax.scan(add_image, total, (inputs, grad))[0].reshape(kernel.shape)
 
 
 conv2d.defvjp(_conv2d_forward, _conv2d_backward)
