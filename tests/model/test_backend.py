@@ -1,5 +1,7 @@
 """`K`: Keras's functions against NumPy's, and the learning rate through it."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,14 @@ IMAGE = np.random.default_rng(2).random((2, 3, 4, 1), np.float32)
         (lambda: K.argmax(X), X.argmax(-1)),
         (lambda: K.clip(X, -0.5, 0.5), X.clip(-0.5, 0.5)),
         (lambda: K.relu(X, alpha=0.1, max_value=1.0), np.minimum(np.where(X > 0, X, 0.1 * X), 1)),
+        (
+            lambda: K.relu(X, alpha=0.1, threshold=0.5),
+            np.where(X > 0.5, X, 0.1 * (X - 0.5)),
+        ),
+        (lambda: K.elu(X, alpha=0.5), np.where(X > 0, X, 0.5 * np.expm1(X))),
+        (lambda: K.sqrt(X), np.sqrt(np.maximum(X, 0))),
+        (lambda: K.pow(X, 2), X**2),
+        (lambda: K.zeros_like(X, dtype="int32"), np.zeros(X.shape)),
         (lambda: K.dot(X, Y.T), X @ Y.T),
         (lambda: K.switch(X[:, 0] > 0, X, Y), np.where(X[:, :1] > 0, X, Y)),
         (lambda: K.permute_dimensions(X, (1, 0)), X.T),
@@ -229,3 +239,29 @@ def test_what_keras_has_and_k_has_not_is_told(name, hint):
 def test_what_nobody_has_is_told_too():
     with pytest.raises(AttributeError, match=r"no 'smu', nor has Keras 2.3; docs/keras.md"):
         _ = K.smu
+
+
+def test_the_gradient_of_a_negative_numbers_root_is_zero():
+    gradient = jax.grad(lambda x: K.sum(K.sqrt(x)))(jnp.array([-1.0, 4.0]))
+    np.testing.assert_array_equal(gradient, [0.0, 0.25])
+
+
+def test_every_function_of_arrays_says_that_layers_take_symbolic_tensors():
+    """All of K but what asks for settings, values and shapes."""
+    asks = {
+        "backend", "epsilon", "floatx", "image_data_format", "set_epsilon", "set_floatx",
+        "set_image_data_format", "clear_session", "function", "eval", "get_value", "set_value",
+        "shape", "int_shape", "ndim", "dtype", "count_params", "is_tensor", "is_keras_tensor",
+        "eye", "zeros", "ones",
+    }  # fmt: skip
+    x = Input((4,), name="pixels")
+    for name in set(K.__all__) - asks:
+        function = getattr(K, name)
+        needed = [
+            p for p in inspect.signature(function).parameters.values() if p.default is p.empty
+        ]
+        with pytest.raises(
+            TypeError, match=r"'pixels' is a symbolic tensor|symbolic tensor 'pixel"
+        ):
+            function(*[x] * len(needed))
+            pytest.fail(f"K.{name} took it")

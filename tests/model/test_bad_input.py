@@ -116,7 +116,7 @@ class Broken(Sequence):
         ({"callbacks": 3}, TypeError, "callbacks must be a list; found int"),
         ({"nb_epochs": 3}, TypeError, "nb_epochs"),
         ({"shuffle": "rows"}, ValueError, "shuffle is True, False or 'batch'; found 'rows'"),
-        ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch is 1 or more; found 0"),
+        ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch is a whole number, 1 or more"),
         ({"x": np.full((12, 4), "a")}, ValueError, "no array of numbers: it has the dtype <U1"),
         ({"x": forever(), "y": None}, ValueError, "`steps_per_epoch` has to say how many"),
         ({"x": forever, "y": None}, ValueError, "has to be called: generator()"),

@@ -1,10 +1,11 @@
-"""Graphs: inputs, shapes, names, order, masks, Lambda, and what is refused."""
+"""Graphs: inputs, shapes, names, order, layers within layers, and what is refused."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from graph_runs import notes
 
 from yolo_jax import Model
 from yolo_jax.layers import (
@@ -13,7 +14,6 @@ from yolo_jax.layers import (
     Concatenate,
     Conv2D,
     Dense,
-    Dropout,
     Flatten,
     GlobalAveragePooling2D,
     Input,
@@ -27,15 +27,6 @@ from yolo_jax.layers import (
 )
 from yolo_jax.model.graph import Graph, Node, SymbolicTensor, clear_session
 from yolo_jax.model.graph.order import in_order, keras_order
-
-
-def run(inputs, output, *values):
-    return Graph(inputs, [output])([jnp.asarray(value) for value in values])[0]
-
-
-def notes(error):
-    return str(error.value) + " ".join(getattr(error.value, "__notes__", []))
-
 
 # Inputs and shapes
 
@@ -264,110 +255,6 @@ def test_a_layer_is_not_built_within_a_trace():
         jax.jit(Dense(2))(jnp.ones((1, 3)))
 
 
-# Masks
-
-
-def masked_input():
-    values = np.ones((2, 3, 4), np.float32)
-    values[0, 2] = values[1, 0] = 0
-    return values, [[True, True, False], [False, True, True]]
-
-
-def test_masks_pass_through_layers_that_keep_the_steps():
-    values, expected = masked_input()
-    x = Input((3, 4))
-    kept = Dropout(0.5)(Dense(2, activation="relu")(Masking()(x)))
-    flat = Flatten()(kept)
-    assert kept.mask_shape == (None, 3) and flat.mask_shape is None
-    _, masks = Graph([x], [kept, flat]).call([values])
-    assert masks[0].tolist() == expected and masks[1] is None
-
-
-def test_merging_layers_combine_masks():
-    values, expected = masked_input()
-    x = Input((3, 4))
-    masked, other = Masking()(x), Masking(mask_value=1.0)(x)
-    outputs = [
-        Add()([masked, other]),
-        Add()([masked, x]),
-        Add()([x, x]),
-        Concatenate()([masked, x]),
-        Concatenate(axis=1)([masked, x]),
-    ]
-    _, masks = Graph([x], outputs).call([values])
-    assert not masks[0].any()
-    assert masks[1].tolist() == expected
-    assert masks[2] is None
-    assert masks[3].tolist() == expected
-    assert masks[4].tolist() == [row + [True] * 3 for row in expected]
-
-
-# Keys and rows
-
-
-def test_dropout_depends_on_each_rows_key_alone():
-    x = Input((50,))
-    graph = Graph([x], [Dropout(0.4)(x), Dropout(0.4)(x)])
-    values = jnp.ones((8, 50))
-    keys = jax.random.split(jax.random.key(3), 8)
-    (whole, other), _ = graph.call([values], row_keys=keys)
-    parts = [graph.call([values[i : i + 2]], row_keys=keys[i : i + 2])[0][0] for i in (0, 2, 4, 6)]
-    np.testing.assert_array_equal(whole, jnp.concatenate(parts))
-    assert (whole != other).any() and (whole[0] != whole[1]).any()
-    np.testing.assert_allclose(np.unique(whole), [0, 1 / 0.6], rtol=1e-6)
-    assert abs(float((whole == 0).mean()) - 0.4) < 0.1
-    np.testing.assert_array_equal(graph([values])[0], values)
-
-
-def test_rows_that_fill_the_batch_leave_batch_normalisation_alone():
-    x = Input((2, 2, 3))
-    layer = BatchNormalization()
-    graph = Graph([x], [layer(x)])
-    graph.train()
-    generator = np.random.default_rng(0)
-    values = generator.normal(size=(5, 2, 2, 3)).astype(np.float32)
-    padded = np.concatenate([values, np.full((3, 2, 2, 3), np.inf, np.float32)])
-    mask = jnp.arange(8) < 5
-    out = graph([padded], mask)[0]
-    mean, var = values.mean((0, 1, 2)), values.var((0, 1, 2))
-    np.testing.assert_allclose(out[:5], (values - mean) / np.sqrt(var + 1e-3), atol=1e-5)
-    _, _, moving_mean, moving_var = layer.get_weights()
-    np.testing.assert_allclose(moving_mean, 0.01 * mean, atol=1e-6)
-    np.testing.assert_allclose(moving_var, 0.99 + 0.01 * var, atol=1e-6)
-    graph([padded], jnp.zeros(8, bool))
-    np.testing.assert_allclose(layer.get_weights()[2], 0.01 * mean, atol=1e-6)
-
-
-def test_batch_normalisation_over_devices_counts_rows():
-    """Shards with 2, 1 and no real rows give the moments of all three rows."""
-    x = Input((3,))
-    layer = BatchNormalization()
-    layer(x)
-    layer.norm.use_running_average, layer.norm.axis_name = False, "batch"
-    graphdef, state = nnx.split(layer.norm)
-    values = np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)
-    mask = np.array([[True, True], [True, False], [False, False]])
-
-    def shard(values, mask):
-        norm = nnx.merge(graphdef, state, copy=True)
-        return norm(values, mask=mask[:, None]), norm.mean[...], norm.var[...]
-
-    out, mean, var = jax.vmap(shard, axis_name="batch")(values, mask)
-    kept = values[mask]
-    expected = (kept - kept.mean(0)) / np.sqrt(kept.var(0) + 1e-3)
-    np.testing.assert_allclose(out[mask], expected, atol=1e-5)
-    np.testing.assert_allclose(mean, np.tile(0.01 * kept.mean(0), (3, 1)), atol=1e-6)
-    np.testing.assert_allclose(var, np.tile(0.99 + 0.01 * kept.var(0), (3, 1)), atol=1e-6)
-
-
-def test_a_batch_of_padding_alone_gives_finite_numbers():
-    layer = BatchNormalization()
-    layer(Input((3,)))
-    layer.train()
-    out = layer(jnp.ones((2, 3)), row_mask=jnp.zeros(2, bool))
-    np.testing.assert_allclose(out, 1 / np.sqrt(1 + 1e-3), rtol=1e-6)
-
-
 def test_parameters_are_a_function_of_the_seed():
     def drawn(seed):
         set_random_seed(seed)
@@ -380,89 +267,3 @@ def test_parameters_are_a_function_of_the_seed():
     assert (first != second).any()
     np.testing.assert_array_equal(first, drawn(1)[0])
     assert (first != drawn(2)[0]).any()
-
-
-# Lambda
-
-
-def test_lambda_takes_lists_and_arguments():
-    a, b = Input((3,)), Input((3,))
-    out = Lambda(lambda xs, scale: scale * (xs[0] - xs[1]), arguments={"scale": 2.0})([a, b])
-    assert out.shape == (None, 3)
-    np.testing.assert_array_equal(run([a, b], out, np.ones((2, 3)), np.zeros((2, 3))), 2.0)
-
-
-def test_lambda_arguments_are_no_parameters():
-    x = Input((3,))
-    layer = Lambda(lambda v, shift: v + shift, arguments={"shift": jnp.arange(3.0)})
-    graph = Graph([x], [layer(x)])
-    assert not jax.tree.leaves(nnx.state(graph))
-    np.testing.assert_array_equal(graph([jnp.zeros((1, 3))])[0], [[0, 1, 2]])
-
-
-def test_a_declared_shape_is_believed():
-    x = Input((3,))
-    assert Lambda(lambda v: v.sum(), output_shape=(1,))(x).shape == (None, 1)
-    assert Lambda(lambda v: v.sum(), output_shape=[7])(x).shape == (None, 7)
-    assert Lambda(lambda v: v.sum())(x).shape == ()
-    seen = []
-
-    def full(shape):
-        seen.append(shape)
-        return (shape[0], 2 * shape[1])
-
-    assert Lambda(lambda v: jnp.tile(v, (1, 2)), output_shape=full)(x).shape == (None, 6)
-    assert seen == [(None, 3)]
-    two = Lambda(lambda v: [v, v], output_shape=lambda shape: [shape, shape])(x)
-    assert [tensor.shape for tensor in two] == [(None, 3), (None, 3)]
-    with pytest.raises(ValueError, match="'bad'.*must return"):
-        Lambda(lambda v: v, output_shape=lambda shape: 3, name="bad")(x)
-
-
-def test_a_declared_shape_spares_a_function_sizes_that_are_unknown():
-    """As a loss in the model does: heads of unknown size against targets of a known one."""
-    x, y = Input((None, 3)), Input((4, 3))
-    loss = Lambda(lambda xs: jnp.square(xs[0] - xs[1]).sum(), output_shape=(1,))([x, y])
-    assert loss.shape == (None, 1) and loss.dtype == jnp.float32
-    assert float(run([x, y], loss, np.ones((2, 4, 3)), np.zeros((2, 4, 3)))) == 24
-
-
-def test_lambda_drops_replaces_or_computes_the_mask():
-    values, expected = masked_input()
-    x = Input((3, 4))
-    masked = Masking()(x)
-    outputs = [
-        Lambda(lambda v: v)(masked),
-        Lambda(lambda v: v, mask=lambda inputs, mask: ~mask)(masked),
-        Lambda(lambda v: v, mask=np.array([[True, False, True]]))(x),
-    ]
-    _, masks = Graph([x], outputs).call([values])
-    assert masks[0] is None
-    assert masks[1].tolist() == (~np.array(expected)).tolist()
-    assert masks[2].tolist() == [[True, False, True]] * 2
-
-
-def test_lambda_gives_the_mask_to_a_function_that_names_it():
-    values, expected = masked_input()
-    x = Input((3, 4))
-    counted = Lambda(lambda v, mask: mask.astype(jnp.float32))(Masking()(x))
-    assert counted.shape == (None, 3)
-    np.testing.assert_array_equal(run([x], counted, values), np.array(expected, np.float32))
-    unmasked = Lambda(lambda v, mask=None: v * (mask is None))(x)
-    np.testing.assert_array_equal(run([x], unmasked, values), values)
-    # Keywords in general are no mask.
-    np.testing.assert_array_equal(run([x], Lambda(lambda v, **mask: v)(x), values), values)
-
-
-def test_lambda_takes_the_options_of_layers():
-    layer = Lambda(abs, name="size", trainable=False, dtype="float32", input_shape=(3,))
-    assert (layer.name, layer.trainable, layer.dtype) == ("size", False, jnp.float32)
-    assert layer.input_shape == (None, 3)
-    np.testing.assert_array_equal(layer(jnp.array([[-1.0]])), [[1.0]])
-
-
-def test_lambda_refuses_what_is_no_function_or_shape():
-    with pytest.raises(TypeError, match="takes a function"):
-        Lambda(3)
-    with pytest.raises(TypeError, match="must be a list, a tuple, or a function"):
-        Lambda(abs, output_shape=4)

@@ -146,3 +146,51 @@ def test_a_model_built_again_has_other_names_and_is_told(tmp_path):
     again.load_weights(tmp_path / "w.h5")
     K.clear_session()
     build().load_weights(tmp_path / "w.h5", by_name=True)
+
+
+@pytest.mark.parametrize("name", ["w.h5", "w.safetensors"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    path, model = tmp_path / name, make_model()
+    model.save_weights(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"no weights" * 20):
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=rf"{name} is (damaged, or no weights|not an HDF5) fil"
+        ):
+            model.load_weights(path)
+
+
+def test_files_of_keras_3_say_what_they_are_and_its_older_kind_is_read(tmp_path, monkeypatch):
+    # Keras reads these when it is imported.
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    import keras
+
+    x = keras.Input((4,))
+    theirs = keras.Model(x, keras.layers.Dense(3)(x))
+    model = Model(x := Input((4,)), Dense(3)(x))
+    theirs.save_weights(tmp_path / "m.weights.h5")
+    theirs.save(tmp_path / "m.keras")
+    for name in ("m.weights.h5", "m.keras"):
+        with pytest.raises(ValueError, match=rf"{name} is a .* of Keras 3, .*save\('model\.h5'\)"):
+            model.load_weights(tmp_path / name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs.save(tmp_path / "model.h5")
+    model.load_weights(tmp_path / "model.h5")
+    for mine, other in zip(model.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_a_file_that_is_there_stays_without_overwrite(tmp_path):
+    path, model = tmp_path / "w.h5", make_model()
+    model.save_weights(path, overwrite=False)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"w\.h5 is there already: overwrite=True"):
+        make_model().save_weights(path, overwrite=False)
+    assert path.read_bytes() == before
+    make_model().save_weights(path)
+    assert path.read_bytes() != before
+    with pytest.raises(IsADirectoryError, match="writes a file; .* is a folder"):
+        model.save_weights(tmp_path)

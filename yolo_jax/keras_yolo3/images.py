@@ -10,13 +10,25 @@ from PIL import Image
 from yolo_jax.data.images import read_image
 from yolo_jax.data.letterbox import letterbox_bicubic, letterbox_geometry
 from yolo_jax.data.readers.keras_yolo3 import meant_as_box, parse_line
+from yolo_jax.keras_yolo3.arguments import sides
 
 _GREY = (128, 128, 128)
 
 
 def letterbox_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Fits an image into (width, height) px: bicubic, centred on grey, its aspect kept."""
-    pixels, _ = letterbox_bicubic(np.asarray(image.convert("RGB")), (size[1], size[0]))
+    """Fits an image into (width, height) px: bicubic, centred on grey, its aspect kept.
+
+    Raises:
+        TypeError: the image is none of Pillow's.
+        ValueError: the size is no pair of whole numbers.
+    """
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"letterbox_image takes an image of Pillow's; found {type(image).__name__}: "
+            "Image.fromarray(array) makes one of uint8 RGB"
+        )
+    width, height = sides("size", "(width, height)", size)
+    pixels, _ = letterbox_bicubic(np.asarray(image.convert("RGB")), (height, width))
     return Image.fromarray(pixels)
 
 
@@ -50,10 +62,17 @@ def get_random_data(
     Raises:
         FileNotFoundError: there is no such image.
         ImageError: the file is cut short, or not an image.
-        ValueError: the line names no image, or a box in it is not of five numbers.
+        TypeError: the line is no text.
+        ValueError: the line names no image, or a box in it is not of five numbers; `input_shape` is
+            no pair of whole numbers.
     """
+    if not isinstance(annotation_line, str):
+        raise TypeError(
+            "annotation_line is a text, `path xmin,ymin,xmax,ymax,class …`; found "
+            f"{type(annotation_line).__name__}"
+        )
+    height, width = sides("input_shape", "(height, width)", input_shape)
     path, boxes = parse_line(annotation_line)
-    height, width = (int(side) for side in input_shape)
     image = Image.fromarray(_read(path))
     if not random:
         place = letterbox_geometry((image.height, image.width), (height, width))

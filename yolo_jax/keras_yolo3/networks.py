@@ -22,6 +22,7 @@ from yolo_jax.model.layers import (
     ZeroPadding2D,
 )
 from yolo_jax.model.model import Model
+from yolo_jax.model.numbers import whole_number
 from yolo_jax.model.regularizers import l2
 
 _STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # filters and residual blocks
@@ -41,9 +42,11 @@ def yolo_body(inputs: SymbolicTensor, num_anchors: int, num_classes: int) -> Mod
         …]`, `[b, h/8, …]`.
 
     Raises:
-        ValueError: the inputs are no images, or their height or width is no multiple of 32.
+        TypeError: the inputs are no `Input`.
+        ValueError: the inputs are no images, their height or width is no multiple of 32, or there
+            are no anchors or classes.
     """
-    _check_images(inputs)
+    _check(inputs, num_anchors, num_classes)
     outputs = num_anchors * (num_classes + 5)
     x = _conv_norm_leaky(inputs, 32, 3)
     features = []
@@ -74,9 +77,11 @@ def tiny_yolo_body(inputs: SymbolicTensor, num_anchors: int, num_classes: int) -
         `[b, h/16, …]`.
 
     Raises:
-        ValueError: the inputs are no images, or their height or width is no multiple of 32.
+        TypeError: the inputs are no `Input`.
+        ValueError: the inputs are no images, their height or width is no multiple of 32, or there
+            are no anchors or classes.
     """
-    _check_images(inputs)
+    _check(inputs, num_anchors, num_classes)
     outputs = num_anchors * (num_classes + 5)
     pool = partial(MaxPooling2D, pool_size=2, padding="same")
     x = _conv_norm_leaky(inputs, 16, 3)
@@ -92,8 +97,17 @@ def tiny_yolo_body(inputs: SymbolicTensor, num_anchors: int, num_classes: int) -
     return Model(inputs, [coarse, _output(x, outputs)])
 
 
-def _check_images(inputs: SymbolicTensor) -> None:
-    """Raises ValueError if the finer scales would not get back the sizes that were halved."""
+def _check(inputs: SymbolicTensor, num_anchors: int, num_classes: int) -> None:
+    """Raises ValueError if the finer scales would not get back the sizes that were halved.
+
+    Or if there are no anchors or classes; TypeError if the inputs are no symbolic tensor.
+    """
+    if not isinstance(inputs, SymbolicTensor):
+        raise TypeError(
+            f"inputs is an Input, such as Input((None, None, 3)); found {type(inputs).__name__}"
+        )
+    whole_number("num_anchors", num_anchors, 1)
+    whole_number("num_classes", num_classes, 1)
     shape = tuple(inputs.shape[1:])
     if len(shape) != 3 or any(side is not None and side % _STRIDE for side in shape[:2]):
         raise ValueError(

@@ -11,6 +11,8 @@ from yolo_jax.core.anchors import anchor_set
 from yolo_jax.detection import loss as detection_loss
 from yolo_jax.detection.decode import Predictions, decode
 from yolo_jax.detection.nms import non_max_suppression
+from yolo_jax.keras_yolo3.arguments import Anchors, anchor_count, check_pair
+from yolo_jax.model.numbers import finite_number, whole_number
 
 # What suppression looks at: more boxes than this never pass a threshold that is of use.
 _CANDIDATES = 4096
@@ -18,7 +20,7 @@ _CANDIDATES = 4096
 
 def yolo_loss(
     args: Sequence[Array],
-    anchors: Float[np.ndarray, "k 2"] | Sequence[Sequence[float]],
+    anchors: Anchors,
     num_classes: int,
     ignore_thresh: float = 0.5,
     print_loss: bool = False,
@@ -31,7 +33,13 @@ def yolo_loss(
         num_classes: C.
         ignore_thresh: IoU from which a prediction without an object is not punished.
         print_loss: print each batch's loss, which waits for the device.
+
+    Raises:
+        ValueError: outputs, grids, anchors and classes do not fit each other, or the threshold is
+            no IoU.
     """
+    whole_number("num_classes", num_classes, 1)
+    finite_number("ignore_thresh", ignore_thresh, 0, 1)
     loss = detection_loss.yolo_loss(args, anchors, num_classes, ignore_thresh)
     if print_loss:
         jax.debug.print("loss: {}", loss)
@@ -40,7 +48,7 @@ def yolo_loss(
 
 def yolo_head(
     feats: Float[Array, "b gh gw d"],
-    anchors: Float[np.ndarray, "a 2"] | Sequence[Sequence[float]],
+    anchors: Anchors,
     num_classes: int,
     input_shape: Sequence[int] | Array,
     calc_loss: bool = False,
@@ -58,7 +66,20 @@ def yolo_head(
         box_xy, box_wh (`[b, gh, gw, a, 2]`, relative to the input), confidence `[…, 1]`, class
         probabilities `[…, C]`; with `calc_loss` the cells' (column, row) `[gh, gw, 1, 2]`, the raw
         predictions `[b, gh, gw, a, 5+C]`, box_xy and box_wh.
+
+    Raises:
+        ValueError: the predictions are not of as many anchors and classes, or `input_shape` is no
+            pair.
     """
+    count = anchor_count(anchors)
+    channels = count * (5 + whole_number("num_classes", num_classes, 1))
+    if len(feats.shape) != 4 or feats.shape[-1] != channels:
+        raise ValueError(
+            f"{count} anchors (those of one scale alone: anchors[mask]) and {num_classes} classes "
+            f"go with feats of shape (b, rows, columns, {count} * (5 + {num_classes}) = "
+            f"{channels}); found {tuple(feats.shape)}"
+        )
+    check_pair("input_shape", "(height, width)", input_shape)
     sizes = jnp.asarray(anchors, feats.dtype)
     rows, columns = feats.shape[1:3]
     grid = jnp.stack(jnp.meshgrid(jnp.arange(columns), jnp.arange(rows)), axis=-1)[:, :, None]
@@ -73,7 +94,7 @@ def yolo_head(
 
 def yolo_eval(
     yolo_outputs: Sequence[Float[Array, "b gh gw d"]],
-    anchors: Float[np.ndarray, "k 2"] | Sequence[Sequence[float]],
+    anchors: Anchors,
     num_classes: int,
     image_shape: Sequence[int] | np.ndarray,
     max_boxes: int = 20,
@@ -99,10 +120,21 @@ def yolo_eval(
         best score first. Boxes may reach beyond the image.
 
     Raises:
-        ValueError: outputs and anchors are of no network, or not of `num_classes`.
+        ValueError: outputs and anchors are of no network, or not of `num_classes`, or of several
+            images; a threshold lies outside [0, 1]; or `image_shape` is no pair.
     """
+    finite_number("score_threshold", score_threshold, 0, 1)
+    finite_number("iou_threshold", iou_threshold, 0, 1)
+    whole_number("max_boxes", max_boxes, 1)
+    check_pair("image_shape", "(height, width)", image_shape)
+    image_size = [finite_number("each number of image_shape", side, 1) for side in image_shape]
     used = anchor_set(anchors, len(yolo_outputs))
     heads = [jnp.asarray(output) for output in yolo_outputs]
+    if any(head.shape[0] != 1 for head in heads):
+        raise ValueError(
+            f"yolo_eval takes the outputs for one image; found {[head.shape[0] for head in heads]}"
+            " of them: call it on output[i : i + 1] for each"
+        )
     decoded = decode(heads, used)
     if decoded.scores.shape[-1] != num_classes:
         raise ValueError(
@@ -124,7 +156,7 @@ def yolo_eval(
         [np.flatnonzero(classes == index)[:max_boxes] for index in range(num_classes)]
     )
     input_shape = np.asarray(heads[0].shape[1:3], np.float32) * used.strides[0]
-    boxes = _to_image(boxes[chosen], input_shape, np.asarray(image_shape, np.float32))
+    boxes = _to_image(boxes[chosen], input_shape, np.asarray(image_size, np.float32))
     return boxes, scores[chosen], classes[chosen]
 
 

@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float
 from yolo_jax.core.anchors import anchor_set
 from yolo_jax.core.boxes import box_cxcywh_to_xyxy, box_iou_xyxy
 from yolo_jax.detection.targets import dense_targets
+from yolo_jax.keras_yolo3.arguments import Anchors, anchor_count, check_pair
+from yolo_jax.model.numbers import whole_number
 
 # The grids are laid out by one program for each of these.
 _dense_targets = jax.jit(
@@ -21,7 +23,7 @@ _dense_targets = jax.jit(
 def preprocess_true_boxes(
     true_boxes: Float[np.ndarray, "m t 5"],
     input_shape: Sequence[int],
-    anchors: Float[np.ndarray, "k 2"] | Sequence[Sequence[float]],
+    anchors: Anchors,
     num_classes: int,
 ) -> list[Float[np.ndarray, "m gh gw a 5+C"]]:
     """Lays boxes out as `y_true` grids, coarse to fine.
@@ -41,8 +43,8 @@ def preprocess_true_boxes(
 
     Raises:
         ValueError: a number that is not finite, a class id that is none of the `num_classes`, a box
-            wholly outside the input, a size that is no multiple of 32, an array of another shape,
-            or anchors of no network.
+            wholly outside the input or with its corners the wrong way round, a size that is no
+            multiple of 32, an array of another shape, or anchors of no network.
     """
     true_boxes = np.asarray(true_boxes, np.float32)
     if true_boxes.ndim != 3 or true_boxes.shape[-1] != 5:
@@ -50,7 +52,12 @@ def preprocess_true_boxes(
             "true_boxes are (images, boxes, 5), each row xmin,ymin,xmax,ymax,class; found the "
             f"shape {true_boxes.shape}"
         )
-    used = anchor_set(anchors, len(anchors) // 3)
+    count = anchor_count(anchors)
+    if count not in (6, 9):
+        raise ValueError(f"9 anchors go with YOLOv3, and 6 with tiny; found {count}")
+    used = anchor_set(anchors, count // 3)
+    whole_number("num_classes", num_classes, 1)
+    check_pair("input_shape", "(height, width)", input_shape)
     height, width = (int(side) for side in input_shape)
     if min(height, width) < 1 or height % used.strides[0] or width % used.strides[0]:
         raise ValueError(
@@ -95,6 +102,10 @@ def _check(
             ~known & (is_box | (ids != -1)),
             f"the class is expected to be a whole number from 0 to {num_classes - 1} (num_classes "
             f"is {num_classes}), or -1 in a row of padding, which has no width or height",
+        ),
+        (
+            (upper < lower).any(axis=-1),
+            "xmin <= xmax and ymin <= ymax are expected: the corners are the wrong way round",
         ),
         (
             is_box & outside,

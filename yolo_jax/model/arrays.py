@@ -182,7 +182,9 @@ def _by_name(
             found = [given.get(name) for name in names]
     if len(found) != len(names):
         raise ValueError(
-            f"the model has {len(names)} {kind}s ({', '.join(names)}); found {len(found)} arrays"
+            f"the model has {len(names)} {kind}s ({', '.join(names)}); found {len(found)} arrays. "
+            "A list or tuple holds an array for each: rows in one are np.asarray(rows), and "
+            "targets are an argument of their own, fit(x, y)"
         )
     missing = [n for n, array in zip(names, found, strict=True) if array is None and n in needed]
     if missing:
@@ -205,10 +207,17 @@ def _as_array(data: Any, what: str) -> Any:
             f"the data of {what} is a {type(data).__name__}, no array; a generator function has to "
             "be called: generator()"
         )
-    array = data if hasattr(data, "shape") else np.asarray(data)
-    if array.dtype.kind in "OUSM":
+    try:
+        array = data if hasattr(data, "shape") else np.asarray(data)
+    except ValueError as error:
+        raise ValueError(
+            f"the data of {what}, a {type(data).__name__}, make no array: their parts differ in "
+            "shape. Batches (x, y) are given by a generator or a Sequence; arrays as fit(x, y)"
+        ) from error
+    if array.dtype.kind in "OUSMmc":
         raise ValueError(
             f"the data of {what} is no array of numbers: it has the dtype {array.dtype}"
+            f"{' (take its .real, or np.abs of it)' if array.dtype.kind == 'c' else ''}"
         )
     if not array.shape:
         raise ValueError(f"the data of {what} is a single number; it needs a row for each sample")

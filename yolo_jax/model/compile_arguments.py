@@ -12,9 +12,10 @@ from typing import Any
 from yolo_jax.model import loss_functions
 from yolo_jax.model import metrics as metric_functions
 from yolo_jax.model.graph import SymbolicTensor
-from yolo_jax.model.graph.tensor import as_list
+from yolo_jax.model.graph.tensor import Shape, as_list
 from yolo_jax.model.losses import Joint, LossFunction
 from yolo_jax.model.metrics import Metric
+from yolo_jax.model.numbers import finite_number
 from yolo_jax.model.objective import Objective, Output
 
 Loss = Joint | LossFunction | str | Sequence[Any] | Mapping[str, Any] | None
@@ -32,7 +33,7 @@ def build_objective(
     Raises:
         TypeError: an argument is of no kind that Keras takes.
         ValueError: a list of the wrong length, a name that is no output's, an unknown loss or
-            metric, or no loss at all.
+            metric, a loss over classes of an output that has one alone, or no loss at all.
     """
     names = output_names(outputs)
     if isinstance(loss, Joint):
@@ -47,6 +48,7 @@ def build_objective(
     counts: Counter[str] = Counter()
     found = []
     for index, (name, output) in enumerate(zip(names, outputs, strict=True)):
+        _check_classes(name, tuple(output.shape), losses[index])
         prefix = f"{name}_" if len(names) > 1 else ""
         plain, weighted = (
             _named(_resolved(asked, output, losses[index]), prefix, counts)
@@ -103,13 +105,30 @@ def _loss_weights(given: Any, names: list[str]) -> list[float]:
             return [1.0] * len(names)
         case Mapping():
             _check_names("loss_weights", given, names)
-            return [float(given.get(name, 1.0)) for name in names]
+            given = [given.get(name, 1.0) for name in names]
         case list() | tuple():
             _check_length("loss_weights", given, names)
-            return [float(weight) for weight in given]
+    if isinstance(given, list | tuple):
+        pairs = zip(names, given, strict=True)
+        return [finite_number(f"loss_weights of output {name!r}", w) for name, w in pairs]
     raise TypeError(
         f"Could not interpret loss_weights argument: {given!r}; a list or a dict by output name"
     )
+
+
+def _check_classes(name: str, shape: Shape, loss: Any) -> None:
+    """Raises ValueError if a loss that weighs classes against each other has only one."""
+    function = loss_functions.function_of(loss)
+    of_classes = (
+        loss_functions.categorical_crossentropy,
+        loss_functions.sparse_categorical_crossentropy,
+    )
+    if function in of_classes and len(shape) > 1 and shape[-1] == 1:
+        raise ValueError(
+            f"{function.__name__} of output {name!r}, which has one unit: the probabilities of "
+            "one class add up to 1 always, so that the loss would be 0. For yes or no take "
+            "binary_crossentropy with a sigmoid; else give the output a unit for each class"
+        )
 
 
 def _metrics(argument: str, given: Any, names: list[str]) -> list[list[Any]]:

@@ -1,6 +1,7 @@
 """What `compile` makes of a model: its losses by row, and its steps over the devices."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,14 +12,14 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from yolo_jax.model.feed import pad_rows
-from yolo_jax.model.graph import Graph, Layer, SymbolicTensor
-from yolo_jax.model.graph.tensor import as_list
+from yolo_jax.model.dependence import shapes_where_trained
+from yolo_jax.model.feed import as_inputs, pad_rows
+from yolo_jax.model.graph import Graph, Layer
 from yolo_jax.model.objective import Objective, Rows
 from yolo_jax.networks.blocks import BatchNorm
 from yolo_jax.training.optimizers import not_matching, parameter_path, trainable_mask
 from yolo_jax.training.parallel import Parallel, Step
-from yolo_jax.training.state import TrainState, with_optimizer
+from yolo_jax.training.state import TrainState, combine, partition, with_optimizer
 from yolo_jax.training.step import (
     Fed,
     Forwarded,
@@ -30,8 +31,12 @@ from yolo_jax.training.step import (
     train_step,
 )
 
+_log = logging.getLogger(__name__)
 PyTree = Any
-Transform = Callable[..., tuple[Array, Array, Array]]
+# Returns images, boxes and classes, and maybe how many boxes of each row it had no room for.
+Transform = Callable[..., tuple[Array, Array, Array] | tuple[Array, Array, Array, Array | None]]
+# Of the sums: boxes that an augmentation had no room for. No log has this name.
+_EXCESS = "augment/excess"
 
 
 @runtime_checkable
@@ -107,7 +112,7 @@ class Compiled:
         graph.eval()
         self._steps: dict[tuple[str, bool, Transform | None], Callable] = {}
         self._scalar_loss: bool | None = None
-        self._zeros: Sums | None = None
+        self._zeros: dict[bool, Sums] = {}
 
     def start(self, state: TrainState, *, keep_slots: bool = False) -> TrainState:
         """Returns the state on the devices, with new optimizer slots or those that it has."""
@@ -152,20 +157,30 @@ class Compiled:
         return self._augment.at(step) if isinstance(self._augment, Transforms) else self._augment
 
     def zero_sums(self, state: TrainState, fed: Fed, *, training: bool) -> Sums:
-        """Returns sums of nothing, in the structure that a batch like this one adds to."""
-        if self._zeros is None:
+        """Returns sums of nothing, in the structure that a batch like this one adds to.
 
-            def sums(state: TrainState, fed: Fed) -> Sums:
+        Raises:
+            ValueError: in training, if the loss depends on nothing that is trained.
+        """
+        if training not in self._zeros:
+            chosen, frozen = partition(state.params, self.trainable)
+
+            def forward(chosen: PyTree, state: TrainState, fed: Fed) -> tuple[Array, Sums]:
                 keys = example_keys(state.key, state.step, row_count(fed), None)
                 augment = self._augment_at(0) if training else None
-                return self._forward(
-                    state.params, state.batch_stats, fed, keys, training=training, axis_name=None,
-                    augment=augment,
-                ).sums  # fmt: skip
+                out = self._forward(
+                    combine(chosen, frozen), state.batch_stats, fed, keys, training=training,
+                    axis_name=None, augment=augment,
+                )  # fmt: skip
+                return out.loss, out.sums
 
-            found = jax.eval_shape(sums, state, fed)
-            self._zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
-        return self.parallel.replicate(self._zeros)
+            if training:
+                found = shapes_where_trained(forward, chosen, state, fed)
+            else:
+                found = jax.eval_shape(forward, chosen, state, fed)[1]
+            zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
+            self._zeros[training] = zeros
+        return self.parallel.replicate(self._zeros[training])
 
     def _run(
         self,
@@ -226,7 +241,7 @@ class Compiled:
 
             def values(state: TrainState, fed: Fed) -> PyTree:
                 keys = example_keys(state.key, state.step, row_count(fed), None)
-                x, y = _augmented(fed, keys, augment)
+                x, y, _ = _augmented(fed, keys, augment)
                 module = nnx.merge(
                     self._eval_graph, state.params, state.batch_stats, self._rest, copy=True
                 )
@@ -250,7 +265,7 @@ class Compiled:
         augment: Transform | None,
     ) -> Forwarded:
         """Runs graph and losses on this device's rows."""
-        x, y = _augmented(fed, keys, augment)
+        x, y, excess = _augmented(fed, keys, augment)
         graphdef = self._train_graph if training else self._eval_graph
         module = nnx.merge(graphdef, params, batch_stats, self._rest, copy=True)
         if self._sync_batch_norm:
@@ -266,15 +281,35 @@ class Compiled:
         # Each device adds its rows' part of what does not depend on rows.
         share = share + module.penalty() * kept.sum() / jnp.maximum(total, 1)
         sums["loss"] = (share * total, kept.sum())
+        if excess is not None:
+            sums[_EXCESS] = (excess * kept).sum()
         return Forwarded(share, kept.sum(), nnx.state(module, nnx.BatchStat), sums)
 
 
-def _augmented(fed: Fed, keys: Array | None, augment: Transform | None) -> tuple[PyTree, PyTree]:
-    """Returns inputs and targets as the network gets them."""
+def _augmented(
+    fed: Fed, keys: Array | None, augment: Transform | None
+) -> tuple[PyTree, PyTree, Array | None]:
+    """Returns inputs and targets as the network gets them, and the boxes of each row left out."""
     if augment is None:
-        return fed.x, fed.y
-    image, boxes, classes = augment(keys, fed.x, **fed.y)
-    return image, {"boxes": boxes, "classes": classes}
+        return fed.x, fed.y, None
+    image, boxes, classes, *excess = augment(keys, fed.x, **fed.y)
+    return image, {"boxes": boxes, "classes": classes}, excess[0] if excess else None
+
+
+def report_excess(sums: Sums, epoch: int) -> None:
+    """Warns of boxes that an epoch's augmentation had no room for.
+
+    Args:
+        sums: of the epoch, fetched.
+        epoch: its number, from 0.
+    """
+    if sums.get(_EXCESS):
+        _log.warning(
+            "epoch %d: %d boxes of augmented images had no row, and taught nothing; raise the "
+            "augmentation's max_boxes",
+            epoch + 1,
+            sums[_EXCESS],
+        )
 
 
 def batch_norms(module: nnx.Module) -> list[BatchNorm | nnx.BatchNorm]:
@@ -302,20 +337,3 @@ def _frozen_layers(graph: Graph, params: PyTree) -> list[str]:
 
 def _all_of(left: PyTree, right: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: a and b, left, right)
-
-
-def as_inputs(x: PyTree, inputs: Sequence[SymbolicTensor]) -> list[Array]:
-    """Returns one array for each input, in the inputs' order.
-
-    Raises:
-        ValueError: an input has no data, or there are more or fewer arrays than inputs.
-    """
-    if isinstance(x, Mapping):
-        missing = [tensor.name for tensor in inputs if tensor.name not in x]
-        if missing:
-            raise ValueError(f"No data provided for {missing}; x has {sorted(x)}")
-        return [x[tensor.name] for tensor in inputs]
-    arrays = as_list(x)
-    if len(arrays) != len(inputs):
-        raise ValueError(f"the model has {len(inputs)} inputs; x has {len(arrays)} arrays")
-    return arrays

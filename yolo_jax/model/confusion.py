@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from yolo_jax.model.loss_formulas import Given, paired
 from yolo_jax.model.metric_formulas import spread
+from yolo_jax.model.numbers import whole_number
 
 
 class Histograms(NamedTuple):
@@ -89,6 +90,8 @@ class _Thresholded:
         # With top_k whatever is among the best counts, unless thresholds are given too.
         if self.thresholds is not None and not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"thresholds lie between 0 and 1; found {self.thresholds}")
+        if self.top_k is not None:
+            whole_number("top_k", self.top_k, 1)
         if not self.name:
             object.__setattr__(self, "name", self.default_name)
 
@@ -130,7 +133,8 @@ class Precision(_Thresholded):
         name: in the logs.
 
     Raises:
-        ValueError: a threshold outside [0, 1]; from `result`, predictions outside.
+        ValueError: a threshold outside [0, 1], or a `top_k` below 1; from `result`, predictions
+            outside.
     """
 
     default_name = "precision"
@@ -287,6 +291,9 @@ class MeanIoU:
 
     num_classes: int
     name: str = "mean_io_u"
+
+    def __post_init__(self) -> None:
+        whole_number("num_classes", self.num_classes, 1)
 
     def sums(self, y_true: Given, y_pred: Given, weight: Array | None) -> LabelPairs:
         """Returns the confusion matrix."""

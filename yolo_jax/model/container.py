@@ -13,9 +13,14 @@ from flax import nnx
 from yolo_jax.model.darknet_files import DarknetLayers
 from yolo_jax.model.graph import Graph, SymbolicTensor
 from yolo_jax.model.graph.connect import connect
-from yolo_jax.model.graph.session import unique_name
-from yolo_jax.model.graph.tensor import as_list
-from yolo_jax.model.graph.weights import Weights, weight_groups, weights_of
+from yolo_jax.model.graph.session import chosen_name
+from yolo_jax.model.graph.tensor import Shape, tensors_of
+from yolo_jax.model.graph.weights import (
+    Weights,
+    trainable_weights_of,
+    weight_groups,
+    weights_of,
+)
 from yolo_jax.model.summary import summary_lines
 from yolo_jax.model.weight_files import load_weights, save_weights
 from yolo_jax.networks import darknet
@@ -43,15 +48,20 @@ class Container:
         state: parameters, statistics, optimizer slots, EMA and step.
 
     Raises:
-        ValueError: an output cannot be reached from the inputs, or two layers share a name.
+        TypeError: inputs or outputs are not symbolic tensors.
+        ValueError: an output cannot be reached from the inputs, an input is given twice, or two
+            layers share a name.
     """
 
     def __init__(
         self, inputs: PyTree, outputs: PyTree, name: str | None = None, *, seed: int = 0
     ) -> None:
-        self.name, self.seed = name or unique_name("model"), seed
-        self.inputs: list[SymbolicTensor] = _tensors(inputs)
-        self.outputs: list[SymbolicTensor] = _tensors(outputs)
+        self.name, self.seed = chosen_name(name, "model"), seed
+        self.inputs: list[SymbolicTensor] = tensors_of("inputs", inputs)
+        self.outputs: list[SymbolicTensor] = tensors_of("outputs", outputs)
+        if len(set(map(id, self.inputs))) < len(self.inputs):
+            names = [tensor.name for tensor in self.inputs]
+            raise ValueError(f"a Model's inputs are given once each; found {names}")
         self.single_output = isinstance(outputs, SymbolicTensor)
         self.graph = Graph(self.inputs, self.outputs)
         self.graph.owner = nnx.static(self)
@@ -154,6 +164,18 @@ class Container:
         return self.outputs[0] if self.single_output else self.outputs
 
     @property
+    def input_shape(self) -> Shape | list[Shape]:
+        """Returns the input's shape, or the list of them."""
+        shapes = [tensor.shape for tensor in self.inputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Shape | list[Shape]:
+        """Returns the output's shape, or the list of them."""
+        shapes = [tensor.shape for tensor in self.outputs]
+        return shapes[0] if self.single_output else shapes
+
+    @property
     def layers(self) -> list[Any]:
         """Returns inputs, layers and the models within in Keras's order."""
         self.refresh_layers()
@@ -177,6 +199,24 @@ class Container:
         """Returns the variables as `layer/weight`: parameters first, then statistics, as Keras."""
         self.refresh_layers()
         return weights_of(self.graph)
+
+    @property
+    def trainable_weights(self) -> Weights:
+        """Returns those of `weights` that are trained: of layers whose `trainable` is not False."""
+        self.refresh_layers()
+        return trainable_weights_of(self.graph)
+
+    @property
+    def non_trainable_weights(self) -> Weights:
+        """Returns the others of `weights`."""
+        trained = self.trainable_weights
+        return {name: value for name, value in self.weights.items() if name not in trained}
+
+    @property
+    def losses(self) -> list[jax.Array]:
+        """Returns what the layers' regularizers add to the loss now, by weight."""
+        self.refresh_layers()
+        return [loss for layer in self.graph.keras_layers() for loss in layer.losses]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
         """Returns a layer by its name or its place in `layers`.
@@ -227,15 +267,25 @@ class Container:
         groups = weight_groups(self.graph).values()
         return [variable for weights in groups for variable in weights.values()]
 
-    def save_weights(self, path: Path | str) -> None:
+    def save_weights(self, path: Path | str, overwrite: bool = True) -> None:
         """Writes all weights, in Keras's HDF5 layout: of a moving average where there is one.
 
         So what is loaded predicts as this model does. To `.safetensors` in that format; to
         `.weights` in Darknet's, of a model that has one.
 
+        Args:
+            path: of the file; its folder is made.
+            overwrite: replace a file that is there.
+
         Raises:
+            FileExistsError: there is one, and `overwrite` is False.
+            IsADirectoryError: the path is a folder.
             ValueError: the model is no Darknet network, and the path ends in `.weights`.
         """
+        if Path(path).is_dir():
+            raise IsADirectoryError(f"save_weights writes a file; {path} is a folder")
+        if not overwrite and Path(path).exists():
+            raise FileExistsError(f"{path} is there already: overwrite=True replaces it")
         with self.averaged_layers():
             if Path(path).suffix == ".weights":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -292,7 +342,3 @@ class Container:
         """Returns the number of scalars in all weights."""
         trees = (self.state.params, self.state.batch_stats)
         return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(trees))
-
-
-def _tensors(given: PyTree) -> list[SymbolicTensor]:
-    return jax.tree.leaves(given) if isinstance(given, dict) else as_list(given)

@@ -1,7 +1,8 @@
 """What `fit`, `evaluate` and `predict` are given, of whatever kind, as a feed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from yolo_jax.model.arrays import ArrayFeed, check_finite, standardize
 from yolo_jax.model.enqueuer import Enqueuer
 from yolo_jax.model.feed import Feed, LoaderFeed
+from yolo_jax.model.numbers import whole_number
 from yolo_jax.model.sequence import is_sequence
 from yolo_jax.model.signature import Signature
 from yolo_jax.model.source_feed import SourceFeed
@@ -17,7 +19,8 @@ from yolo_jax.training.step import Fed
 PyTree = Any
 
 
-class Reading(NamedTuple):
+@dataclass(frozen=True)
+class Reading:
     """How a generator or Sequence is read; see `Enqueuer`.
 
     Attributes:
@@ -25,12 +28,19 @@ class Reading(NamedTuple):
         use_multiprocessing: processes rather than threads.
         max_queue_size: batches built ahead, at most.
         shuffle: draw a new order of a Sequence for every pass.
+
+    Raises:
+        ValueError: one that is no whole number of at least 0.
     """
 
     workers: int = 1
     use_multiprocessing: bool = False
     max_queue_size: int = 10
     shuffle: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "max_queue_size"):
+            whole_number(name, getattr(self, name))
 
 
 class StreamFeed:
@@ -73,7 +83,7 @@ class StreamFeed:
 
     def batches(self, start: int = 0) -> Iterator[Fed]:
         """Yields batch `start` and those after it; ends when a generator does."""
-        with Enqueuer(self.source, start=start, **self.reading._asdict()) as items:
+        with Enqueuer(self.source, start=start, **asdict(self.reading)) as items:
             self._items = items
             for number, item in enumerate(items, start):
                 yield self._checked(item, number)
@@ -206,7 +216,7 @@ def as_feed(
         case "loader":
             return LoaderFeed(x, place)
         case "stream":
-            reading = reading._replace(shuffle=bool(shuffle))
+            reading = replace(reading, shuffle=bool(shuffle))
             return StreamFeed(
                 x, signature, class_weight=class_weight, reading=reading, need_y=need_y,
                 strict=strict,
@@ -251,8 +261,8 @@ def _batch_size(given: int | None, signature: Signature) -> int:
 
 def check_has_steps(feed: Feed, steps: int | None, argument: str) -> None:
     """Raises ValueError where nothing says how many batches to take, or it says none."""
-    if steps is not None and steps < 1:
-        raise ValueError(f"{argument} is 1 or more; found {steps}")
+    if steps is not None:
+        whole_number(argument, steps, 1)
     if feed.steps == 0:
         raise ValueError("the data are empty: their len() is 0, and a pass needs a batch")
     if feed.steps is None and steps is None:

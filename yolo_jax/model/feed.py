@@ -1,13 +1,16 @@
 """Where batches come from, behind one small protocol, and the form in which the step takes them."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from yolo_jax.core.types import Batch
 from yolo_jax.model.enqueuer import Enqueuer
+from yolo_jax.model.graph import SymbolicTensor
+from yolo_jax.model.graph.tensor import as_list
 from yolo_jax.training.step import Fed, row_count
 
 PyTree = Any
@@ -91,6 +94,23 @@ def as_fed(item: Any) -> Fed:
     raise TypeError(
         "a loader yields Batch, (x, y) or (x, y, sample_weight); found " + type(item).__name__
     )
+
+
+def as_inputs(x: PyTree, inputs: Sequence[SymbolicTensor]) -> list[Array]:
+    """Returns one array for each input, in the inputs' order.
+
+    Raises:
+        ValueError: an input has no data, or there are more or fewer arrays than inputs.
+    """
+    if isinstance(x, Mapping):
+        missing = [tensor.name for tensor in inputs if tensor.name not in x]
+        if missing:
+            raise ValueError(f"No data provided for {missing}; x has {sorted(x)}")
+        return [x[tensor.name] for tensor in inputs]
+    arrays = as_list(x)
+    if len(arrays) != len(inputs):
+        raise ValueError(f"the model has {len(inputs)} inputs; x has {len(arrays)} arrays")
+    return arrays
 
 
 def pad_rows(fed: Fed, multiple: int) -> Fed:

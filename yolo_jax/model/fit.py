@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
+from yolo_jax.model.compiled import report_excess
 from yolo_jax.model.feed import Feed, LoaderFeed
 from yolo_jax.model.graph.session import NUMBERED
 from yolo_jax.model.history import History
+from yolo_jax.model.numbers import whole_number
+from yolo_jax.model.validation import Validation
 from yolo_jax.training.checkpoint import Checkpoints
 from yolo_jax.training.step import FAILURES, Sums, row_count
 
@@ -53,45 +56,6 @@ class BatchLogs(Mapping[str, float]):
         return len(self._names)
 
 
-class Validation:
-    """What `fit` evaluates after its epochs.
-
-    Args:
-        feed: of the validation data.
-        steps: batches of it each time; None takes a whole pass.
-        freq: after every so many epochs, or the numbers of the epochs (from 1).
-
-    Raises:
-        ValueError: `freq` is neither, or steps are missing where the data have no end.
-    """
-
-    def __init__(self, feed: Feed, steps: int | None, freq: int | Sequence[int]) -> None:
-        if isinstance(freq, bool) or not isinstance(freq, int | list | tuple):
-            raise ValueError(
-                f"validation_freq is a number of epochs or a list of epochs; found {freq!r}"
-            )
-        if isinstance(freq, int) and freq < 1:
-            raise ValueError(f"validation_freq has to be 1 or more; found {freq}")
-        self.feed, self.steps, self.freq = feed, steps, freq
-        # A generator goes on where it stood; what has a beginning starts there each time.
-        self._stream = feed.batches() if feed.steps is None else None
-
-    def is_due(self, epoch: int) -> bool:
-        """Tells whether the data are evaluated after an epoch (counted from 0)."""
-        if isinstance(self.freq, int):
-            return (epoch + 1) % self.freq == 0
-        return epoch + 1 in self.freq
-
-    def stream(self) -> Iterator[Any]:
-        """Returns the batches of one evaluation and those after it."""
-        return self.feed.batches() if self._stream is None else self._stream
-
-    def close(self) -> None:
-        """Ends the threads that read a generator ahead."""
-        if isinstance(self._stream, Generator):
-            self._stream.close()
-
-
 class FitRun:
     """One call of `fit`: where it stands, and how to go on from a checkpoint.
 
@@ -116,16 +80,14 @@ class FitRun:
         strict: bool,
     ) -> None:
         for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
-            if isinstance(number, bool) or not hasattr(number, "__index__") or number < 0:
-                raise ValueError(f"{name} is a whole number, 0 or more; found {number!r}")
+            whole_number(name, number)
         self.model, self.feed, self.validation = model, feed, validation
         self.epochs, self.wanted_steps, self.strict = epochs, steps, strict
         self.epoch, self.step = initial_epoch, 0
         self.batches = initial_epoch * (steps or feed.steps or 0) if feed.numbered else 0
         self.sums: Sums | None = None
         self._stored_sums: list[Any] | None = None
-        self.interrupted = False
-        self._failure_said = False
+        self.interrupted = self._failure_said = False
         self.history = History()
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
@@ -228,10 +190,9 @@ class FitRun:
         self._run_steps(stream)
         self._check_finite()
         objective = self.model.require_compiled().objective
+        sums: Sums = {} if self.sums is None else jax.device_get(self.sums)
         # Of an epoch that found no data left nothing is known: tf_keras logs 0, which looks best.
-        logs = dict.fromkeys(objective.log_names, math.nan)
-        if self.sums is not None:
-            logs = objective.results(jax.device_get(self.sums))
+        logs = dict.fromkeys(objective.log_names, math.nan) | objective.results(sums)
         if isinstance(self.feed, LoaderFeed):
             self._params["input_wait"] = self._waited / (time.perf_counter() - started)
         self.model.refresh_layers()
@@ -242,6 +203,7 @@ class FitRun:
             self.validation.feed.end_pass()
             logs |= {f"val_{name}": value for name, value in found.items()}
         self.callbacks.on_epoch_end(self.epoch, logs)
+        report_excess(sums, self.epoch)
         return logs
 
     def _run_steps(self, stream: Iterator[Any]) -> None:

@@ -13,6 +13,8 @@ from yolo_jax.model import metric_formulas as formulas
 from yolo_jax.model.loss_formulas import Given
 from yolo_jax.model.losses import LossFunction
 from yolo_jax.model.metric_formulas import spread
+from yolo_jax.model.numbers import whole_number
+from yolo_jax.model.own_functions import call_own
 
 Sums = tuple[Float[Array, ""], Float[Array, ""]]
 
@@ -31,7 +33,8 @@ class MeanMetric:
 
     def sums(self, y_true: Given, y_pred: Given, weight: Array | None) -> Sums:
         """Returns Σ w·value and Σ w; None weighs all alike, 0 leaves out even what is NaN."""
-        values, weight = spread(self.function(y_true, y_pred), weight)
+        values = call_own(f"the metric {self.name!r}", self.function, y_true, y_pred)
+        values, weight = spread(values, weight)
         return jnp.where(weight != 0, values * weight, 0).sum(), weight.sum()
 
     def result(self, sums: tuple[Any, Any]) -> float:
@@ -151,18 +154,26 @@ class BinaryAccuracy(MeanMetric):
 
 
 class TopKCategoricalAccuracy(MeanMetric):
-    """The mean of `top_k_categorical_accuracy` with these arguments."""
+    """The mean of `top_k_categorical_accuracy` with these arguments.
+
+    Raises:
+        ValueError: `k` is no whole number above 0.
+    """
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy") -> None:
-        function = partial(formulas.top_k_categorical_accuracy, k=k)
+        function = partial(formulas.top_k_categorical_accuracy, k=whole_number("k", k, 1))
         super().__init__(function, name)
 
 
 class SparseTopKCategoricalAccuracy(MeanMetric):
-    """The mean of `sparse_top_k_categorical_accuracy` with these arguments."""
+    """The mean of `sparse_top_k_categorical_accuracy` with these arguments.
+
+    Raises:
+        ValueError: `k` is no whole number above 0.
+    """
 
     def __init__(self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy") -> None:
-        function = partial(formulas.sparse_top_k_categorical_accuracy, k=k)
+        function = partial(formulas.sparse_top_k_categorical_accuracy, k=whole_number("k", k, 1))
         super().__init__(function, name)
 
 

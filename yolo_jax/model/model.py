@@ -14,6 +14,11 @@ from yolo_jax.model.trainer import Trainer, epochs_of
 from yolo_jax.training.step import Fed, Sums
 
 PyTree = Any
+_NO_CONFIG = (
+    "a graph of functions has no config and no JSON: the code that made the model makes it again; "
+    "model.save_weights(path) keeps its weights, and load_weights reads them. model.summary() and "
+    "plot_model show what it is"
+)
 
 
 class Model(Trainer):
@@ -35,6 +40,25 @@ class Model(Trainer):
             "model that the same code builds; callbacks=[Checkpoint(folder)] keeps a whole run "
             "with its optimizer, and fit(resume=folder) goes on from there"
         )
+
+    def get_config(self, *arguments: Any, **named: Any) -> NoReturn:
+        """Says what keeps a model, as `to_json`, `to_yaml` and `from_config` do.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(_NO_CONFIG)
+
+    to_json = to_yaml = get_config
+
+    @classmethod
+    def from_config(cls, *arguments: Any, **named: Any) -> NoReturn:
+        """Says the same.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(_NO_CONFIG)
 
     def train_on_batch(
         self, x: PyTree = None, y: PyTree = None, sample_weight: PyTree = None,
@@ -72,13 +96,16 @@ class Model(Trainer):
         """Returns arrays as one batch, checked.
 
         Raises:
-            ValueError: the data are no arrays, or do not fit.
+            ValueError: the data are no arrays, do not fit, or have no row.
         """
         self.read_layers()
         x, y = self._or_own(x, y)
         if kind_of(x) != "arrays":
             raise ValueError(f"a single batch is of arrays; found a {type(x).__name__}")
-        return standardize(self.signature, x, y, sample_weight, class_weight).take(slice(None))
+        arrays = standardize(self.signature, x, y, sample_weight, class_weight)
+        if not arrays.rows:
+            raise ValueError("a batch has a row at least; found arrays of 0 samples")
+        return arrays.take(slice(None))
 
     def _batch_results(self, sums: Sums, reset: bool) -> dict[str, float]:
         """Returns a batch's loss, and its metrics together with those of the batches before."""

@@ -14,7 +14,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from yolo_jax.model.losses import Joint, LossFunction
+from yolo_jax.model.mean_metrics import MeanMetric
 from yolo_jax.model.metrics import Metric
+from yolo_jax.model.own_functions import call_own
 
 PyTree = Any
 
@@ -138,17 +140,17 @@ class Objective:
             true, found = _target(y, output), outputs[output.index]
             present = _present(mask, rows.kept)
             for name, metric in output.metrics:
-                sums[name] = metric.sums(true, found, present)
+                sums[name] = _sums(name, metric, true, found, present)
             weighted = present if weight is None else _times(present, weight)
             for name, metric in output.weighted_metrics:
-                sums[name] = metric.sums(true, found, weighted)
+                sums[name] = _sums(name, metric, true, found, weighted)
         return total, sums
 
     def _joint(
         self, y: PyTree, outputs: Sequence[Array], weight: Array | None, rows: Rows
     ) -> tuple[Float[Array, ""], dict[str, PyTree]]:
         assert self.joint is not None
-        found = self.joint.function(y, outputs)
+        found = call_own("the joint loss", self.joint.function, y, outputs)
         share = _share(found.total, weight, None, rows)
         sums = {
             name: (_share(value, weight, None, rows) * rows.total, rows.kept.sum())
@@ -165,7 +167,15 @@ def mean(sum_and_count: tuple[Any, Any]) -> float:
 
 def _loss_values(output: Output, y: PyTree, outputs: Sequence[Array]) -> Array:
     assert output.loss is not None
-    return jnp.asarray(output.loss(_target(y, output), outputs[output.index]), jnp.float32)
+    what = f"the loss of output {output.name!r}"
+    found = call_own(what, output.loss, _target(y, output), outputs[output.index])
+    return jnp.asarray(found, jnp.float32)
+
+
+def _sums(name: str, metric: Metric, true: Array, found: Array, weight: Array) -> PyTree:
+    if isinstance(metric, MeanMetric):  # which tells of its function's errors itself
+        return metric.sums(true, found, weight)
+    return call_own(f"the metric {name!r}", metric.sums, true, found, weight)
 
 
 def _target(y: PyTree, output: Output) -> Array:

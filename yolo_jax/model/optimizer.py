@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from yolo_jax.model.numbers import finite_number
+
 if TYPE_CHECKING:
     from yolo_jax.model.trainer import Trainer
 
@@ -38,6 +40,7 @@ class OptimizerView:
 
         Raises:
             TypeError: the optimizer is a plain optax transformation, whose rate is fixed.
+            ValueError: what it is set to is no finite number of at least 0.
         """
         found = LearningRate(jax.device_get(self._injected().hyperparams["learning_rate"]))
         found.view = self
@@ -45,6 +48,7 @@ class OptimizerView:
 
     @lr.setter
     def lr(self, value: float) -> None:
+        value = finite_number("the learning rate", value, least=0)
         injected = self._injected()
         old = injected.hyperparams["learning_rate"]
         if "learning_rate" in getattr(injected, "hyperparams_states", {}):

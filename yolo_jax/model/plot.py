@@ -36,8 +36,11 @@ def plot_model(
         show_shapes: write the output's shape below each name.
 
     Raises:
+        TypeError: it is no model.
         ValueError: the suffix is of no format that Matplotlib writes.
     """
+    if not hasattr(model, "graph"):
+        raise TypeError(f"plot_model draws a Model; found {type(model).__name__}")
     texts, colours = _texts(model, show_shapes)
     widths = {name: _width(text) for name, text in texts.items()}
     layout = laid_out(widths, _edges(model), lane=_LANE)

@@ -13,10 +13,9 @@ from jaxtyping import Array
 
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
 from yolo_jax.model.compile_arguments import output_names
-from yolo_jax.model.compiled import as_inputs
 from yolo_jax.model.container import Container
 from yolo_jax.model.data import Reading, as_feed, check_has_steps
-from yolo_jax.model.feed import Feed
+from yolo_jax.model.feed import Feed, as_inputs
 from yolo_jax.model.graph import Graph
 from yolo_jax.model.own_data import own_inputs
 from yolo_jax.model.signature import signature_of
@@ -89,8 +88,15 @@ class Predictor(Container):
         return arrays[0] if self.single_output else arrays
 
     def predict_on_batch(self, x: PyTree) -> np.ndarray | list[np.ndarray]:
-        """Returns the outputs for one batch."""
-        return self.predict(x, batch_size=len(jax.tree.leaves(x)[0]))
+        """Returns the outputs for one batch.
+
+        Raises:
+            ValueError: the arrays do not fit, or have no row.
+        """
+        rows = len(jax.tree.leaves(x)[0])
+        if not rows:
+            raise ValueError("a batch has a row at least; found arrays of 0 samples")
+        return self.predict(x, batch_size=rows)
 
     def module(self, *, ema: bool = True) -> Graph:
         """Returns the graph as an NNX module in evaluation mode, holding the current weights.

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from yolo_jax.model.graph import Graph, Node
-from yolo_jax.model.graph.weights import Weights, weights_of
+from yolo_jax.model.graph.weights import trainable_weights_of, weights_of
 
 if TYPE_CHECKING:
     from yolo_jax.model.container import Container
@@ -140,7 +140,7 @@ def _blocks(model: "Container") -> list[list[Row]]:
         layer = graph.layers[name]
         read = [origin[id(t)] for call in calls[name] for t in jax.tree.leaves(call.inputs)]
         first, *others = [f"{o.name}[{o.call}][{o.output}]" for o in read]
-        size = str(_size(weights_of(layer)))
+        size = str(sum(map(_size, weights_of(layer).values())))
         row = (f"{name} ({type_name(layer)})", shown_output(calls[name]), size, first)
         blocks.append([row, *(("", "", "", other) for other in others)])
     return blocks
@@ -163,27 +163,13 @@ def _line(cells: Row, ends: Sequence[int]) -> str:
     return line.rstrip()
 
 
-def _size(weights: Weights) -> int:
-    return sum(int(np.prod(variable.shape)) for variable in weights.values())
-
-
 def _counts(graph: Graph) -> tuple[int, int]:
     """Returns the scalars that are trained, and those that are not; shared ones count once."""
-    still = {
-        id(variable)
-        for layer in graph.keras_layers()
-        if not layer.trainable
-        for variable in layer.weights.values()
-    }
-    trained, frozen = 0, 0
-    for variable in {id(v): v for v in _all_variables(graph)}.values():
-        size = int(np.prod(variable.shape))
-        if isinstance(variable, nnx.Param) and id(variable) not in still:
-            trained += size
-        else:
-            frozen += size
-    return trained, frozen
+    every = {id(variable): variable for variable in weights_of(graph).values()}
+    trained = {id(variable): variable for variable in trainable_weights_of(graph).values()}
+    size = sum(map(_size, trained.values()))
+    return size, sum(map(_size, every.values())) - size
 
 
-def _all_variables(graph: Graph) -> list[Any]:
-    return [variable for layer in graph.layers.values() for variable in weights_of(layer).values()]
+def _size(variable: nnx.Variable) -> int:
+    return int(np.prod(variable.shape))

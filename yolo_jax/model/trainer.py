@@ -13,8 +13,7 @@ from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
 from yolo_jax.model.compile_arguments import Loss, build_objective, output_names
 from yolo_jax.model.compiled import Compiled, Transform, Transforms
 from yolo_jax.model.data import Reading, as_feed, check_has_steps, is_to_be_split, kind_of
-from yolo_jax.model.feed import Feed
-from yolo_jax.model.fit import FitRun, Validation, evaluate
+from yolo_jax.model.fit import FitRun, evaluate
 from yolo_jax.model.graph import Layer
 from yolo_jax.model.history import History
 from yolo_jax.model.optimizer import OptimizerView
@@ -22,6 +21,7 @@ from yolo_jax.model.own_data import own_inputs, with_targets
 from yolo_jax.model.prediction import Predictor
 from yolo_jax.model.sample_weights import temporal_outputs
 from yolo_jax.model.signature import signature_of
+from yolo_jax.model.validation import validation_of
 from yolo_jax.training import keras_optimizers
 from yolo_jax.training.parallel import Device, Parallel
 from yolo_jax.training.step import Sums
@@ -210,13 +210,11 @@ class Trainer(Predictor):
         if is_own and feed.steps is None and steps_per_epoch is None:
             steps_per_epoch = 1
         check_has_steps(feed, steps_per_epoch, "steps_per_epoch")
-        validation = None
-        if validation_data is not None:
-            by_steps = steps_per_epoch is not None or kind_of(x) != "arrays"
-            wanted = self._validation_feed(
-                validation_data, batch_size, validation_steps, by_steps, reading, strict
-            )
-            validation = Validation(*wanted, validation_freq)
+        validation = validation_of(
+            self.signature, validation_data, steps=validation_steps, freq=validation_freq,
+            batch_size=batch_size, reading=reading, strict=strict, place=self.parallel.place,
+            by_steps=steps_per_epoch is not None or kind_of(x) != "arrays",
+        )  # fmt: skip
         self.run = FitRun(
             self, feed, epochs=epochs, initial_epoch=initial_epoch, steps=steps_per_epoch,
             callbacks=[*CallbackList(callbacks or ()), *([ProgbarLogger()] if verbose else [])],
@@ -298,40 +296,6 @@ class Trainer(Predictor):
         if y is None and self._target_tensors is not None and kind_of(x) in ("arrays", "source"):
             return with_targets(x, self._target_tensors, self.signature.trained)
         return x, y
-
-    def _validation_feed(
-        self,
-        data: Any,
-        batch_size: int | None,
-        steps: int | None,
-        by_steps: bool,
-        reading: Reading,
-        strict: bool,
-    ) -> tuple[Feed, int | None]:
-        """Returns validation data as a feed, and the batches of an evaluation.
-
-        `by_steps`: those of training are counted too.
-        """
-        if kind_of(data) != "arrays":
-            feed = as_feed(
-                self.signature, data, reading=reading, strict=strict, place=self.parallel.place
-            )
-            check_has_steps(feed, steps, "validation_steps")
-            return feed, steps
-        if not isinstance(data, list | tuple) or len(data) not in (2, 3):
-            raise ValueError(
-                "validation_data is (x, y) or (x, y, sample_weight), or a generator, Sequence or "
-                f"loader; found {type(data).__name__} "
-                f"{f'of {len(data)}' if isinstance(data, list | tuple) else ''}"
-            )
-        if steps is not None and not by_steps:
-            raise ValueError(
-                "with arrays, validation_steps needs steps_per_epoch; leave it out to evaluate all "
-                f"rows (found {steps})"
-            )
-        feed = as_feed(self.signature, *data, batch_size=batch_size, strict=strict)
-        # A step over arrays takes all of them; several would give the same means again.
-        return feed, None
 
     def _returned(
         self, found: dict[str, float], return_dict: bool

@@ -7,6 +7,7 @@ group for each layer, whose attribute `weight_names` names its datasets; all of 
 
 import json
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import h5py
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from yolo_jax.model.graph.session import NUMBERED
@@ -21,6 +23,10 @@ from yolo_jax.model.graph.session import NUMBERED
 Groups = Mapping[str, Mapping[str, nnx.Variable]]
 Stored = dict[str, list[np.ndarray]]
 _BETWEEN = "/"  # layer and weight, in safetensors
+_OF_KERAS_3 = (
+    ", whose layout is not read here: load it there and write Keras 2's, model.save('model.h5'), "
+    "which load_weights takes"
+)
 
 
 def save_weights(path: Path | str, groups: Groups) -> None:
@@ -66,17 +72,26 @@ def read_weights(path: Path | str) -> Stored:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no weights file.
+        ValueError: it is no weights file, is damaged, or of a layout of Keras 3's own.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+    try:
+        return _read_safetensors(path) if path.suffix == ".safetensors" else _read_hdf5(path)
+    except (SafetensorError, OSError, KeyError) as error:
+        raise ValueError(f"{path} is damaged, or no weights file: {error}") from error
+
+
+def _read_hdf5(path: Path) -> Stored:
+    if zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is a `.keras` file of Keras 3{_OF_KERAS_3}")
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file, which Keras's weights are kept in")
     with h5py.File(path, "r") as file:
         root = _group(file, "model_weights") if "model_weights" in file else file
+        if "layer_names" not in root.attrs and "layers" in root:
+            raise ValueError(f"{path} is a `.weights.h5` file of Keras 3{_OF_KERAS_3}")
         if "layer_names" not in root.attrs:
             raise ValueError(f"{path} holds no Keras weights: it lacks the attribute layer_names")
         groups = {name: _group(root, name) for name in _listed(root, "layer_names")}

@@ -1,6 +1,7 @@
 """`K`'s arrays: making them, reckoning with them, and giving them other shapes.
 
-The names are Keras's, some of which hide Python's own: `builtins` has those.
+The names are Keras's, some of which hide Python's own: `builtins` has those. Each function makes
+arrays of its arguments first, by `jnp.asarray`: a symbolic tensor says then who takes it.
 """
 
 import builtins
@@ -55,7 +56,17 @@ def eye(size: int, dtype: DTypeLike = "float32") -> Array:
 
 def one_hot(indices: ArrayLike, num_classes: int) -> Array:
     """Returns a row of zeros with one 1 for each index."""
-    return jax.nn.one_hot(indices, num_classes)
+    return jax.nn.one_hot(jnp.asarray(indices), num_classes)
+
+
+def zeros_like(x: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+    """Returns zeros in the shape of an array."""
+    return jnp.zeros_like(jnp.asarray(x), dtype)
+
+
+def ones_like(x: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+    """Returns ones in the shape of an array."""
+    return jnp.ones_like(jnp.asarray(x), dtype)
 
 
 def _reduction(function: Any) -> Any:
@@ -102,41 +113,73 @@ def cumprod(x: ArrayLike, axis: int = 0) -> Array:
     return jnp.cumprod(jnp.asarray(x), axis)
 
 
-# One array in, one out, element by element.
-abs = jnp.abs
-exp = jnp.exp
-log = jnp.log
-sqrt = jnp.sqrt
-square = jnp.square
-sign = jnp.sign
-sin = jnp.sin
-cos = jnp.cos
-tanh = jnp.tanh
-round = jnp.round
-zeros_like = jnp.zeros_like
-ones_like = jnp.ones_like
-identity = jnp.asarray
-stop_gradient = jax.lax.stop_gradient
-# Two in, one out.
-pow = jnp.power
-maximum = jnp.maximum
-minimum = jnp.minimum
-equal = jnp.equal
-not_equal = jnp.not_equal
-greater = jnp.greater
-greater_equal = jnp.greater_equal
-less = jnp.less
-less_equal = jnp.less_equal
+def elementwise(function: Any) -> Any:
+    """Makes Keras's form of a function of one array."""
+
+    def compute(x: ArrayLike) -> Array:
+        return function(jnp.asarray(x))
+
+    compute.__name__ = compute.__qualname__ = function.__name__
+    compute.__doc__ = f"Returns JAX's `{function.__name__}`, element by element."
+    return compute
+
+
+def _of_two(function: Any) -> Any:
+    """Makes Keras's form of a function of two arrays."""
+
+    def compute(x: ArrayLike, y: ArrayLike) -> Array:
+        return function(jnp.asarray(x), jnp.asarray(y))
+
+    compute.__name__ = compute.__qualname__ = function.__name__
+    compute.__doc__ = f"Returns JAX's `{function.__name__}`, element by element."
+    return compute
+
+
+abs = elementwise(jnp.abs)
+exp = elementwise(jnp.exp)
+log = elementwise(jnp.log)
+square = elementwise(jnp.square)
+sign = elementwise(jnp.sign)
+sin = elementwise(jnp.sin)
+cos = elementwise(jnp.cos)
+tanh = elementwise(jnp.tanh)
+round = elementwise(jnp.round)
+identity = elementwise(jnp.asarray)
+maximum = _of_two(jnp.maximum)
+minimum = _of_two(jnp.minimum)
+equal = _of_two(jnp.equal)
+not_equal = _of_two(jnp.not_equal)
+greater = _of_two(jnp.greater)
+greater_equal = _of_two(jnp.greater_equal)
+less = _of_two(jnp.less)
+less_equal = _of_two(jnp.less_equal)
+
+
+def pow(x: ArrayLike, a: ArrayLike) -> Array:
+    """Raises to a power, element by element."""
+    return jnp.power(jnp.asarray(x), jnp.asarray(a))
+
+
+def sqrt(x: ArrayLike) -> Array:
+    """Returns square roots; of negative numbers 0, as Keras does."""
+    x = jnp.asarray(x)
+    # By `where`, not `maximum`, whose gradient there would be 0 times infinity.
+    return jnp.sqrt(jnp.where(x < 0, 0, x))
+
+
+def stop_gradient(variables: Any) -> Any:
+    """Returns arrays, or a list of them, that count as constants in gradients."""
+    return jax.lax.stop_gradient(jax.tree.map(jnp.asarray, variables))
 
 
 def clip(x: ArrayLike, min_value: ArrayLike, max_value: ArrayLike) -> Array:
     """Holds values within limits."""
-    return jnp.clip(x, min_value, max_value)
+    return jnp.clip(jnp.asarray(x), min_value, max_value)
 
 
 def dot(x: ArrayLike, y: ArrayLike) -> Array:
     """Multiplies matrices: the last axis of x with the last but one of y."""
-    return jnp.dot(x, y)
+    return jnp.dot(jnp.asarray(x), jnp.asarray(y))
 
 
 def switch(condition: ArrayLike, then_expression: Any, else_expression: Any) -> Array:
@@ -161,8 +204,9 @@ def map_fn(fn: Callable[[Any], Any], elems: Any) -> Any:
 
 def print_tensor(x: ArrayLike, message: str = "") -> Array:
     """Prints a message and an array whenever it is computed, and returns the array."""
+    x = jnp.asarray(x)
     jax.debug.print("{}{}", message, x)
-    return jnp.asarray(x)
+    return x
 
 
 def reshape(x: ArrayLike, shape: Sequence[int]) -> Array:
@@ -172,7 +216,7 @@ def reshape(x: ArrayLike, shape: Sequence[int]) -> Array:
 
 def flatten(x: ArrayLike) -> Array:
     """Returns all elements in one axis."""
-    return jnp.ravel(x)
+    return jnp.ravel(jnp.asarray(x))
 
 
 def batch_flatten(x: ArrayLike) -> Array:

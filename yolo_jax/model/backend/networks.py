@@ -8,28 +8,34 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from yolo_jax.model import loss_formulas
+from yolo_jax.model.backend.arrays import elementwise
 from yolo_jax.model.backend.session import check_data_format
+from yolo_jax.model.layers import arguments
 from yolo_jax.model.layers.arguments import hard_sigmoid  # noqa: F401 - K.hard_sigmoid
 from yolo_jax.model.layers.pooling import enlarge
 from yolo_jax.model.loss_formulas import l2_normalize  # noqa: F401 - K.l2_normalize
 from yolo_jax.model.metric_formulas import is_in_top_k
 
-sigmoid = jax.nn.sigmoid
-softplus = jax.nn.softplus
-softsign = jax.nn.soft_sign
-elu = jax.nn.elu
+sigmoid = elementwise(jax.nn.sigmoid)
+softplus = elementwise(jax.nn.softplus)
+softsign = elementwise(jax.nn.soft_sign)
 
 
-def relu(x: ArrayLike, alpha: float = 0.0, max_value: float | None = None) -> Array:
-    """Returns max(x, 0) + alpha · min(x, 0), at most `max_value`."""
-    x = jnp.asarray(x)
-    found = jnp.where(x > 0, x, alpha * x)
-    return found if max_value is None else jnp.minimum(found, max_value)
+def elu(x: ArrayLike, alpha: float = 1.0) -> Array:
+    """Returns x where it is positive, alpha · (exp(x) − 1) elsewhere."""
+    return jax.nn.elu(jnp.asarray(x), alpha)
+
+
+def relu(
+    x: ArrayLike, alpha: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+) -> Array:
+    """Returns x above the threshold, alpha · (x − threshold) below it, at most `max_value`."""
+    return arguments.relu(jnp.asarray(x), alpha, max_value, threshold)
 
 
 def softmax(x: ArrayLike, axis: int = -1) -> Array:
     """Returns exp(x), divided by its sum along an axis."""
-    return jax.nn.softmax(x, axis)
+    return jax.nn.softmax(jnp.asarray(x), axis)
 
 
 def binary_crossentropy(

@@ -125,10 +125,16 @@ def set_value(x: Any, value: Any) -> None:
 
     Raises:
         TypeError: `x` is neither.
+        ValueError: the value is of another shape, or no learning rate.
     """
     if isinstance(x, LearningRate):
-        x.assign(float(value))
+        x.assign(value)
     elif hasattr(x, "set_value"):
+        if np.shape(value) != x.shape:
+            raise ValueError(
+                f"set_value: the variable has the shape {x.shape}; found a value of shape "
+                f"{np.shape(value)}"
+            )
         x.set_value(jnp.asarray(value, x.dtype))
     else:
         raise TypeError(
@@ -164,8 +170,18 @@ def dtype(x: Any) -> str:
 
 
 def count_params(x: Any) -> int:
-    """Returns the number of elements."""
-    return int(np.prod(x.shape))
+    """Returns the number of elements.
+
+    Raises:
+        TypeError: `x` is no array, or has axes of unknown size.
+    """
+    sizes = getattr(x, "shape", None)
+    if sizes is None or None in sizes:
+        raise TypeError(
+            f"K.count_params takes an array or a variable whose sizes are known; found {x!r} "
+            "(`weights` is a dict by name: its variables are weights.values())"
+        )
+    return int(np.prod(sizes))
 
 
 def is_tensor(x: Any) -> bool:

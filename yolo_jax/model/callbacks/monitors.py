@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from yolo_jax.model.callbacks.callback import Callback, Logs
+from yolo_jax.model.numbers import finite_number, whole_number
 
 
 class Monitoring(Callback):
@@ -18,11 +19,16 @@ class Monitoring(Callback):
         mode: `min`, `max`, or `auto`: `max` for keys with `acc` in them and for `MeanAP`'s, else
             `min`.
 
+    Raises:
+        TypeError: `monitor` is no text.
+
     Attributes:
         best: the best value so far; infinite before the first.
     """
 
     def __init__(self, monitor: str, mode: str) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor is a key of the logs, such as 'val_loss'; found {monitor!r}")
         if mode not in ("auto", "min", "max"):
             warnings.warn(
                 f"{type(self).__name__} mode {mode!r} is unknown, fallback to auto mode.",
@@ -87,6 +93,9 @@ class EarlyStopping(Monitoring):
         wait: epochs since the last improvement.
         stopped_epoch: where it stopped, or 0.
         best_weights: of the best epoch, where they are to be restored.
+
+    Raises:
+        ValueError: `patience` is no whole number, or `min_delta` no number.
     """
 
     def __init__(
@@ -100,8 +109,9 @@ class EarlyStopping(Monitoring):
         restore_best_weights: bool = False,
     ) -> None:
         super().__init__(monitor, mode)
+        min_delta = finite_number("min_delta", min_delta)
         self.min_delta = min_delta if self.mode == "min" else -min_delta
-        self.patience, self.verbose = patience, verbose
+        self.patience, self.verbose = whole_number("patience", patience), verbose
         self.baseline, self.restore_best_weights = baseline, restore_best_weights
         self._resumed = False
         self._reset()
@@ -194,7 +204,7 @@ class ReduceLROnPlateau(Monitoring):
         cooldown_counter: epochs of the cooldown that are left.
 
     Raises:
-        ValueError: the factor is 1 or more.
+        ValueError: the factor is 1 or more, or a number is none or negative.
     """
 
     def __init__(
@@ -211,7 +221,7 @@ class ReduceLROnPlateau(Monitoring):
         epsilon: float | None = None,
     ) -> None:
         super().__init__(monitor, mode)
-        if factor >= 1.0:
+        if finite_number("factor", factor, 0) >= 1.0:
             raise ValueError(
                 f"ReduceLROnPlateau does not support a factor >= 1.0; found factor={factor}"
             )
@@ -221,8 +231,11 @@ class ReduceLROnPlateau(Monitoring):
                 stacklevel=2,
             )
             min_delta = epsilon
-        self.factor, self.patience, self.verbose = factor, patience, verbose
-        self.min_delta, self.cooldown, self.min_lr = min_delta, cooldown, min_lr
+        self.factor, self.verbose = factor, verbose
+        self.patience = whole_number("patience", patience)
+        self.min_delta = finite_number("min_delta", min_delta)
+        self.cooldown = whole_number("cooldown", cooldown)
+        self.min_lr = finite_number("min_lr", min_lr, 0)
         self._resumed = False
         self._reset()
 

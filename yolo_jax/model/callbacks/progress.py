@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from yolo_jax.model.callbacks.callback import Callback, Logs
 
 _BAR_WIDTH = 30
@@ -37,6 +39,19 @@ class ProgbarLogger(Callback):
             raise ValueError(f"count_mode must be 'steps' or 'samples'; found {count_mode!r}")
         self.count_mode = count_mode
         self._training = False
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Receives the numbers of the call, `verbose` among them.
+
+        Raises:
+            ValueError: `verbose` is no whole number, such as Keras 3's `auto`.
+        """
+        if not isinstance(params.get("verbose", 1), int | np.integer):
+            raise ValueError(
+                f"verbose is 0 (silent), 1 (a bar) or 2 (a line an epoch); found "
+                f"{params['verbose']!r}"
+            )
+        super().set_params(params)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Remembers that evaluation is a part of fit now."""

@@ -1,10 +1,12 @@
 """Callbacks that save: `ModelCheckpoint` the model or its weights, `Checkpoint` the whole run."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.model.callbacks.monitors import Monitoring
+from yolo_jax.model.numbers import whole_number
 from yolo_jax.training.checkpoint import Checkpoints
 
 
@@ -25,6 +27,7 @@ class ModelCheckpoint(Monitoring):
         period: epochs between saves.
 
     Raises:
+        ValueError: `period` is no whole number above 0.
         KeyError: at an epoch's end, when `filepath` names a key that the logs lack.
     """
 
@@ -39,7 +42,8 @@ class ModelCheckpoint(Monitoring):
         period: int = 1,
     ) -> None:
         super().__init__(monitor, mode)
-        self.filepath, self.verbose, self.period = str(filepath), verbose, period
+        self.filepath, self.verbose = str(filepath), verbose
+        self.period = whole_number("ModelCheckpoint's period", period, 1)
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
         self.epochs_since_last_save = 0
 
@@ -101,8 +105,13 @@ class Checkpoint(Callback):
     Args:
         folder: of the checkpoints.
         keep: latest ones kept.
-        monitor: log key whose least value marks the best one, kept too.
+        monitor: log key whose least value marks the best one, kept too. One that was in no
+            epoch's logs is told of at the end.
         every_steps: save within epochs as well, after so many batches.
+
+    Raises:
+        ValueError: `keep` or `every_steps` is no whole number above 0.
+        NotADirectoryError: the folder is a file.
     """
 
     def __init__(
@@ -113,11 +122,20 @@ class Checkpoint(Callback):
         monitor: str | None = "val_loss",
         every_steps: int | None = None,
     ) -> None:
-        self.folder, self.keep, self.monitor = Path(folder), keep, monitor
+        self.folder, self.monitor = Path(folder), monitor
+        if self.folder.is_file():
+            raise NotADirectoryError(
+                f"Checkpoint keeps whole runs in a folder; {folder} is a file (weights alone are "
+                "written by ModelCheckpoint)"
+            )
+        self.keep = whole_number("Checkpoint's keep", keep, 1)
+        if every_steps is not None:
+            every_steps = whole_number("Checkpoint's every_steps", every_steps, 1)
         self.every_steps = every_steps
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Opens the folder."""
+        self._logged: set[str] = set()
         self._checkpoints = Checkpoints(self.folder, keep=self.keep, monitor=self.monitor)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
@@ -128,11 +146,20 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the finished epoch; runs after every other callback."""
+        self._logged |= set(logs or {})
         self._save(logs or {})
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Waits until the last save is on the disk."""
         self._checkpoints.close()
+        # The default goes unused wherever nothing is validated.
+        if self._logged and self.monitor not in (None, "val_loss", *self._logged):
+            warnings.warn(
+                f"Checkpoint's monitor {self.monitor!r} was in no epoch's logs, so that no best "
+                f"checkpoint was kept. Available are: {', '.join(sorted(self._logged))}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _save(self, logs: Logs) -> None:
         run = self.model.run

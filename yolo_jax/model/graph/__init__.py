@@ -1,7 +1,8 @@
 """Symbolic graphs: `Input`, `Layer`, `Lambda`, `apply`, and the module that runs what they say."""
 
+from yolo_jax.model.graph.any_module import apply
 from yolo_jax.model.graph.lambda_layer import Lambda
-from yolo_jax.model.graph.layer import Layer, LayerOptions, apply
+from yolo_jax.model.graph.layer import Layer, LayerOptions
 from yolo_jax.model.graph.network import Graph
 from yolo_jax.model.graph.session import clear_session, set_random_seed, unique_name
 from yolo_jax.model.graph.tensor import Input, Node, SymbolicTensor

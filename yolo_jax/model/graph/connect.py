@@ -94,13 +94,8 @@ def connect(
     Raises:
         TypeError: the inputs are not symbolic.
     """
+    check_called_on(name, inputs, arrays=False)
     leaves = jax.tree.leaves(inputs)
-    odd = [leaf for leaf in leaves if not isinstance(leaf, SymbolicTensor)]
-    if odd or not leaves:
-        raise TypeError(
-            f"layer {name!r} is called on symbolic tensors (what Input and layers return); found "
-            f"{type(odd[0]).__name__ if odd else 'none'}"
-        )
     batch = next((tensor.shape[0] for tensor in leaves if tensor.shape), None)
     values, masks = as_structs(inputs)
     graphdef, state = nnx.split(layer)
@@ -119,6 +114,8 @@ def connect(
                 state, values, masks,
             )  # fmt: skip
     flat, structure = jax.tree.flatten(outputs)
+    if not flat:
+        raise TypeError(f"layer {name!r} returned {outputs!r}: its call has to return an array")
     shapes = [shown_shape(one.shape, batch) for one in flat]
     if output_shape is not None:
         shapes = [tuple(shape) for shape in declared]
@@ -134,6 +131,28 @@ def connect(
     for tensor in tensors:
         tensor.node = node
     return outputs
+
+
+def check_called_on(name: str, inputs: PyTree, *, arrays: bool = True) -> None:
+    """Raises TypeError if a layer is called on what it cannot take.
+
+    Args:
+        name: of the layer.
+        inputs: that it is called on.
+        arrays: it takes them beside symbolic tensors.
+    """
+    # Modules are pytrees, and None is an empty one.
+    leaves = jax.tree.leaves(inputs, is_leaf=lambda x: x is None or isinstance(x, nnx.Module))
+    odd = [
+        leaf for leaf in leaves
+        if not (isinstance(leaf, SymbolicTensor) or (arrays and hasattr(leaf, "shape")))
+    ]  # fmt: skip
+    if leaves and not odd:
+        return
+    found = type(odd[0]).__name__ if odd else f"an empty {type(inputs).__name__}"
+    kinds = "symbolic tensors (what Input and layers return)" + (" or arrays" if arrays else "")
+    hint = ", which has to be called on a tensor first" if odd and callable(odd[0]) else ""
+    raise TypeError(f"layer {name!r} is called on {kinds}; found {found}{hint}")
 
 
 def _mask_of(layer: nnx.Module, inputs: PyTree, mask: PyTree) -> PyTree:

@@ -6,9 +6,11 @@ from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from yolo_jax.model.graph.layer import Layer, LayerOptions
+from yolo_jax.model.own_functions import call_own
 
 PyTree = Any
 
@@ -24,13 +26,16 @@ class Lambda(Layer):
             are several) and returns the full shape of the output, or a list of them. Believed
             over the inferred one: `(1,)` may declare a scalar. None infers.
         mask: of the output: a function (inputs, mask of the inputs) that returns it, or an array
-            that it is whatever the inputs; None drops the inputs' mask.
+            that it is whatever the inputs, `[1, steps]` or `[steps]` for all rows alike; None drops
+            the inputs' mask.
         arguments: keywords for the function.
         options: name, trainable, dtype, input_shape.
 
     Raises:
-        TypeError: the function cannot be called, or `output_shape` is none of these.
-        ValueError: at a call, if the `output_shape` function returns no shape.
+        TypeError: the function cannot be called, `output_shape` or `mask` is none of these, or,
+            at a call, the function returns no array.
+        ValueError: at a call, if the `output_shape` function returns no shape, or the mask has not
+            as many rows as the batch.
     """
 
     def __init__(
@@ -56,9 +61,13 @@ class Lambda(Layer):
         given = dict(arguments or {})
         # Functions in static fields: anchors and other arrays must not become parameters.
         self.function = nnx.static(function)
-        self.bound = nnx.static(lambda inputs, **more: function(inputs, **{**given, **more}))
+        what = f"the function of Lambda {self.name!r}"
+        self.bound = nnx.static(
+            lambda inputs, **more: call_own(what, function, inputs, **{**given, **more})
+        )
         self.declared = nnx.static(output_shape)
-        self.mask = nnx.static(mask if mask is None or callable(mask) else _constant(mask))
+        own = mask is None or callable(mask)
+        self.mask = nnx.static(mask if own else _constant(self.name, mask))
 
     def call(self, inputs: PyTree, mask: PyTree = None) -> PyTree:
         """Calls the function."""
@@ -84,13 +93,25 @@ class Lambda(Layer):
         return tuple(shape) if all(d is None or isinstance(d, int) for d in shape) else list(shape)
 
 
-def _constant(mask: Any) -> Callable[[PyTree, PyTree], jax.Array]:
-    """Returns a function that gives the mask, repeated where it has one row for all."""
+def _constant(name: str, mask: Any) -> Callable[[PyTree, PyTree], jax.Array]:
+    """Returns a function that gives the mask, repeated where it is one for all rows."""
+    marks = np.asarray(mask)
+    if marks.dtype.kind not in "biuf":
+        raise TypeError(
+            f"Lambda {name!r}: mask is a function (inputs, mask), or an array of True and False; "
+            f"found {mask!r}"
+        )
 
     def function(inputs: PyTree, _: PyTree) -> jax.Array:
-        found = jnp.asarray(mask, jnp.bool_)
-        rows = jnp.shape(jax.tree.leaves(inputs)[0])[0]
-        return jnp.broadcast_to(found, (rows, *found.shape[1:]))
+        first = jax.tree.leaves(inputs)[0].shape
+        # Of rows of steps a mask without the batch axis is of the steps, as Keras broadcasts it.
+        found = marks[None] if marks.ndim == 1 and len(first) > 2 else marks
+        if found.ndim and found.shape[0] not in (1, first[0]):
+            raise ValueError(
+                f"Lambda {name!r}: the first axis of its mask, of shape {marks.shape}, is of rows: "
+                "1 for all alike, or the batch_size that Input declares"
+            )
+        return jnp.broadcast_to(jnp.asarray(found, jnp.bool_), (first[0], *found.shape[1:]))
 
     return function
 

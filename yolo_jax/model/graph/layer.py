@@ -1,8 +1,7 @@
-"""`Layer`, whose parameters are made at its first call, and `apply` for any other NNX module."""
+"""`Layer`, whose parameters are made at its first call."""
 
-import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NoReturn, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,16 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from yolo_jax.model.graph.connect import connect, naming, shape_of
-from yolo_jax.model.graph.session import keras_name, next_key, unique_name
-from yolo_jax.model.graph.tensor import Node, Shape, SymbolicTensor
+from yolo_jax.model.graph.connect import check_called_on, connect, naming, shape_of
+from yolo_jax.model.graph.session import chosen_name, keras_name, next_key
+from yolo_jax.model.graph.tensor import (
+    Node,
+    Shape,
+    SymbolicTensor,
+    as_dtype,
+    fits,
+    row_shape,
+)
 
 PyTree = Any
 Initializer = Callable[..., Array]
@@ -28,7 +34,8 @@ class LayerOptions(TypedDict, total=False):
         name: of the layer; left out, it is numbered by kind: `dense_1`.
         trainable: False freezes the layer's parameters when a model is compiled.
         dtype: of the parameters; float32 if left out.
-        input_shape: of one row, for those who read `layer.input_shape` before the first call.
+        input_shape: of one row: read as `layer.input_shape` before the first call, and held to in
+            it.
     """
 
     name: str | None
@@ -50,10 +57,14 @@ class Layer(nnx.Module):
         input_shape: the same.
 
     Attributes:
+        trainable: see `LayerOptions`.
         built: the parameters are there.
         nodes: the layer's calls on symbolic tensors.
         rank: axes that an input has to have, the batch's included; None takes any.
         supports_masking: the mask of the input is that of the output.
+
+    Raises:
+        TypeError: an argument that is none of these.
     """
 
     rank: ClassVar[int | None] = None
@@ -66,11 +77,14 @@ class Layer(nnx.Module):
         dtype: DTypeLike | None = None,
         input_shape: Sequence[int | None] | None = None,
     ) -> None:
-        self.name = name or unique_name(keras_name(type(self).__name__))
+        self.name = chosen_name(name, keras_name(type(self).__name__))
         self.trainable, self.built = trainable, False
-        self.dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
+        what = f"layer {self.name!r}"
+        self.dtype = as_dtype(what, jnp.float32 if dtype is None else dtype)
         self.nodes: tuple[Node, ...] = nnx.static(())
-        self._declared_input = None if input_shape is None else (None, *input_shape)
+        self._declared_input: Shape | None = None
+        if input_shape is not None:
+            self._declared_input = (None, *row_shape(f"{what}: input_shape", input_shape))
         self._weight_names: tuple[str, ...] = ()
         self._regularizers: tuple[tuple[str, Regularizer], ...] = nnx.static(())
         self._channels: int | None = None
@@ -102,6 +116,7 @@ class Layer(nnx.Module):
 
     def __call__(self, inputs: PyTree, **keywords: Any) -> PyTree:
         """Adds the layer to a graph where the inputs are symbolic, else computes."""
+        check_called_on(self.name, inputs)
         leaves = jax.tree.leaves(inputs)
         symbolic = any(isinstance(leaf, SymbolicTensor) for leaf in leaves)
         shapes = jax.tree.map(lambda leaf: shape_of(leaf), inputs)
@@ -184,11 +199,26 @@ class Layer(nnx.Module):
         self._channels = size
         return size
 
-    def penalty(self) -> Float[Array, ""]:
-        """Returns the sum of what the regularizers ask for."""
+    @property
+    def losses(self) -> list[Float[Array, ""]]:
+        """Returns what the regularizers ask for, by weight."""
         weights = self.weights
-        found = (regularizer(weights[name][...]) for name, regularizer in self._regularizers)
-        return sum(found, jnp.zeros(()))
+        return [regularizer(weights[name][...]) for name, regularizer in self._regularizers]
+
+    def penalty(self) -> Float[Array, ""]:
+        """Returns the sum of `losses`."""
+        return sum(self.losses, jnp.zeros(()))
+
+    @property
+    def trainable(self) -> bool:
+        """Tells whether the parameters are trained; setting it counts at the next compile."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+            raise TypeError(f"layer {self.name!r}: trainable is True or False; found {value!r}")
+        self._trainable = bool(value)
 
     @property
     def weights(self) -> dict[str, nnx.Variable]:
@@ -196,6 +226,29 @@ class Layer(nnx.Module):
         found = {name: getattr(self, name) for name in self._weight_names}
         # Statistics come after parameters, whatever the order in which they were added.
         return dict(sorted(found.items(), key=lambda item: not isinstance(item[1], nnx.Param)))
+
+    @property
+    def trainable_weights(self) -> dict[str, nnx.Variable]:
+        """Returns those of `weights` that are trained: none of a layer that is not `trainable`."""
+        found = self.weights.items() if self.trainable else ()
+        return {name: variable for name, variable in found if isinstance(variable, nnx.Param)}
+
+    @property
+    def non_trainable_weights(self) -> dict[str, nnx.Variable]:
+        """Returns the others of `weights`."""
+        trained = self.trainable_weights
+        return {name: value for name, value in self.weights.items() if name not in trained}
+
+    def get_config(self) -> NoReturn:
+        """Says what keeps a layer.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"layer {self.name!r} has no config: a model is its Python code, which builds it again;"
+            " model.save_weights keeps the weights"
+        )
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns the arrays of `weights`."""
@@ -266,6 +319,12 @@ class Layer(nnx.Module):
         )
 
     def _check_inputs(self, shapes: Sequence[Shape]) -> None:
+        declared = self._declared_input
+        if declared is not None and len(shapes) == 1 and not fits(shapes[0][1:], declared[1:]):
+            raise ValueError(
+                f"layer {self.name!r} was made with input_shape={declared[1:]}, and is called on "
+                f"an input of shape {shapes[0]}: leave input_shape out, or make them equal"
+            )
         for shape in shapes:
             if self.rank is not None and len(shape) != self.rank:
                 raise ValueError(
@@ -277,27 +336,3 @@ class Layer(nnx.Module):
                     f"Input is incompatible with layer {self.name!r}: expected axis -1 to have "
                     f"the size {self._channels}, found an input of shape {shape}"
                 )
-
-
-def apply(layer: nnx.Module, inputs: PyTree, *, name: str | None = None) -> PyTree:
-    """Calls any NNX module on symbolic tensors.
-
-    Args:
-        layer: a module whose call takes the inputs (a list or dict where there are several). As
-            `Layer.call`, it may name `mask`, `row_mask` and `row_keys`.
-        inputs: symbolic tensors.
-        name: of the layer in its model; None makes one of the class's name.
-
-    Returns:
-        Symbolic tensors in the structure that the module returns.
-
-    Raises:
-        ValueError: a `Layer`, which has a name already, is given another.
-        TypeError: the inputs are not symbolic.
-    """
-    if isinstance(layer, Layer):
-        if name not in (None, layer.name):
-            raise ValueError(f"layer {layer.name!r} cannot be called {name!r}: name the layer")
-        return layer(inputs)
-    made_up = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
-    return connect(layer, inputs, name or made_up, named=name is not None)

@@ -24,6 +24,17 @@ def unique_name(prefix: str) -> str:
     return f"{prefix}_{_names[prefix]}"
 
 
+def chosen_name(given: str | None, kind: str) -> str:
+    """Returns the name that somebody chose, or a numbered one.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if given is not None and not isinstance(given, str):
+        raise TypeError(f"name is a text, or None for {kind}_1 and so on; found {given!r}")
+    return given or unique_name(kind)
+
+
 def clear_session() -> None:
     """Starts the numbers of names again; what `K.clear_session` means here."""
     _names.clear()

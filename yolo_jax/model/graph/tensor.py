@@ -10,7 +10,8 @@ from flax import nnx
 from jax import export
 from jax.typing import DTypeLike
 
-from yolo_jax.model.graph.session import unique_name
+from yolo_jax.model.graph.session import chosen_name
+from yolo_jax.model.numbers import whole_number
 
 PyTree = Any
 Shape = tuple[int | None, ...]
@@ -29,6 +30,7 @@ class SymbolicTensor:
         node: what makes it; None for an input.
         mask_shape: of the mask that comes with the array; None where there is no mask.
         tensor: array or data source that an input brings with it, for `fit(x=None)`.
+        trainable: an input stands among `model.layers` for itself; there is nothing to train.
     """
 
     shape: Shape
@@ -37,6 +39,7 @@ class SymbolicTensor:
     node: "Node | None" = field(default=None, repr=False)
     mask_shape: Shape | None = field(default=None, repr=False)
     tensor: Any = field(default=None, repr=False)
+    trainable: bool = field(default=False, repr=False)
 
     def _no_array(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(
@@ -51,9 +54,27 @@ class SymbolicTensor:
     __lt__ = __le__ = __gt__ = __ge__ = _no_array
 
     @property
+    def output(self) -> "SymbolicTensor":
+        """Returns itself: an input stands among `model.layers` for itself, and answers as one."""
+        return self
+
+    @property
+    def output_shape(self) -> Shape:
+        """Returns the shape."""
+        return self.shape
+
+    input, input_shape = output, output_shape
+
+    @property
     def weights(self) -> dict[str, Any]:
-        """Returns none: an input stands among `model.layers` for itself and answers as a layer."""
+        """Returns none."""
         return {}
+
+    trainable_weights = non_trainable_weights = weights
+
+    def count_params(self) -> int:
+        """Returns 0."""
+        return 0
 
     def get_weights(self) -> list[Any]:
         """Returns none."""
@@ -106,38 +127,96 @@ def Input(  # noqa: N802 - Keras's name
         tensor: array or data source to train on when `fit` is given no x.
 
     Raises:
-        TypeError: the shape is no tuple or list of numbers.
+        TypeError: the shape is no tuple or list of numbers, the dtype none, or the tensor symbolic.
         ValueError: a size below 1, no shape at all, or one that is not the tensor's.
     """
+    if isinstance(tensor, SymbolicTensor):
+        raise TypeError(
+            f"Input's tensor is an array or a data source; found the symbolic tensor "
+            f"{tensor.name!r}, which layers and models take as it is: Model({tensor.name}, …)"
+        )
     own = getattr(tensor, "shape", None)
     if shape is None:
         if own is None:
             raise ValueError("Input needs `shape` (without the batch axis), or a `tensor` with one")
         shape = own[1:]
-    if not isinstance(shape, tuple | list) or not all(d is None or _is_size(d) for d in shape):
-        raise TypeError(
-            f"Input's shape is a tuple of sizes or None, without the batch axis; found {shape!r}"
-        )
-    if any(size is not None and size < 1 for size in shape):
-        raise ValueError(f"Input's shape holds sizes of at least 1, or None; found {tuple(shape)}")
-    if own is not None and not _fits(own[1:], shape):
+    shape = row_shape("Input's shape", shape)
+    if batch_size is not None:
+        batch_size = whole_number("Input's batch_size", batch_size, 1)
+    if own is not None and not fits(own[1:], shape):
         raise ValueError(
-            f"Input was given the shape {tuple(shape)} and a tensor of shape {tuple(own)}, whose "
+            f"Input was given the shape {shape} and a tensor of shape {tuple(own)}, whose "
             f"rows have the shape {tuple(own[1:])}; make them equal, or leave out `shape`"
         )
     if dtype is None:
         dtype = getattr(tensor, "dtype", jnp.float32)
     return SymbolicTensor(
-        (batch_size, *(None if size is None else int(size) for size in shape)),
-        jax.dtypes.canonicalize_dtype(dtype),
-        name or unique_name("input"),
+        (batch_size, *shape),
+        jax.dtypes.canonicalize_dtype(as_dtype("Input", dtype)),
+        chosen_name(name, "input"),
         tensor=tensor,
     )
+
+
+def row_shape(what: str, shape: Any) -> Shape:
+    """Returns a shape that was given without the batch axis.
+
+    Raises:
+        TypeError: it is no tuple or list of whole numbers and None.
+        ValueError: a size below 1.
+    """
+    if not isinstance(shape, tuple | list) or not all(d is None or _is_size(d) for d in shape):
+        raise TypeError(
+            f"{what} is a tuple of sizes or None, without the batch axis; found {shape!r}"
+        )
+    if any(size is not None and size < 1 for size in shape):
+        raise ValueError(f"{what} holds sizes of at least 1, or None; found {tuple(shape)}")
+    return tuple(None if size is None else int(size) for size in shape)
+
+
+def as_dtype(what: str, dtype: Any) -> jnp.dtype:
+    """Returns an element type from its name.
+
+    Raises:
+        TypeError: there is none of that name.
+    """
+    try:
+        return jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(
+            f"{what}: dtype is an element type such as 'float32', 'int32' or 'uint8'; found "
+            f"{dtype!r}"
+        ) from None
 
 
 def as_list(value: Any) -> list[Any]:
     """Returns a list or tuple as a list, and anything else as the one element of one."""
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def tensors_of(what: str, given: PyTree) -> list[SymbolicTensor]:
+    """Returns what a model is made of: one symbolic tensor, a list, or a dict's by sorted key.
+
+    Args:
+        what: `inputs` or `outputs`, for the error.
+        given: that was given for it.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: there are none.
+    """
+    is_leaf = lambda x: x is None or isinstance(x, nnx.Module)  # noqa: E731 - modules are pytrees
+    found = jax.tree.leaves(given, is_leaf) if isinstance(given, dict) else as_list(given)
+    if not found:
+        raise ValueError(f"a Model needs {what}; found {given!r}")
+    for one in found:
+        if not isinstance(one, SymbolicTensor):
+            hint = ": call it on a tensor first, layer(x)" if isinstance(one, nnx.Module) else ""
+            raise TypeError(
+                f"a Model's {what} are symbolic tensors (what Input and layers return); found "
+                f"{type(one).__name__} {getattr(one, 'name', one)!r}{hint}"
+            )
+    return found
 
 
 def has_unknown_sizes(tensors: Sequence[SymbolicTensor]) -> bool:
@@ -181,7 +260,8 @@ def _is_size(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
-def _fits(found: Sequence[int], declared: Sequence[int | None]) -> bool:
+def fits(found: Sequence[int | None], declared: Sequence[int | None]) -> bool:
+    """Compares two shapes; a size that one of them leaves open fits."""
     return len(found) == len(declared) and all(
-        size is None or size == own for own, size in zip(found, declared, strict=True)
+        None in (size, own) or size == own for own, size in zip(found, declared, strict=True)
     )

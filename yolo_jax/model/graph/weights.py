@@ -44,6 +44,21 @@ def weight_groups(graph: Graph) -> dict[str, Weights]:
     return {name: weights for name, weights in found.items() if weights}
 
 
+def trainable_weights_of(module: nnx.Module) -> Weights:
+    """Returns those of `weights_of` that are trained: of layers whose `trainable` is not False."""
+    still = {
+        id(variable)
+        for _, layer in nnx.iter_graph(module)
+        if isinstance(layer, Layer)
+        for variable in layer.non_trainable_weights.values()
+    }
+    return {
+        name: variable
+        for name, variable in weights_of(module).items()
+        if isinstance(variable, nnx.Param) and id(variable) not in still
+    }
+
+
 def parameters_first(weights: Mapping[str, nnx.Variable]) -> Weights:
     """Puts statistics behind parameters, else leaves the order as it is."""
     return dict(sorted(weights.items(), key=lambda item: not isinstance(item[1], nnx.Param)))

@@ -1,6 +1,6 @@
 """Activations as layers."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -86,9 +86,7 @@ class ReLU(Layer):
 
     def call(self, inputs: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
         """Applies it."""
-        below = self.negative_slope * (inputs - self.threshold)
-        outputs = jnp.where(inputs > self.threshold, inputs, below)
-        return outputs if self.max_value is None else jnp.minimum(outputs, self.max_value)
+        return arguments.relu(inputs, self.negative_slope, self.max_value, self.threshold)
 
 
 class Softmax(Layer):
@@ -97,6 +95,9 @@ class Softmax(Layer):
     Args:
         axis: along which.
         options: name, trainable, dtype, input_shape.
+
+    Raises:
+        ValueError: at the call, inputs without that axis.
     """
 
     supports_masking = True
@@ -104,6 +105,10 @@ class Softmax(Layer):
     def __init__(self, axis: int = -1, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
         self.axis = axis
+
+    def build(self, input_shape: Any) -> None:
+        """Checks the axis."""
+        arguments.axis_of(self.name, self.axis, input_shape)
 
     def call(self, inputs: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
         """Applies it."""

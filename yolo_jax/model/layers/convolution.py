@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Num
 
 from yolo_jax.model.graph.layer import Regularizer
 from yolo_jax.model.layers import arguments
-from yolo_jax.model.layers.arguments import Activation, padding_name, pair
+from yolo_jax.model.layers.arguments import Activation, check_window, padding_name, pair
 from yolo_jax.model.layers.images import ImageLayer, ImageOptions
 from yolo_jax.model.layers.initializers import Initializer, initializer
+from yolo_jax.model.numbers import whole_number
 from yolo_jax.networks.convolution import conv2d
 
 Pair = int | Sequence[int]
@@ -42,6 +43,9 @@ class _Convolution(ImageLayer):
         self.use_bias = use_bias
         self._bias = nnx.static((initializer(self.name, bias_initializer), bias_regularizer))
 
+    def _count(self, argument: str, value: int) -> int:
+        return whole_number(f"layer {self.name!r}: {argument}", value, 1)
+
     def _add_bias(self, filters: int) -> None:
         if self.use_bias:
             start, regularizer = self._bias
@@ -59,6 +63,11 @@ class _Convolution(ImageLayer):
         dtype = jnp.promote_types(inputs.dtype, kernel.dtype)
         inputs, kernel = inputs.astype(dtype), kernel.astype(dtype)
         sizes = inputs.shape[1:3]
+        rows, columns = (
+            (size - 1) * gap + 1
+            for size, gap in zip(self.kernel_size, self.dilation_rate, strict=True)
+        )
+        check_window(self.name, sizes, (rows, columns), self.padding)
         known = self.padding == "valid" or all(isinstance(size, int) for size in sizes)
         if known and groups == 1 and self.dilation_rate == (1, 1) and len(set(self.strides)) == 1:
             before_after = ((0, 0), (0, 0))
@@ -124,7 +133,7 @@ class Conv2D(_Convolution):
             kernel_size, strides, padding, dilation_rate, activation, use_bias,
             bias_initializer, bias_regularizer, **options,
         )  # fmt: skip
-        self.filters = filters
+        self.filters = self._count("filters", filters)
         self._kernel = nnx.static((initializer(self.name, kernel_initializer), kernel_regularizer))
 
     def build(self, input_shape: Any) -> None:
@@ -181,7 +190,7 @@ class DepthwiseConv2D(_Convolution):
             kernel_size, strides, padding, dilation_rate, activation, use_bias,
             bias_initializer, bias_regularizer, **options,
         )  # fmt: skip
-        self.depth_multiplier = depth_multiplier
+        self.depth_multiplier = self._count("depth_multiplier", depth_multiplier)
         self._kernel = nnx.static(
             (initializer(self.name, depthwise_initializer), depthwise_regularizer)
         )
@@ -248,7 +257,8 @@ class SeparableConv2D(_Convolution):
             kernel_size, strides, padding, dilation_rate, activation, use_bias,
             bias_initializer, bias_regularizer, **options,
         )  # fmt: skip
-        self.filters, self.depth_multiplier = filters, depth_multiplier
+        self.filters = self._count("filters", filters)
+        self.depth_multiplier = self._count("depth_multiplier", depth_multiplier)
         self._kernels = nnx.static(
             (
                 (initializer(self.name, depthwise_initializer), depthwise_regularizer),

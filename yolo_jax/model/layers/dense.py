@@ -12,6 +12,8 @@ from yolo_jax.model.graph.session import next_key
 from yolo_jax.model.layers.arguments import Activation
 from yolo_jax.model.layers.arguments import activation as _activation
 from yolo_jax.model.layers.initializers import Initializer, initializer
+from yolo_jax.model.layers.named_weight import NamedWeight
+from yolo_jax.model.numbers import whole_number
 
 
 class Dense(Layer):
@@ -28,10 +30,12 @@ class Dense(Layer):
         options: name, trainable, dtype, input_shape.
 
     Raises:
-        ValueError: an unknown name; units below 1; inputs of fewer than two axes.
+        ValueError: an unknown name; units that are no whole number above 0; inputs of fewer than
+            two axes.
     """
 
     supports_masking = True
+    kernel, bias = NamedWeight(), NamedWeight()
 
     def __init__(
         self,
@@ -45,9 +49,8 @@ class Dense(Layer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
-        if units < 1:
-            raise ValueError(f"layer {self.name!r}: `units` must be at least 1; found {units}")
-        self.units, self.use_bias = int(units), use_bias
+        self.units = whole_number(f"layer {self.name!r}: units", units, 1)
+        self.use_bias = use_bias
         self.activation = _activation(self.name, activation)
         self.initializers = nnx.static(
             (
@@ -100,8 +103,10 @@ class Embedding(Layer):
         options: name, trainable, dtype, input_shape.
 
     Raises:
-        ValueError: an unknown initializer.
+        ValueError: an unknown initializer, or a size below 1.
     """
+
+    embeddings = NamedWeight()
 
     def __init__(
         self,
@@ -113,7 +118,9 @@ class Embedding(Layer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
-        self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
+        self.input_dim = whole_number(f"layer {self.name!r}: input_dim", input_dim, 1)
+        self.output_dim = whole_number(f"layer {self.name!r}: output_dim", output_dim, 1)
+        self.mask_zero = mask_zero
         self.initializer = initializer(self.name, embeddings_initializer)
 
     def build(self, input_shape: Any) -> None:

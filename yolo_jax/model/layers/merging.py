@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Num
 
 from yolo_jax.model.graph import Layer, LayerOptions, SymbolicTensor
+from yolo_jax.model.layers.arguments import axis_of
 
 Arrays = Sequence[Num[Array, "b ..."]]
 Masks = Sequence[Bool[Array, "b ..."] | None]
@@ -32,6 +33,17 @@ class _Merge(Layer):
 
 class _Elementwise(_Merge):
     """Merges element by element; inputs of fewer axes get them after the batch's, as in Keras."""
+
+    def build(self, input_shape: Any) -> None:
+        """Checks that the inputs fit: sizes that are known are equal, or 1."""
+        super().build(input_shape)
+        axes = max(len(shape) for shape in input_shape)
+        spread = [(*shape[:1], *(1,) * (axes - len(shape)), *shape[1:]) for shape in input_shape]
+        if any(len(set(sizes) - {None, 1}) > 1 for sizes in zip(*spread, strict=True)):
+            raise ValueError(
+                f"Operands could not be broadcast together: layer {self.name!r} works element by "
+                f"element, and was called on inputs of shapes {input_shape}"
+            )
 
     def call(self, inputs: Arrays) -> Num[Array, "b ..."]:
         """Merges."""
@@ -110,7 +122,7 @@ class Concatenate(_Merge):
         options: name, trainable, dtype, input_shape.
 
     Raises:
-        ValueError: at the call, inputs whose other axes differ.
+        ValueError: at the call, inputs without that axis, or whose other axes differ.
     """
 
     def __init__(self, axis: int = -1, **options: Unpack[LayerOptions]) -> None:
@@ -121,7 +133,7 @@ class Concatenate(_Merge):
         """Checks that the inputs fit."""
         super().build(input_shape)
         ranks = {len(shape) for shape in input_shape}
-        axis = self.axis % max(ranks)
+        axis = axis_of(self.name, self.axis, max(input_shape, key=len))
         # What is unknown is believed to fit.
         known = [
             {shape[i] for shape in input_shape if len(shape) > i} - {None}

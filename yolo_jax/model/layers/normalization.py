@@ -10,7 +10,9 @@ from jaxtyping import Array, Bool, Float, Num
 from yolo_jax.model.graph import Layer, LayerOptions
 from yolo_jax.model.graph.layer import Regularizer
 from yolo_jax.model.graph.session import next_key
+from yolo_jax.model.layers.arguments import axis_of
 from yolo_jax.model.layers.initializers import Initializer, initializer
+from yolo_jax.model.layers.named_weight import NamedWeight
 from yolo_jax.networks.blocks import masked_moments
 
 
@@ -84,6 +86,8 @@ class BatchNormalization(Layer):
     """
 
     supports_masking = True
+    gamma, beta = NamedWeight(), NamedWeight()
+    moving_mean, moving_variance = NamedWeight(), NamedWeight()
 
     def __init__(
         self,
@@ -115,12 +119,7 @@ class BatchNormalization(Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes gamma, beta, moving_mean and moving_variance, each `[c]`."""
-        size = input_shape[self.axis]
-        if size is None:
-            raise ValueError(
-                f"Axis {self.axis} of the input of layer {self.name!r} should have a defined "
-                f"dimension; found an input of shape {input_shape}"
-            )
+        size = _size_of(self, input_shape)
         gamma, beta, mean, variance = self.initializers
         self.norm = MaskedBatchNorm(
             size,
@@ -181,6 +180,7 @@ class LayerNormalization(Layer):
     """
 
     supports_masking = True
+    gamma, beta = NamedWeight(), NamedWeight()
 
     def __init__(
         self,
@@ -206,12 +206,7 @@ class LayerNormalization(Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes gamma and beta, each `[c]`."""
-        size = input_shape[self.axis]
-        if size is None:
-            raise ValueError(
-                f"Axis {self.axis} of the input of layer {self.name!r} should have a defined "
-                f"dimension; found an input of shape {input_shape}"
-            )
+        size = _size_of(self, input_shape)
         gamma, beta = self.initializers
         self.norm = nnx.LayerNorm(
             size,
@@ -236,3 +231,18 @@ class LayerNormalization(Layer):
         """Returns gamma and beta."""
         found = {"gamma": self.norm.scale, "beta": self.norm.bias} if self.built else {}
         return {name: value for name, value in found.items() if value is not None}
+
+
+def _size_of(layer: BatchNormalization | LayerNormalization, shape: Any) -> int:
+    """Returns the size of a layer's axis in its inputs.
+
+    Raises:
+        ValueError: they have no such axis, or its size is unknown.
+    """
+    size = shape[axis_of(layer.name, layer.axis, shape)]
+    if size is None:
+        raise ValueError(
+            f"Axis {layer.axis} of the input of layer {layer.name!r} should have a defined "
+            f"dimension; found an input of shape {shape}"
+        )
+    return size

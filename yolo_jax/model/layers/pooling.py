@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Num
 
-from yolo_jax.model.layers.arguments import padding_name, pair
+from yolo_jax.model.layers.arguments import check_window, padding_name, pair
 from yolo_jax.model.layers.images import ImageLayer, ImageOptions
 from yolo_jax.networks.convolution import max_pool_2x2
 
@@ -48,6 +48,7 @@ class MaxPooling2D(_Pooling):
     def call(self, inputs: Num[Array, "b h w c"]) -> Num[Array, "b h2 w2 c"]:
         """Takes the maxima; those of 2×2 windows as `networks.convolution` does."""
         height, width = inputs.shape[1:3]
+        check_window(self.name, (height, width), self.pool_size, self.padding)
         even = not any(isinstance(size, int) and size % 2 for size in (height, width))
         match self.pool_size, self.strides, self.padding:
             # Symbolic sizes are neither even nor odd: shapes are inferred the general way.
@@ -74,6 +75,7 @@ class AveragePooling2D(_Pooling):
 
     def call(self, inputs: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
         """Takes the means."""
+        check_window(self.name, inputs.shape[1:3], self.pool_size, self.padding)
         padding = self.padding.upper()
         return nnx.avg_pool(inputs, self.pool_size, self.strides, padding, count_include_pad=False)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Num
 
 from yolo_jax.model.graph import Layer, LayerOptions
+from yolo_jax.model.numbers import whole_number
 
 
 class Flatten(Layer):
@@ -93,13 +94,16 @@ class RepeatVector(Layer):
     Args:
         n: how often.
         options: name, trainable, dtype, input_shape.
+
+    Raises:
+        ValueError: `n` is no whole number above 0.
     """
 
     rank: ClassVar[int | None] = 2
 
     def __init__(self, n: int, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
-        self.n = n
+        self.n = whole_number(f"layer {self.name!r}: n", n, 1)
 
     def call(self, inputs: Num[Array, "b c"]) -> Num[Array, "b n c"]:
         """Repeats."""

@@ -1,0 +1,81 @@
+"""Runs that go on from a checkpoint, and those that are refused."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+from line_model import LINE_X, LINE_Y
+from small_detector import Stream, make_batches, make_model
+
+from yolo_jax import Input, K, Model
+from yolo_jax.layers import Dense
+from yolo_jax.model.callbacks import Callback, Checkpoint
+
+
+@pytest.mark.parametrize("every_steps", [None, 1])
+def test_resuming_is_bitwise(tmp_path: Path, every_steps):
+    class Stop(Callback):
+        """Breaks off amid the second epoch."""
+
+        def on_train_batch_end(self, batch, logs):
+            if self.model.run.epoch == 1 and batch == 1:
+                raise KeyboardInterrupt
+
+    def fit(folder: Path, *callbacks):
+        model = make_model(optax.adam(1e-3), ema_decay=0.9)
+        history = model.fit(
+            Stream(make_batches(24)),
+            epochs=3,
+            verbose=0,
+            callbacks=[Checkpoint(folder, monitor="loss", every_steps=every_steps), *callbacks],
+            resume=folder,
+        )
+        return model, history
+
+    whole, whole_history = fit(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "broken", Stop())
+    resumed, history = fit(tmp_path / "broken")
+    for old, new in zip(jax.tree.leaves(whole.state), jax.tree.leaves(resumed.state), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert history.history == whole_history.history
+    assert history.epoch == [0, 1, 2]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
+    saver = Checkpoint(tmp_path, monitor=None)
+    make_model().fit(Stream(make_batches(8)), epochs=1, verbose=0, callbacks=[saver])
+    other = make_model(optax.adam(1e-3))
+    with pytest.raises(ValueError, match="another model or optimizer"):
+        other.fit(Stream(make_batches(8)), epochs=2, verbose=0, resume=tmp_path)
+
+
+def test_initial_epoch_is_where_a_run_starts_that_has_no_checkpoint_yet(tmp_path: Path):
+    def fit(initial_epoch, epochs):
+        saver = Checkpoint(tmp_path, monitor=None)
+        return make_model().fit(
+            Stream(make_batches(8)), epochs=epochs, initial_epoch=initial_epoch, verbose=0,
+            callbacks=[saver], resume=tmp_path,
+        ).epoch  # fmt: skip
+
+    assert fit(2, 3) == [2]
+    assert fit(2, 5) == [2, 3, 4]
+    with pytest.raises(ValueError, match="stands at epoch 5, before initial_epoch 6"):
+        fit(6, 7)
+
+
+def test_a_run_of_a_model_built_again_is_refused_for_its_names(tmp_path):
+    def build():
+        x = Input((2,))
+        model = Model(x, Dense(1)(x))
+        model.compile("sgd", "mse", devices=jax.devices()[:1])
+        return model
+
+    K.clear_session()
+    build().fit(LINE_X, LINE_Y, verbose=0, callbacks=[Checkpoint(tmp_path, monitor=None)])
+    with pytest.raises(ValueError, match=r"another model or optimizer.*dense_2.*clear_session\(\)"):
+        build().fit(LINE_X, LINE_Y, verbose=0, resume=tmp_path)
+    K.clear_session()
+    assert build().fit(LINE_X, LINE_Y, epochs=2, verbose=0, resume=tmp_path).epoch == [0, 1]

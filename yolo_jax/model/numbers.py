@@ -1,0 +1,49 @@
+"""Numbers that somebody gives as arguments: checked where they are first met."""
+
+import math
+import operator
+from typing import Any
+
+
+def whole_number(what: str, value: Any, least: int = 0) -> int:
+    """Returns a whole number; True and False are none.
+
+    Args:
+        what: name of the argument, for the error.
+        value: that was given.
+        least: smallest that is taken.
+
+    Raises:
+        ValueError: it is no whole number, or too small.
+    """
+    try:
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or found < least:
+        raise ValueError(f"{what} is a whole number, {least} or more; found {value!r}")
+    return found
+
+
+def finite_number(what: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+    """Returns a number that is neither NaN nor infinite; True, False and texts are none.
+
+    Args:
+        what: name of the argument, for the error.
+        value: that was given.
+        least: smallest that is taken.
+        most: largest that is taken.
+
+    Raises:
+        ValueError: it is no such number.
+    """
+    try:
+        found = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if math.isfinite(found) and least <= found <= most:
+        return found
+    limits = f" from {least:g} to {most:g}" if most < math.inf else f", {least:g} or more"
+    raise ValueError(
+        f"{what} is a finite number{limits if least > -math.inf else ''}; found {value!r}"
+    )
