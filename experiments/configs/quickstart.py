@@ -37,8 +37,10 @@ def get_config() -> ExperimentConfig:
             saturation=0.5,
             hue=0.03,
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", ema_decay=0.99),
-        epochs=16,  # of 20, the validation loss was least after 12 and grew from there
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, schedule="cosine", warmup_steps=60, ema_decay=0.99
+        ),
+        epochs=20,
         steps_per_epoch=30,
         batch_size=8,
     )
