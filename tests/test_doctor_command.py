@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from yolo_jax import cli
-from yolo_jax.data.readers import read_dataset
-from yolo_jax.examine.splits import split_names
+from yolo_jax.data.readers import read_dataset, split_names
 
 TREES = Path(__file__).parents[1] / "experiments" / "data" / "tree_crowns"
 
@@ -149,7 +148,15 @@ def test_fix(broken, folder, capsys):
     assert files(broken) == before
     printed = capsys.readouterr().out
     assert f"{Path('fixed/train')}: 35 images" in printed
-    assert "as COCO; 5 images left out" in printed  # of 40, of which one was not found
+    # Of 41 images; the boxes beyond a record's width are outside too, or stick out.
+    assert re.search(
+        r"train: 35 images with \d+ boxes, as COCO\n  left out: 3 × unreadable image, 1 × image of "
+        r"another size than its record, 1 × image in two splits, 1 × box of an unknown class, \d × "
+        r"box outside the image, 1 × box without width or height, 1 × duplicate box, 1 × duplicate "
+        r"image\n  clipped: \d+ × box that sticks out\n",
+        printed,
+    )
+    assert "validation: 13 images with 45 boxes, as COCO\n" in printed
     for name, images in (("train", 35), ("validation", 13), ("held_out", 34)):
         dataset, problems = read_dataset(folder / "fixed" / name, strict=True)
         assert problems == ()
@@ -242,6 +249,20 @@ def test_images_that_all_are_unreadable(folder, capsys):
     assert not (folder / "fixed").exists()
 
 
+def test_damage_that_an_image_can_be_read_in_spite_of(folder, capfd):
+    """Is told, and not by libjpeg on the terminal."""
+    small_set(folder / "set", [[1, 1, 30, 20]], images=2)
+    damaged = folder / "set" / "1.png"  # by its content a JPEG
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(damaged, "JPEG")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-2] + bytes(20) + content[-2:])  # before the mark of its end
+    assert cli.main(["doctor", "set"]) == 0
+    printed, warned = capfd.readouterr()
+    assert "images with damage that they can be read in spite of: 1, 1.png" in printed
+    assert "Corrupt JPEG" not in warned
+
+
 def test_a_split_that_cannot_be_read(folder, capsys):
     small_set(folder / "two", [[1, 1, 30, 20]])
     (folder / "two" / "b.json").write_text("{}")
@@ -266,14 +287,14 @@ def test_every_format(folder, capsys, to):
 
 def test_split_names(folder):
     assert split_names(str(TREES)) == ["held_out", "train", "validation"]
-    assert split_names(str(TREES / "train.json")) == [None]
-    assert split_names("tfds:voc/2007") == [None]
+    assert split_names(str(TREES / "train.json")) == []
+    assert split_names("tfds:voc/2007") == []
     file = folder / "data.yaml"
     for text, names in (
         ("train: a\nval: b\ntest:\n", ["train", "val"]),
-        ("train: a\nval: a\n", [None]),
-        ("{", [None]),
-        ("[1]", [None]),
+        ("train: a\nval: a\n", []),
+        ("{", []),
+        ("[1]", []),
     ):
         file.write_text(text)
         assert split_names(str(file)) == split_names(str(folder)) == names

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 from yolo_jax import cli, experiment
@@ -18,6 +19,7 @@ from yolo_jax.config import (
     OptimizerConfig,
     load_config,
 )
+from yolo_jax.core.fields import check_fields
 from yolo_jax.data.augment import Augment
 
 
@@ -110,6 +112,10 @@ def test_a_failed_first_start_leaves_no_folder(tmp_path: Path):
         "--optimizer.momentum 1",
         "--augment.flip 7",
         "--augment.crop -5 10",
+        "--augment.crop 200 100",
+        "--augment.crop 500 600",  # of a canvas of 400
+        "--augment.mosaic-zoom 1 0.5",
+        "--name a/b",
         "--freeze-body.epochs -1",
         "--freeze-body.learning-rate nan",
     ],
@@ -122,7 +128,57 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_loaded(
     field = setting.split()[0].removeprefix("--").replace("-", "_")
     message = capsys.readouterr().err
     assert message.startswith(f"yolo-jax: {field} is "), message
+    assert message.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_canvas_that_every_crop_exceeds_is_refused(tmp_path: Path):
+    """Of images so small in so much grey no box would be left to learn."""
+    wanted = config(tmp_path, augment=Augment(crop=(100, 300)))
+    with pytest.raises(ValueError, match=r"augment\.crop is .* canvas of 32 \(network\.input_size"):
+        experiment.train(wanted)
+    data = dataclasses.replace(wanted.data, canvas_size=99)
+    with pytest.raises(ValueError, match=r"canvas of 99 \(data\.canvas_size\).*; set data\.canvas"):
+        experiment.train(dataclasses.replace(wanted, data=data))
+    check_fields(dataclasses.replace(wanted, data=dataclasses.replace(data, canvas_size=100)))
+
+
+def test_settings_without_effect_are_told(tmp_path: Path):
+    def idle(*changes: str) -> list[str]:
+        overrides = " ".join(changes).split()
+        return tyro.cli(ExperimentConfig, default=default, args=overrides).idle_settings()
+
+    default = config(tmp_path)
+    assert idle() == []
+    quickstart = Path(__file__).parents[1] / "experiments" / "configs" / "quickstart.py"
+    assert load_config(quickstart).idle_settings() == []
+    told = idle("--augment.mosaic-zoom 0.3 0.9 --augment.placed 0.5 --optimizer.plateau-patience 9")
+    assert told == [
+        "augment.mosaic_zoom has no effect without augment.mosaic",
+        "augment.placed has no effect without augment.crop, scale or aspect_jitter",
+        "optimizer.plateau_patience has no effect without optimizer.schedule plateau",
+    ]
+    assert idle("--augment.mosaic-zoom 0.3 0.9 --augment.mosaic 0.1") == []
+    assert idle("--optimizer.plateau-patience 9 --optimizer.schedule plateau") == []
+    assert idle("--close-mosaic 1") == [
+        "close_mosaic has no effect without augment.mosaic, mixup or copy"
+    ]
+    mixed = ["--augment.mosaic 0.5 --epochs 10 --close-mosaic"]
+    assert idle(*mixed, "9") == []
+    (never,) = idle(*mixed, "10")
+    assert "close_mosaic is 10, which leaves none of the 10 epochs to mix images in" in never
+
+
+def test_help_needs_no_config(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "usage: yolo-jax train CONFIG" in said
+    assert "--optimizer.learning-rate FLOAT" in said
+    assert cli.main(["train"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("yolo-jax: train needs a config file. CONFIG is a Python file with")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,11 @@ from yolo_jax.config import ExperimentConfig, load_config
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
 
+_TRAIN = (
+    "CONFIG is a Python file with get_config(), such as experiments/configs/quickstart.py; each of "
+    "its fields can be set on the command line too, as in --epochs 30 --augment.flip 0."
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; an error that a user can mend is one line and exit status 2.
@@ -83,10 +88,9 @@ def use_compilation_cache() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="yolo-jax", description="YOLO detectors on JAX.")
     commands = parser.add_subparsers(required=True)
-    train = commands.add_parser(
-        "train", help="run an experiment config", add_help=False, description="Runs a config."
-    )
-    train.add_argument("config", type=Path, help="Python file with get_config()")
+    # Its help is of the config's fields too, which tyro knows.
+    train = commands.add_parser("train", help="run an experiment config", add_help=False)
+    train.add_argument("config", nargs="?", type=Path, help="Python file with get_config()")
     train.set_defaults(command=_train)
 
     detect = commands.add_parser("detect", help="find objects in images")
@@ -230,6 +234,12 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> None:
+    if options.config is None:
+        if {"-h", "--help"} & set(overrides):
+            tyro.cli(
+                ExperimentConfig, prog="yolo-jax train CONFIG", description=_TRAIN, args=["--help"]
+            )
+        raise ValueError(f"train needs a config file. {_TRAIN}")
     default = load_config(options.config)
     prog = f"yolo-jax train {options.config}"
     config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)

@@ -4,7 +4,7 @@ import importlib.util
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from yolo_jax.core.fields import Within
 from yolo_jax.data.augment import Augment
@@ -179,6 +179,67 @@ class ExperimentConfig:
     iou_threshold: _Share = 0.45
     keep_checkpoints: _Count = 2
     close_mosaic: _CountOrZero = 0
+
+    def check(self) -> None:
+        """Checks what no field by itself can show.
+
+        Raises:
+            ValueError: `name` is not that of one folder, or every crop is larger than the canvas,
+                of which it would show a speck amid grey.
+        """
+        if Path(self.name).name != self.name or self.name in ("", ".."):
+            raise ValueError(f"name is {self.name!r}; expected that of one folder in {self.runs}")
+        canvas, crop = self.data.canvas_size or self.network.input_size, self.augment.crop
+        if crop is not None and crop[0] > canvas:
+            what = "data.canvas_size" if self.data.canvas_size else "network.input_size"
+            raise ValueError(
+                f"augment.crop is {crop}, px of a canvas of {canvas} ({what}), which the smallest "
+                "crop already exceeds; set data.canvas_size to about the images' size, or crop less"
+            )
+
+    def idle_settings(self) -> list[str]:
+        """Returns what to say of settings that are not their defaults and have no effect."""
+        augment, optimizer = self.augment, self.optimizer
+        colours = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
+        is_cosine, is_plateau = optimizer.schedule == "cosine", optimizer.schedule == "plateau"
+        # Fields, whether they count, and with what they would.
+        rules = (
+            ("augment.mosaic_zoom", augment.mosaic > 0, "augment.mosaic"),
+            ("augment.copy_px", augment.copy > 0, "augment.copy"),
+            (
+                "augment.placed",
+                bool(augment.crop or augment.scale or augment.aspect_jitter),
+                "augment.crop, scale or aspect_jitter",
+            ),
+            ("augment.recoloured", bool(augment.hsv or any(colours)), "a change of colours"),
+            ("close_mosaic", augment.group > 1, "augment.mosaic, mixup or copy"),
+            ("data.cache_folder", self.data.cache == "disk", "data.cache disk"),
+            ("freeze_body.learning_rate", self.freeze_body.epochs > 0, "freeze_body.epochs"),
+            ("freeze_body.paths", self.freeze_body.epochs > 0, "freeze_body.epochs"),
+            ("optimizer.final_fraction", is_cosine, "optimizer.schedule cosine"),
+            ("optimizer.plateau_factor", is_plateau, "optimizer.schedule plateau"),
+            ("optimizer.plateau_patience", is_plateau, "optimizer.schedule plateau"),
+        )
+        idle = [
+            f"{name} has no effect without {needed}"
+            for name, counts, needed in rules
+            if not counts and self._is_set(name)
+        ]
+        epochs = optimizer.horizon or self.epochs
+        if augment.group > 1 and self.close_mosaic >= epochs:
+            idle.append(
+                f"augment.mosaic, mixup and copy have no effect: close_mosaic is "
+                f"{self.close_mosaic}, which leaves none of the {epochs} epochs to mix images in"
+            )
+        return idle
+
+    def _is_set(self, name: str) -> bool:
+        """Tells whether a dotted field is not its default."""
+        *groups, field_name = name.split(".")
+        record: Any = self
+        for group in groups:
+            record = getattr(record, group)
+        return getattr(record, field_name) != getattr(type(record), field_name)
 
 
 def load_config(path: Path | str) -> ExperimentConfig:

@@ -80,8 +80,8 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         FloatingPointError: a loss, a gradient or an update was not finite.
     """
     check_fields(config)
-    if Path(config.name).name != config.name or config.name in ("", ".."):
-        raise ValueError(f"name is {config.name!r}; expected that of one folder in {config.runs}")
+    for idle in config.idle_settings():
+        _log.warning("%s", idle)
     side = config.network.input_size
     for one in (side, *config.augment.multi_scale):
         check_input_size(one, one)

@@ -28,9 +28,8 @@ _LONGEST_NAME = 100
 def save_batch_picture(batch: Batch, augment: Callable[..., tuple], seed: int, path: Path) -> None:
     """Draws a training batch as the network sees it: augmented, with its boxes."""
     keys = jax.random.split(jax.random.key(seed), len(batch.image))
-    images, boxes, classes = jax.device_get(
-        jax.jit(augment)(keys, batch.image, batch.boxes, batch.classes, batch.mix)
-    )
+    augmented = jax.jit(augment)(keys, batch.image, batch.boxes, batch.classes, batch.mix)
+    images, boxes, classes = jax.device_get(augmented)[:3]
     pictures = []
     for image, box, index in zip(images, boxes, classes, strict=True):
         kept = index >= 0

@@ -29,6 +29,27 @@ class Record:
     inner: Inner = field(default_factory=Inner)
 
 
+@dataclass(frozen=True)
+class Range:
+    least: float = 0
+    most: float = 1
+
+    def check(self) -> None:
+        if self.least > self.most:
+            raise ValueError(f"least is {self.least}; expected {self.most} or less")
+
+
+@dataclass(frozen=True)
+class OfRanges:
+    sides: Range = field(default_factory=Range)
+
+
+def test_what_only_fields_together_show():
+    check_fields(OfRanges())
+    with pytest.raises(ValueError, match=r"^of\.sides\.least is 2; expected 1 or less"):
+        check_fields(OfRanges(Range(least=2)), "of.")
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -17,7 +17,7 @@ ALL_BOXES = {"min_box_px": 1.0, "min_area": 0.0}
 
 @cache
 def compiled(augment, shape=OUTPUT):
-    return jax.jit(partial(augment.apply, output_shape=shape))
+    return jax.jit(partial(augment, output_shape=shape))
 
 
 def apply(augment, seed, image, boxes, classes, mix=None):
@@ -130,7 +130,7 @@ def test_the_key_alone_decides_whoever_else_is_in_the_batch():
     mix = np.array([ALONE, MOSAIC, MIXUP, COPY], np.int32)
     found = compiled(augment)(keys, *groups, mix)
     other = compiled(augment)(keys[::-1], *(part[::-1] for part in groups), mix[::-1])
-    for one, two in zip(found, other, strict=True):
+    for one, two in zip(found[:3], other[:3], strict=True):
         np.testing.assert_allclose(one, two[::-1], atol=1e-6)
     assert found.boxes.shape == (BATCH, 12, 4)
 
@@ -141,10 +141,10 @@ def test_accelerators_draw_the_same(monkeypatch):
     mix = np.array([ALONE, MOSAIC, MIXUP, COPY], np.int32)
     found = compiled(augment)(keys, *noise(4), mix)
     # A TPU draws a batch at once, by products of matrices.
-    monkeypatch.setattr(transform, "draw_each", jax.vmap(drawing.draw))
+    monkeypatch.setattr(transform, "each_alone", lambda show, *batch: jax.vmap(show)(*batch))
     monkeypatch.setattr(drawing, "resample", resample_by_products)
-    other = jax.jit(partial(augment.apply, output_shape=OUTPUT))(keys, *noise(4), mix)
-    for one, two in zip(found, other, strict=True):
+    other = jax.jit(partial(augment, output_shape=OUTPUT))(keys, *noise(4), mix)
+    for one, two in zip(found[:3], other[:3], strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)
 
 
@@ -213,6 +213,7 @@ def test_boxes_beyond_the_greatest_number_are_counted():
     assert mixed.classes[0].tolist() == [*groups[2][0, 0, 1:], *groups[2][0, 1, :2]]
     assert mixed.classes[1].tolist() == [groups[2][1, 0, 0], groups[2][1, 1, 0], -1, -1]
     assert apply(augment, 0, *groups, ALONE).excess.tolist() == [0] * BATCH
+    assert apply(Augment(mixup=1), 0, *groups, MIXUP).excess is None  # all have a row
 
 
 def test_what_becomes_of_an_example_follows_the_probabilities():
@@ -233,4 +234,4 @@ def test_groups_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="and no mix"):
         apply(Augment(mixup=1), 0, image, boxes, classes)
     with pytest.raises(ValueError, match=r"add up to 1\.2; expected 1 at most"):
-        Augment(mosaic=0.7, copy=0.5)
+        apply(Augment(mosaic=0.7, copy=0.5), 0, *noise(4), MOSAIC)

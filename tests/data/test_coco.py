@@ -65,6 +65,23 @@ def image_with(**fields):
     return lambda content: content["images"][1].update(fields)
 
 
+def test_an_image_is_sought_in_cocos_folders_and_beside_the_file(write, tmp_path):
+    content = write().read_text()
+    images = tmp_path / "set" / "images"
+    file = tmp_path / "coco" / "annotations" / "instances_val.json"
+    places = [tmp_path / "coco" / name for name in ("val", "images/val", "annotations")]
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+    file.write_text(content.replace("images/", ""))
+    for place in places:
+        (images / "a.png").rename(place / "a.png")
+        dataset, (problem,) = read_coco(file)
+        assert [annotation.path for annotation in dataset.annotations] == [place / "a.png"]
+        shown = " or ".join(map(str, places))
+        assert problem.reason == f"there is no such image file in {shown}; skipped"
+        (place / "a.png").rename(images / "a.png")
+
+
 def box_with(**fields):
     return lambda content: content["annotations"][0].update(fields)
 
@@ -224,7 +241,7 @@ def test_an_annotation_given_twice_is_one_box(write, caplog):
         read_coco(path, strict=True)
 
 
-def test_doubles_are_reported_once_an_image(write):
+def test_each_double_is_reported(write):
     def change(content):
         content["annotations"] = [copy.deepcopy(GOOD["annotations"][0]) for _ in range(9)]
         del content["annotations"][4]["id"]
@@ -233,12 +250,11 @@ def test_doubles_are_reported_once_an_image(write):
     dataset, problems = read_coco(write(change))
     assert [len(annotation.boxes) for annotation in dataset.annotations] == [1, 1]
     assert [problem.record for problem in problems] == [
-        "image 7 (images/a.png)",
+        *["image 7 (images/a.png)"] * 8,
         "image 3 (images/b.png)",
     ]
-    assert "annotations[4] doubles annotations[0] (id 1), " in problems[0].reason
-    assert "annotations[5] (id 1) doubles annotations[0] (id 1) and 3 more" in problems[0].reason
-    assert "annotations[10] (id 1) doubles annotations[9] (id 1): the" in problems[1].reason
+    assert "annotations[4] doubles annotations[0] (id 1): the" in problems[3].reason
+    assert "annotations[10] (id 1) doubles annotations[9] (id 1): the" in problems[8].reason
 
 
 @pytest.mark.parametrize(

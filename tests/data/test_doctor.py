@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from yolo_jax.core.anchors import TINY, YOLOV3, AnchorSet
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.doctor import Problem, held_back, report
+from yolo_jax.data.doctor import Kind, Problem, held_back, report
 from yolo_jax.data.doctor import findings as f
 from yolo_jax.data.doctor.scan import scan_images
 from yolo_jax.data.doctor.statistics import (
@@ -50,6 +51,10 @@ def part(name, annotations, classes=("a",), problems=()):
     return f.Part(name, dataset, problems, scan_images(dataset, SHAPE, 2))
 
 
+def find_problems(parts, max_boxes):
+    return f.by_kind(chain(*f.find_problems(parts, max_boxes)))
+
+
 def kinds(found):
     return {kind: len(problems) for kind, problems in found.items()}
 
@@ -75,19 +80,19 @@ def test_unreadable_images(tmp_path, case, suffix):
     damage(path)
     whole = annotation(picture(tmp_path / "y.png", seed=1), 1)
     parts = [part("", [annotation(path), whole])]
-    found = f.find_problems(parts, None)
-    assert kinds(found) == {f.UNREADABLE: 1}
-    assert said in found[f.UNREADABLE][0].reason
-    assert found[f.UNREADABLE][0].record == f"image 0 (x.{suffix})"
+    found = find_problems(parts, None)
+    assert kinds(found) == {Kind.UNREADABLE: 1}
+    assert said in found[Kind.UNREADABLE][0].reason
+    assert found[Kind.UNREADABLE][0].record == f"image 0 (x.{suffix})"
     assert f.cleaned(parts)[0].annotations == (whole,)
 
 
 def test_another_size(tmp_path):
     path = picture(tmp_path / "x.jpg", (40, 60))
     parts = [part("", [annotation(path)])]
-    found = f.find_problems(parts, None)
-    assert kinds(found) == {f.OTHER_SIZE: 1}
-    assert "it has 40×60 px and its record says 60×40" in found[f.OTHER_SIZE][0].reason
+    found = find_problems(parts, None)
+    assert kinds(found) == {Kind.OTHER_SIZE: 1}
+    assert "it has 40×60 px and its record says 60×40" in found[Kind.OTHER_SIZE][0].reason
     assert f.cleaned(parts)[0].annotations == ()
 
 
@@ -95,7 +100,7 @@ def test_an_image_turned_by_exif_has_the_size_that_is_seen(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(picture(tmp_path / "x.png", (40, 60))).save(tmp_path / "x.jpg", exif=exif)
-    assert f.find_problems([part("", [annotation(tmp_path / "x.jpg")])], None) == {}
+    assert find_problems([part("", [annotation(tmp_path / "x.jpg")])], None) == {}
 
 
 def test_16_bits_and_contrast(tmp_path):
@@ -105,7 +110,7 @@ def test_16_bits_and_contrast(tmp_path):
     Image.new("RGB", (60, 40), (10, 200, 30)).save(tmp_path / "flat.png")
     names = ("full.png", "dark.png", "flat.png")
     parts = [part("", [annotation(tmp_path / n, i) for i, n in enumerate(names)])]
-    assert f.find_problems(parts, None) == {}
+    assert find_problems(parts, None) == {}
     full, dark, flat = (scanned.contrast for scanned in parts[0].scans)
     assert full > 200
     assert dark < 2
@@ -118,9 +123,9 @@ def test_doubles_in_a_set(tmp_path):
         shutil.copy(first, tmp_path / f"{name}.png")
     other = annotation(tmp_path / "c.png", 2, [(2, 2, 9, 9)])
     parts = [part("", [annotation(first), annotation(tmp_path / "b.png", 1), other])]
-    found = f.find_problems(parts, None)
-    assert kinds(found) == {f.DOUBLE_IMAGE: 2}
-    assert [p.reason for p in found[f.DOUBLE_IMAGE]] == [
+    found = find_problems(parts, None)
+    assert kinds(found) == {Kind.DOUBLE_IMAGE: 2}
+    assert [p.reason for p in found[Kind.DOUBLE_IMAGE]] == [
         "its file is that of image 0 (a.png)",
         "its file is that of image 0 (a.png), and its boxes are others",
     ]
@@ -133,7 +138,7 @@ def test_doubles_of_images_that_go_stay(tmp_path):
     shutil.copy(first, tmp_path / "b.png")
     wrong = annotation(first, 0, size=(50, 40))
     parts = [part("", [wrong, annotation(tmp_path / "b.png", 1)])]
-    assert kinds(f.find_problems(parts, None)) == {f.OTHER_SIZE: 1}
+    assert kinds(find_problems(parts, None)) == {Kind.OTHER_SIZE: 1}
     assert [a.image_id for a in f.cleaned(parts)[0].annotations] == [1]
 
 
@@ -142,9 +147,9 @@ def test_an_image_in_two_splits_leaves_training(tmp_path, order):
     images = [annotation(picture(tmp_path / f"{i}.png", seed=i), i) for i in range(2)]
     shown = {"train": images, "val": images[:1]}
     parts = [part(name, shown[name]) for name in order]
-    found = f.find_problems(parts, None)
-    assert kinds(found) == {f.IN_TWO_SPLITS: 1}
-    assert str(found[f.IN_TWO_SPLITS][0]) == (
+    found = find_problems(parts, None)
+    assert kinds(found) == {Kind.IN_TWO_SPLITS: 1}
+    assert str(found[Kind.IN_TWO_SPLITS][0]) == (
         "train.json: image 0 (0.png): its file is that of image 0 (0.png) in val"
     )
     left = {p.name: len(d.annotations) for p, d in zip(parts, f.cleaned(parts), strict=True)}
@@ -155,11 +160,11 @@ def test_class_names_max_boxes_and_nothing_to_learn(tmp_path):
     path = picture(tmp_path / "a.png")
     crowded = annotation(path, boxes=[(1, 1, 9, 9), (2, 2, 9, 9)])
     bare = annotation(picture(tmp_path / "b.png", seed=1), boxes=[])
-    found = f.find_problems([part("train", [bare]), part("val", [crowded], ("b",))], 1)
-    assert kinds(found) == {f.NOTHING: 1, f.CLASS_NAMES: 1, f.CROWDED: 1}
-    assert list(found) == sorted(found, key=f.KINDS.index)
-    assert found[f.CROWDED][0].reason == "it has 2 boxes, of which training keeps the first 1"
-    assert f.find_problems([part("val", [crowded])], 2) == {}
+    found = find_problems([part("train", [bare]), part("val", [crowded], ("b",))], 1)
+    assert kinds(found) == {Kind.NOTHING: 1, Kind.CLASS_NAMES: 1, Kind.CROWDED: 1}
+    assert list(found) == sorted(found, key=list(Kind).index)
+    assert found[Kind.CROWDED][0].reason == "it has 2 boxes, of which training keeps the first 1"
+    assert find_problems([part("val", [crowded])], 2) == {}
 
 
 def coco(folder, boxes, image="x.png"):
@@ -210,11 +215,11 @@ def keras(folder, boxes):
 
 GOOD = (1, (2, 2, 9, 9))
 BAD = {
-    f.OUTSIDE: (1, (70, 2, 9, 9)),
-    f.NO_SIZE: (1, (2, 2, 0, 9)),
-    f.STICKS_OUT: (1, (50, 2, 20, 9)),
-    f.UNKNOWN_CLASS: (9, (2, 2, 8, 8)),
-    f.DOUBLE_BOX: GOOD,
+    Kind.OUTSIDE: (1, (70, 2, 9, 9)),
+    Kind.NO_SIZE: (1, (2, 2, 0, 9)),
+    Kind.STICKS_OUT: (1, (50, 2, 20, 9)),
+    Kind.UNKNOWN_CLASS: (9, (2, 2, 8, 8)),
+    Kind.DOUBLE_BOX: GOOD,
 }
 
 
@@ -225,7 +230,7 @@ def test_kinds_of_what_readers_report(tmp_path, write, kind):
     for name in ("x", "good"):
         picture(tmp_path / f"{name}.png")
     _, problems = read_dataset(write(tmp_path, [GOOD, BAD[kind]]))
-    assert {f.kind_of(problem) for problem in problems} == {kind}
+    assert {problem.kind for problem in problems} == {kind}
 
 
 @pytest.mark.parametrize("damage", ["gone", "text"])
@@ -238,11 +243,7 @@ def test_images_that_readers_miss(tmp_path, damage):
         file = yolo(tmp_path, [GOOD])
         shutil.move(tmp_path / "good.png", tmp_path / "images")
     _, problems = read_dataset(file)
-    assert [f.kind_of(problem) for problem in problems] == [f.UNREADABLE]
-
-
-def test_what_has_no_kind_is_other():
-    assert f.kind_of(Problem(Path("a"), "b", "it lacks the fields ['bbox']; skipped")) == f.OTHER
+    assert [problem.kind for problem in problems] == [Kind.UNREADABLE]
 
 
 def test_warnings_are_held_back_unless_an_error_ends_all(caplog):

@@ -14,12 +14,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.object_detection import voc
 
+from yolo_jax.data.doctor import Kind
 from yolo_jax.data.images import ImageError, load_image, read_image
 from yolo_jax.data.pipeline import Loader
-from yolo_jax.data.readers.array_record import read_array_record
+from yolo_jax.data.readers.array_record import image_name, read_array_record
 from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.data.readers.tfds import read_tfds
 from yolo_jax.data.writers.array_record import write_array_record
+from yolo_jax.data.writers.yolo import write_yolo
 
 TREES = Path(__file__).parents[2] / "experiments" / "data" / "tree_crowns"
 ARCHIVES = {
@@ -143,6 +145,13 @@ def test_it_can_be_packed(data_dir, tmp_path):
         np.testing.assert_array_equal(annotation.boxes, original.boxes)
 
 
+def test_its_images_keep_their_names_in_folders(data_dir, tmp_path):
+    dataset = read_tfds("voc/2007", "validation[:5]", data_dir=data_dir)[0]
+    write_yolo(dataset, tmp_path / "yolo")
+    names = sorted(path.name for path in (tmp_path / "yolo" / "images").iterdir())
+    assert names == sorted(file_of(annotation).name for annotation in dataset.annotations)
+
+
 def test_reading_imports_no_tensorflow(data_dir):
     code = (
         "import sys; from yolo_jax.data.readers.tfds import read_tfds; "
@@ -252,9 +261,9 @@ def test_a_shard_that_is_damaged_later(copy):
 # Other builders
 
 
-def encoded(kind="PNG", mode="RGB", **options):
+def encoded(kind="PNG", mode="RGB", size=20, **options):
     content = io.BytesIO()
-    Image.new(mode, (20, 10)).save(content, kind, **options)
+    Image.new(mode, (size, size // 2)).save(content, kind, **options)
     return content.getvalue()
 
 
@@ -349,6 +358,7 @@ def test_features_of_other_names(tmp_path):
     np.testing.assert_allclose(annotation.boxes, [[2, 2, 8, 5]], atol=1e-6)
     assert annotation.classes.tolist() == [1]
     assert annotation.path.name == "train#0"
+    assert image_name(annotation.path) == "train_000000"
     assert dataset.read(annotation) == encoded()
 
 
@@ -386,6 +396,17 @@ def make_and_read(folder, name, features, **labels):
 def test_features_that_are_not_of_detection(tmp_path, name, features, labels, message):
     with pytest.raises(ValueError, match=message):
         make_and_read(tmp_path, name, features, **labels)
+
+
+def test_a_decompression_bomb_is_skipped_and_reported(tmp_path, monkeypatch):
+    examples = [{"image": io.BytesIO(encoded(size=size)), "objects": []} for size in (20, 200)]
+    objects = tfds.features.Sequence(OBJECTS)
+    make(tmp_path, "Bomb", {"image": IMAGE, "objects": objects}, examples)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    dataset, (problem,) = read_tfds("bomb", data_dir=tmp_path)
+    assert len(dataset.annotations) == 1
+    assert "its image has too many pixels" in problem.reason
+    assert problem.kind is Kind.UNREADABLE
 
 
 def test_a_set_without_a_usable_image(tmp_path):

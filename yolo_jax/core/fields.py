@@ -43,14 +43,17 @@ class Within:
 def check_fields(record: Any, prefix: str = "") -> None:
     """Checks the values of a dataclass, and of those within it, against their annotations.
 
+    A dataclass with a method `check` has it called then, for what no field by itself can show; it
+    raises a ValueError that starts with a field's name.
+
     Args:
         record: a dataclass whose fields have the types bool, int, float, str, Path, Literal,
             tuples of those, None among them, or other dataclasses; with `Within` where a range is.
         prefix: of the names in messages.
 
     Raises:
-        ValueError: a value has another type or lies outside its range; names the field, what was
-            found and what was expected.
+        ValueError: a value has another type or lies outside its range, or a `check` failed; names
+            the field, what was found and what was expected.
     """
     for name, hint in typing.get_type_hints(type(record), include_extras=True).items():
         value, full = getattr(record, name), prefix + name
@@ -58,6 +61,11 @@ def check_fields(record: Any, prefix: str = "") -> None:
             check_fields(value, f"{full}.")
         elif not _fits(value, hint):
             raise ValueError(f"{full} is {value!r}; expected {_words(hint)}")
+    if hasattr(record, "check"):
+        try:
+            record.check()
+        except ValueError as error:
+            raise ValueError(f"{prefix}{error}") from error
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -1,15 +1,14 @@
 """Encoded images to RGB pixels."""
 
 import io
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
@@ -18,19 +17,6 @@ from yolo_jax.core.types import Annotation, Dataset
 from yolo_jax.data.letterbox import reduction
 
 _LARGEST_16_BITS = 2**16 - 1
-# What follows the header of a JPEG's scan and is neither data (FF 00) nor a restart; of a
-# progressive one, which has many scans, nor another scan or its tables.
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-_PROGRESSIVE_MARKER = re.compile(rb"\xff[^\x00\xc4\xd0-\xd7\xda]")
-_END_OF_JPEG = b"\xff\xd9"
-# OpenCV's flags by what the image is reduced by. COLOR_RGB takes the place of COLOR, the lowest
-# bit, without which the names say "grayscale".
-_REDUCED = {
-    1: cv2.IMREAD_COLOR_RGB,
-    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
-}
 
 
 class ImageError(ValueError):
@@ -43,10 +29,12 @@ class Decoded(NamedTuple):
     Attributes:
         pixels: RGB; the image, or the image reduced by 2, 4 or 8, sides rounded up.
         original: (height, width) of the image itself, as it is to be seen, px.
+        remark: libjpeg's on data that are damaged, but not past reading; "" for none.
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
     original: tuple[int, int]
+    remark: str = ""
 
 
 def read_image(path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
@@ -142,38 +130,28 @@ def decode_to_fit(encoded: bytes, name: Path | str, shape: tuple[int, int]) -> D
     Raises:
         ImageError: as `decode_image`.
     """
+    remark = ""
     with _opened(encoded, name) as file:
-        pixels = None
-        if _is_ordinary_jpeg(file, encoded):
+        if _is_ordinary_jpeg(file):
             original = (file.height, file.width)
             by = min(8, reduction(original, shape))
-            flags = _REDUCED[by] | cv2.IMREAD_IGNORE_ORIENTATION
-            # None where it finds damage, of which Pillow says more.
-            pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-        if pixels is None:
-            pixels = _decode(file, name)
-            original = (pixels.shape[0], pixels.shape[1])
-    return Decoded(pixels, original)
+            height, width = (-(-side // by) for side in original)
+            try:
+                pixels = simplejpeg.decode_jpeg(encoded, min_height=height, min_width=width)
+                return Decoded(pixels, original)
+            except ValueError as error:
+                # It fills what is missing with grey; Pillow refuses some of such files.
+                remark = str(error)
+        pixels = _decode(file, name)
+    return Decoded(pixels, (pixels.shape[0], pixels.shape[1]), remark)
 
 
-def _is_ordinary_jpeg(file: Image.Image, encoded: bytes) -> bool:
-    """Tells whether OpenCV decodes an image to the pixels that Pillow does, bit for bit.
-
-    Of a file that is cut short, or has a hole, it fills the rest with grey and says nothing. So a
-    file is left to Pillow unless the first marker that its scans may not hold is that of the end,
-    with nothing behind it.
-
-    Args:
-        file: opened, of which no more than the headers was read.
-        encoded: its content.
-    """
-    if not isinstance(file, JpegImagePlugin.JpegImageFile) or file.fp is None:
+def _is_ordinary_jpeg(file: Image.Image) -> bool:
+    """Tells whether libjpeg alone decodes a sound file to the pixels that Pillow makes of it."""
+    if not isinstance(file, JpegImagePlugin.JpegImageFile):
         return False
-    marker = _PROGRESSIVE_MARKER if "progressive" in file.info else _MARKER
-    found = marker.search(encoded, file.fp.tell())
-    whole = found is not None and found.start() == len(encoded) - 2 and found[0] == _END_OF_JPEG
     upright = file.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    return whole and upright and file.mode in ("RGB", "L")
+    return upright and file.mode in ("RGB", "L")
 
 
 @contextmanager

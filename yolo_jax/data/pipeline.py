@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from yolo_jax.core.types import Batch, Dataset
 from yolo_jax.data.cache import DiskCache, MemoryCache
-from yolo_jax.data.doctor import Problem, report
+from yolo_jax.data.doctor import Kind, Problem, report
 from yolo_jax.data.examples import PADDING, ExampleMaker, GroupMaker, Mixing
 from yolo_jax.data.images import ImageError
 from yolo_jax.data.readers.columns import Columns
@@ -257,5 +257,5 @@ def _report_crowded(
             "max_boxes to keep all"
         )
         record = f"image {annotation.image_id} ({annotation.path.name})"
-        problems.append(Problem(dataset.origin, record, reason))
+        problems.append(Problem(dataset.origin, record, reason, Kind.CROWDED))
     report(problems, strict=strict)

@@ -2,20 +2,17 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from yolo_jax.config import ExperimentConfig, load_config
 from yolo_jax.core.types import Dataset
 from yolo_jax.data.augment import Augment
-from yolo_jax.data.doctor.findings import (
-    UNREADABLE_SPLIT,
-    Part,
-    cleaned,
-    find_problems,
-    is_training,
-)
+from yolo_jax.data.doctor import Kind, Problem
+from yolo_jax.data.doctor.findings import Part, by_kind, cleaned, find_problems, is_training
 from yolo_jax.data.doctor.scan import scan_images
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.writers.coco import write_coco
@@ -28,6 +25,8 @@ from yolo_jax.report import save_batch_picture
 
 PAGE, REPORT = "index.html", "report.json"
 _ON_A_SHEET = 16
+# What a cleaned copy still has. Boxes that stick out are clipped in it; the rest is not there.
+_STAYS = (Kind.NOTHING, Kind.CLASS_NAMES, Kind.CROWDED)
 
 
 def examine_dataset(
@@ -84,9 +83,8 @@ def examine_dataset(
         Part(name, dataset, bad_records, scan_images(dataset, shape, workers))
         for name, (dataset, bad_records) in read.items()
     ]
-    problems = find_problems(parts, max_boxes)
-    if unreadable:
-        problems = {UNREADABLE_SPLIT: unreadable, **problems}
+    of_each = find_problems(parts, max_boxes)
+    problems = by_kind([*unreadable, *chain(*of_each)])
     anchors = NETWORKS[network][1]
     found = Examination(source, parts, problems, network, anchors, input_size, max_boxes)
     _say("\n".join(found.summary()))
@@ -96,7 +94,7 @@ def examine_dataset(
     _say(f"page: {out / PAGE}")
     good = cleaned(parts)
     if fix is not None:
-        _write_fixed(parts, good, fix)
+        _write_fixed(parts, good, of_each, fix)
     if show_augment:
         trained = next((i for i, part in enumerate(parts) if is_training(part)), 0)
         _draw_augmented(good[trained], config, input_size, show_augment, out)
@@ -119,17 +117,30 @@ def _name(source: str, split: str | None) -> str:
     return re.sub(r"[^\w.-]+", "_", "_".join(filter(None, [name, split]))) or "data"
 
 
-def _write_fixed(parts: Sequence[Part], good: Sequence[Dataset], fix: Path) -> None:
+def _write_fixed(
+    parts: Sequence[Part],
+    good: Sequence[Dataset],
+    problems: Sequence[Sequence[Problem]],
+    fix: Path,
+) -> None:
     """Writes cleaned data sets as COCO: one into the folder, several into folders in it."""
-    for part, dataset in zip(parts, good, strict=True):
+    for part, dataset, found in zip(parts, good, problems, strict=True):
         place = fix / part.name if len(parts) > 1 else fix
         images, boxes = len(dataset.annotations), sum(len(a.boxes) for a in dataset.annotations)
-        if not images:
+        if images:
+            write_coco(dataset, place)
+            _say(f"{place}: {images:,} images with {boxes:,} boxes, as COCO")
+        else:
             _say(f"{place}: not written, no image is left")
-            continue
-        write_coco(dataset, place)
-        gone = len(part.scans) - images
-        _say(f"{place}: {images:,} images with {boxes:,} boxes, as COCO; {gone:,} images left out")
+        counts = Counter(problem.kind for problem in found)
+        for done, kinds in (
+            ("left out", [kind for kind in Kind if kind not in (*_STAYS, Kind.STICKS_OUT)]),
+            ("clipped", [Kind.STICKS_OUT]),
+            ("still there", _STAYS),
+        ):
+            shown = ", ".join(f"{counts[kind]:,} × {kind}" for kind in kinds if counts[kind])
+            if shown:
+                _say(f"  {done}: {shown}")
 
 
 def _draw_augmented(

@@ -1,6 +1,6 @@
 """All that the doctor found, and what is said of it in words and in numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from yolo_jax.core.anchors import AnchorSet
-from yolo_jax.data.doctor import Problem
+from yolo_jax.data.doctor import Kind, Problem
 from yolo_jax.data.doctor.findings import Part, is_training
+from yolo_jax.data.doctor.scan import Scanned
 from yolo_jax.data.doctor.statistics import (
     FIT_IOU,
     AnchorFit,
@@ -45,7 +46,7 @@ class Examination:
 
     source: str
     parts: Sequence[Part]
-    problems: Mapping[str, Sequence[Problem]]
+    problems: Mapping[Kind, Sequence[Problem]]
     network: str
     anchors: AnchorSet
     input_size: int
@@ -106,18 +107,19 @@ class Examination:
         bare = sum(int((boxes.per_image == 0).sum()) for boxes in self.boxes)
         if bare:
             notes.append(f"images without a box, which teach what is background: {bare:,}")
-        flat = [
-            annotation.path.name
-            for part in self.parts
-            for annotation, scanned in part.images()
-            if not scanned.fault and scanned.contrast < _FLAT
-        ]
-        if flat:
-            shown = ", ".join(flat[:_NAMED]) + (" …" if len(flat) > _NAMED else "")
-            notes.append(
-                f"images of nearly one colour (of 16 bits values up to 65535 are expected): "
-                f"{len(flat):,}, {shown}"
-            )
+        for what, found in (
+            (
+                "images of nearly one colour (of 16 bits values up to 65535 are expected)",
+                self._names(lambda scanned: not scanned.fault and scanned.contrast < _FLAT),
+            ),
+            (
+                "images with damage that they can be read in spite of",
+                self._names(lambda scanned: bool(scanned.remark)),
+            ),
+        ):
+            if found:
+                shown = ", ".join(found[:_NAMED]) + (" …" if len(found) > _NAMED else "")
+                notes.append(f"{what}: {len(found):,}, {shown}")
         tiny = int((self.sizes < _TINY_PX).any(axis=1).sum())
         if tiny:
             notes.append(
@@ -131,6 +133,15 @@ class Examination:
                 f"{self.network} has: nothing is learnt of them; take a larger input, or yolov3"
             )
         return notes
+
+    def _names(self, is_meant: Callable[[Scanned], bool]) -> list[str]:
+        """Returns the names of the images that are as is asked for."""
+        return [
+            annotation.path.name
+            for part in self.parts
+            for annotation, scanned in part.images()
+            if is_meant(scanned)
+        ]
 
     def figures(self) -> dict[str, Any]:
         """Returns all numbers and problems, for JSON."""

@@ -11,8 +11,8 @@ from PIL import Image
 
 from yolo_jax.core.draw import colour_of, draw_boxes
 from yolo_jax.core.types import Annotation
-from yolo_jax.data.doctor import Problem
-from yolo_jax.data.doctor.findings import OTHER_SIZE, STICKS_OUT, Part
+from yolo_jax.data.doctor import Kind, Problem
+from yolo_jax.data.doctor.findings import Part
 from yolo_jax.data.doctor.statistics import BoxSizes
 from yolo_jax.data.images import load_image
 
@@ -37,7 +37,7 @@ class Picture:
 
 
 def worst_examples(
-    parts: Sequence[Part], boxes: Sequence[BoxSizes], problems: Mapping[str, Sequence[Problem]]
+    parts: Sequence[Part], boxes: Sequence[BoxSizes], problems: Mapping[Kind, Sequence[Problem]]
 ) -> dict[str, list[Picture]]:
     """Returns pictures by what they are examples of; red boxes are what is meant.
 
@@ -50,9 +50,9 @@ def worst_examples(
     aspect = [_aspects(b.sizes) for b in boxes]
     most = [-b.per_image.astype(np.float64) for b in boxes]
     return {
-        "Boxes that stick out, clipped": list(_outside(parts, problems.get(STICKS_OUT, ()))),
+        "Boxes that stick out, clipped": list(_outside(parts, problems.get(Kind.STICKS_OUT, ()))),
         "Images of another size than their record": list(
-            _of_problems(parts, problems.get(OTHER_SIZE, ()))
+            _of_problems(parts, problems.get(Kind.OTHER_SIZE, ()))
         ),
         "Most boxes": [
             _whole(parts[part].dataset.annotations[row], parts[part], f"boxes: {-value:.0f}")

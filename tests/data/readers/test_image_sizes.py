@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolo_jax.data.doctor import Fault, Kind
 from yolo_jax.data.images import read_image
 from yolo_jax.data.readers.sizes import image_sizes
 
@@ -52,6 +53,18 @@ def test_what_is_no_image(tmp_path):
     text, empty, folder, gone = image_sizes(
         [tmp_path / "text", tmp_path / "empty", tmp_path, tmp_path / "gone"]
     )
-    assert text == empty == "it is not an image of a known format; skipped"
-    assert "it cannot be read: " in folder
-    assert "it cannot be read: " in gone
+    assert text == empty == Fault("it is not an image of a known format; skipped", Kind.UNREADABLE)
+    assert "it cannot be read: " in folder.reason
+    assert "it cannot be read: " in gone.reason
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_decompression_bomb_is_told_by_its_header(tmp_path, suffix, monkeypatch):
+    Image.new("L", (200, 150)).save(tmp_path / f"bomb{suffix}")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 14_000)
+    (fault,) = image_sizes([tmp_path / f"bomb{suffix}"])
+    assert isinstance(fault, Fault)
+    assert fault.kind is Kind.UNREADABLE
+    assert (
+        "it has too many pixels: Image size (30000 pixels) exceeds limit of 28000" in fault.reason
+    )

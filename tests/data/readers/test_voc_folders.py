@@ -198,11 +198,11 @@ def test_what_a_list_names_and_is_not_there(folder, tmp_path):
     assert [a.path.name for a in dataset.annotations] == ["a.jpg"]
     lists = folder / "ImageSets/Main/train.txt"
     assert [str(p) for p in problems] == [
-        f"{lists}: line 2 (gone): there is no such XML file; skipped",
+        f"{lists}: line 2 (gone): there is no such XML file in {folder}/Annotations; skipped",
         f"{lists}: line 3 (../../../out): its file lies outside {folder / 'Annotations'}; skipped",
         f"{lists}: line 4 (/etc/x): its file lies outside {folder / 'Annotations'}; skipped",
-        f"{folder}/Annotations/b.xml: the file: image 'b.jpg': there is no such image file; "
-        "skipped",
+        f"{folder}/Annotations/b.xml: the file: image 'b.jpg': there is no such image file in "
+        f"{folder}/JPEGImages; skipped",
     ]
 
 

@@ -89,8 +89,42 @@ def test_what_a_split_may_be(folder, tmp_path):
     assert names_of(read_yolo(folder, "test", strict=True)[0]) == ["b.jpg", "c.jpg", "a.jpg"]
     assert names_of(read_yolo(folder, "val", strict=True)[0]) == ["c.jpg", "a.jpg", "b.jpg"]
     assert names_of(read_yolo(folder, "train", strict=True)[0]) == ["a.jpg", "b.jpg", "c.jpg"]
-    write_yaml(folder, train="../images/train")  # as Roboflow has it
+
+
+def test_roboflows_paths_lead_where_they_do_in_ultralytics(folder, tmp_path, caplog):
+    """Its `../train/images` is beside the yaml's folder if it is there, else in that folder."""
+    write_yaml(folder, train="../images/train")
     assert names_of(read_yolo(folder, "train", strict=True)[0]) == ["a.jpg", "b.jpg"]
+    assert not caplog.messages
+    for kind, suffix in (("images", "jpg"), ("labels", "txt")):
+        (tmp_path / kind / "train").mkdir(parents=True)
+        file = folder / kind / "train" / f"a.{suffix}"
+        (tmp_path / kind / "train" / f"d.{suffix}").write_bytes(file.read_bytes())
+    (annotation,) = read_yolo(folder, "train", strict=True)[0].annotations
+    assert annotation.path == tmp_path / "images/train/d.jpg"
+    assert len(annotation.boxes) == 1
+    assert f"while there is {folder}/images/train too" in caplog.text
+    # What `path` names is the data's folder, and lists of images never lead out of it.
+    write_yaml(folder, train="../images/train", path=folder)
+    assert names_of(read_yolo(folder, "train", strict=True)[0]) == ["a.jpg", "b.jpg"]
+    (folder / "list.txt").write_text("../images/train/d.jpg\n")
+    write_yaml(folder, train="list.txt")
+    with pytest.raises(ValueError, match="has no usable image"):
+        read_yolo(folder, "train")
+    assert f"its file lies outside {folder}" in caplog.text
+
+
+def test_which_files_are_images(folder, caplog):
+    """By their suffix, in capitals or not; hidden ones are not, and others are told of."""
+    place = folder / "images/val"
+    for name in ("d.JFIF", "e.jpe", "f.TIF", "._c.jpg", ".cache/g.jpg", "h.heic", "i.heic", "j.md"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_bytes((place / "c.jpg").read_bytes())
+    dataset, problems = read_yolo(folder, "val")
+    assert names_of(dataset) == ["c.jpg", "d.JFIF", "e.jpe", "f.TIF"]
+    assert not problems
+    told = f"{place}: files whose suffix is of no image are not read: 2 .heic, 1 .md"
+    assert caplog.messages == [told]
 
 
 def test_which_split(folder):
@@ -104,6 +138,11 @@ def test_which_split(folder):
 
 WRONG_YAML = {
     "climbs": ({"val": "../../elsewhere"}, ValueError, "'../../elsewhere' lies outside"),
+    "climbs to nothing": (
+        {"val": "../gone"},
+        FileNotFoundError,
+        r"list .*/gone or .*/set/gone; set",
+    ),
     "hidden climb": ({"val": "images/../../x"}, ValueError, "'images/../../x' lies outside"),
     "gone": ({"val": "gone"}, FileNotFoundError, "'gone': there is no folder of images or .txt"),
     "file": ({"val": "data.yaml"}, FileNotFoundError, "there is no folder of images or .txt list"),
@@ -222,7 +261,7 @@ def test_bad_lines_of_a_list(folder, tmp_path):
     assert names_of(dataset) == ["c.jpg"]
     lists = folder / "list.txt"
     assert [str(p) for p in problems] == [
-        f"{lists}: line 2 (gone.jpg): there is no such image file; skipped",
+        f"{lists}: line 2 (gone.jpg): there is no such image file in {folder}; skipped",
         f"{lists}: line 3 (../out.jpg): its file lies outside {folder}; skipped",
         f"{lists}: line 5 (images/val): its file is a directory; skipped",
         f"{lists}: line 6 (/gone.jpg): there is no such image file; skipped",

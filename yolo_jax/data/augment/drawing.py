@@ -1,10 +1,11 @@
 """The pixels of a group of images, drawn as one."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
 from yolo_jax.data.augment.placement import Region
 from yolo_jax.data.augment.resample import resample
@@ -55,17 +56,17 @@ def draw(images: UInt8[Array, "k h w 3"], drawing: Drawing) -> Float[Array, "h2 
     return jax.lax.scan(add, blank, parts)[0]
 
 
-def draw_each(images: UInt8[Array, "b k h w 3"], drawings: Drawing) -> Float[Array, "b h2 w2 3"]:
-    """Does `draw` for each group of a batch.
+def each_alone(function: Callable[..., Array], *batch: PyTree) -> Array:
+    """Maps a function over the rows of a batch: `jax.vmap`, but row by row on a CPU.
 
-    On a CPU one group after the other: so images that are not seen cost nothing, and XLA cannot
-    fuse the sampling into what follows, which would sample once for each use of a pixel.
+    So images that are not seen cost nothing there, and XLA cannot fuse the drawing into what
+    follows, which would draw once for each use of a pixel: for the network's first layer, and
+    again for that layer's gradient.
     """
     return jax.lax.platform_dependent(
-        images,
-        drawings,
-        cpu=lambda *batch: jax.lax.map(lambda one: draw(*one), batch),
-        default=jax.vmap(draw),
+        *batch,
+        cpu=lambda *batch: jax.lax.map(lambda row: function(*row), batch),
+        default=jax.vmap(function),
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from yolo_jax.core.fields import Within
 from yolo_jax.data.augment.colour import change_colours, change_hsv
-from yolo_jax.data.augment.drawing import Drawing, draw, draw_each
+from yolo_jax.data.augment.drawing import Drawing, draw, each_alone
 from yolo_jax.data.augment.mixing import (
     ALONE,
     COPY,
@@ -46,13 +46,13 @@ class Augmented(NamedTuple):
         image: RGB of 0–1.
         boxes: xyxy in its pixels; rows of padding are 0.
         classes: −1 marks padding.
-        excess: boxes of each image that `max_boxes` left no room for.
+        excess: boxes of each image that `max_boxes` left no room for; None where all have room.
     """
 
     image: Float[Array, "b h2 w2 3"]
     boxes: Float[Array, "b t2 4"]
     classes: Int[Array, "b t2"]
-    excess: Int[Array, "b"]
+    excess: Int[Array, "b"] | None
 
 
 class _Plan(NamedTuple):
@@ -93,13 +93,13 @@ class Augment:
         mixup: probability of blending 2 images.
         copy: probability of copying a partner's small objects to where no box is.
         copy_px: greatest side of a small object, px of the output.
-        max_boxes: rows of the resulting boxes; None: as many as there can be.
+        max_boxes: rows of the resulting boxes; None: as many as there can be. Boxes without a row
+            are counted, and `fit` tells of them after each epoch.
         multi_scale: sides in px of the square outputs that `MultiScale` draws from for each few
             steps; none: all have the network's input size.
 
-    Raises:
-        ValueError: a range's greatest end is less than its least, two options exclude each other,
-            or the probabilities of mixing exceed 1.
+    `core.fields.check_fields` checks ranges, and `check` what excludes each other, which the first
+    call does too.
     """
 
     crop: tuple[_Length, _Length] | None = None
@@ -124,21 +124,26 @@ class Augment:
     max_boxes: _Count | None = None
     multi_scale: tuple[_Count, ...] = ()
 
-    def __post_init__(self) -> None:
-        """Checks what no field by itself can show."""
-        if self.crop is not None and self.crop[0] > self.crop[1]:
-            raise ValueError(f"a crop is (least, greatest) side in px; found {self.crop}")
-        for name, ends in (("scale", self.scale), ("mosaic_zoom", self.mosaic_zoom)):
+    def check(self) -> None:
+        """Checks what no field by itself can show.
+
+        Raises:
+            ValueError: a range's greatest end is less than its least, two options exclude each
+                other, or the probabilities of mixing exceed 1.
+        """
+        for name in ("crop", "scale", "mosaic_zoom"):
+            ends = getattr(self, name)
             if ends is not None and ends[0] > ends[1]:
-                raise ValueError(f"{name} is (least, greatest); found {ends}")
+                raise ValueError(f"{name} is {ends}; expected (least, greatest)")
         if self.crop is not None and self.scale is not None:
             raise ValueError("crop and scale both say what part is shown; set one of them")
         if self.hsv is not None and (self.brightness or self.saturation or self.hue):
             raise ValueError("hsv stands in place of brightness, saturation and hue; set either")
         if self.mosaic + self.mixup + self.copy > 1:
             raise ValueError(
-                "an image is mixed in one way at a time: mosaic, mixup and copy add up to "
-                f"{self.mosaic + self.mixup + self.copy:g}; expected 1 at most"
+                "mosaic, mixup and copy add up to "
+                f"{self.mosaic + self.mixup + self.copy:g}; expected 1 at most, since an image is "
+                "mixed in one way at a time"
             )
 
     @property
@@ -174,23 +179,6 @@ class Augment:
         mix: Int[Array, "b"] | None = None,
         *,
         output_shape: tuple[int, int],
-    ) -> tuple[Float[Array, "b h2 w2 3"], Float[Array, "b t2 4"], Int[Array, "b t2"]]:
-        """Augments a batch; see `apply`.
-
-        Returns:
-            Images, boxes and classes.
-        """
-        return self.apply(keys, image, boxes, classes, mix, output_shape=output_shape)[:3]
-
-    def apply(
-        self,
-        keys: Key[Array, "b"],
-        image: UInt8[Array, "b *k h w 3"],
-        boxes: Float[Array, "b *k t 4"],
-        classes: Int[Array, "b *k t"],
-        mix: Int[Array, "b"] | None = None,
-        *,
-        output_shape: tuple[int, int],
     ) -> Augmented:
         """Augments a batch of images, or of groups of them: the first with its partners.
 
@@ -203,13 +191,14 @@ class Augment:
             output_shape: (height, width) of the result, px.
 
         Returns:
-            Images, their boxes (k·t rows, or `max_boxes`), and the boxes without a row. Boxes
-            that went are padding.
+            Images, their boxes (k·t rows, or `max_boxes`), and how many had no row. Boxes that
+            went are padding.
 
         Raises:
-            ValueError: quarter turns of an output that is not square, groups of another size than
-                `group`, or groups without `mix`.
+            ValueError: what `check` refuses, quarter turns of an output that is not square, groups
+                of another size than `group`, or groups without `mix`.
         """
+        self.check()
         if self.quarter_turns and output_shape[0] != output_shape[1]:
             raise ValueError(f"quarter turns need a square output; found {output_shape}")
         if image.ndim == 4:
@@ -224,11 +213,9 @@ class Augment:
             mix = jnp.full(len(image), ALONE)
         shapes = (image.shape[2], image.shape[3]), output_shape
         plans = jax.vmap(partial(self._plan, shapes=shapes))(keys, boxes, classes, mix)
-        # The quickstart's images, its figures with them, stay what they were to the last bit.
-        one_by_one = image.shape[1] > 1 or self.hsv is not None
-        pixels = (draw_each if one_by_one else jax.vmap(draw))(image, plans.drawing)
-        pixels = jax.vmap(self._finish)(keys, pixels, plans.is_turned)
-        return Augmented(pixels, *jax.vmap(self._limit)(plans.boxes, plans.classes))
+        pixels = each_alone(self._show, keys, image, plans.drawing, plans.is_turned)
+        boxes, classes, excess = jax.vmap(self._limit)(plans.boxes, plans.classes)
+        return Augmented(pixels, boxes, classes, excess)
 
     def _plan(
         self, key: Array, boxes: Array, classes: Array, mix: Array, *, shapes: _Shapes
@@ -300,12 +287,10 @@ class Augment:
         mirror = jnp.stack([half_turn, half_turn ^ is_turned ^ flip])
         return Placement(region, scale, -origin * scale, mirror)
 
-    def _finish(self, key: Array, image: Array, is_turned: Array) -> Array:
-        """Turns and recolours an image of values of 0–255; returns those of 0–1."""
-        image = image / 255
+    def _show(self, key: Array, images: Array, drawing: Drawing, is_turned: Array) -> Array:
+        """Draws, turns and recolours what is seen of a group; returns values of 0–1."""
+        image = draw(images, drawing) / 255
         if self.quarter_turns:
-            # The barrier keeps XLA from sampling twice, once for each side of the choice.
-            image = jax.lax.optimization_barrier(image)
             image = jnp.where(is_turned, image.swapaxes(0, 1), image)
         return self._recolour(jax.random.split(key, 4)[3], image)
 
@@ -321,11 +306,11 @@ class Augment:
             changed = jnp.where(drawn, changed, image)
         return changed
 
-    def _limit(self, boxes: Array, classes: Array) -> tuple[Array, Array, Array]:
-        """Clears padding, and leaves `max_boxes` rows; returns also the boxes without one."""
+    def _limit(self, boxes: Array, classes: Array) -> tuple[Array, Array, Array | None]:
+        """Clears padding, and leaves `max_boxes` rows; returns also how many boxes have none."""
         boxes = jnp.where((classes >= 0)[:, None], boxes, 0)
         if self.max_boxes is None or self.max_boxes >= len(classes):
-            return boxes, classes, jnp.int32(0)
+            return boxes, classes, None
         order = jnp.argsort(classes < 0, stable=True)[: self.max_boxes]
         excess = jnp.maximum((classes >= 0).sum() - self.max_boxes, 0)
         return boxes[order], classes[order], excess

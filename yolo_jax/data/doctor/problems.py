@@ -4,12 +4,45 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from yolo_jax.core.types import Dataset
 
 _log = logging.getLogger(__name__)
 _SHOWN = 10
+
+
+class Kind(StrEnum):
+    """What sort of thing is wrong; the gravest first."""
+
+    UNREADABLE_SPLIT = "split that cannot be read"
+    NOTHING = "nothing to learn"
+    UNREADABLE = "unreadable image"
+    OTHER_SIZE = "image of another size than its record"
+    IN_TWO_SPLITS = "image in two splits"
+    CLASS_NAMES = "class names that differ between splits"
+    UNKNOWN_CLASS = "box of an unknown class"
+    OUTSIDE = "box outside the image"
+    NO_SIZE = "box without width or height"
+    STICKS_OUT = "box that sticks out"
+    DOUBLE_BOX = "duplicate box"
+    DOUBLE_IMAGE = "duplicate image"
+    CROWDED = "image of more boxes than max_boxes"
+    OTHER = "other bad record"
+
+
+class Fault(NamedTuple):
+    """What is wrong with a record.
+
+    Attributes:
+        reason: what was found, and what was done about it.
+        kind: of fault.
+    """
+
+    reason: str
+    kind: Kind = Kind.OTHER
 
 
 @dataclass(frozen=True)
@@ -20,11 +53,13 @@ class Problem:
         file: that holds it.
         record: which: `image 3`, `annotation 17`.
         reason: what was found, and what was done about it.
+        kind: of fault.
     """
 
     file: Path
     record: str
     reason: str
+    kind: Kind = Kind.OTHER
 
     def __str__(self) -> str:
         """Returns `file: record: reason`."""

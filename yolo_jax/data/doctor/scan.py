@@ -20,12 +20,14 @@ class Scanned(NamedTuple):
         size: (width, height) as it is to be seen, px; (0, 0) where it cannot be read.
         digest: SHA-256 of the file's content, in hexadecimal; "" where there is none.
         contrast: by what the pixels of a channel differ at most, 0–255; of every eighth pixel.
+        remark: on damage that it can be read in spite of, or "".
     """
 
     fault: str
     size: tuple[int, int] = (0, 0)
     digest: str = ""
     contrast: int = 0
+    remark: str = ""
 
 
 def scan_images(dataset: Dataset, shape: tuple[int, int], workers: int) -> list[Scanned]:
@@ -53,10 +55,10 @@ def _scan(dataset: Dataset, shape: tuple[int, int], annotation: Annotation) -> S
     try:
         encoded = read_annotated(dataset, annotation)
         digest = hashlib.sha256(encoded).hexdigest()
-        pixels, (height, width) = decode_to_fit(encoded, annotation.path, shape)
+        pixels, (height, width), remark = decode_to_fit(encoded, annotation.path, shape)
     except (ImageError, FileNotFoundError) as error:
         # The path is told beside it.
         fault = str(error).removeprefix(f"{annotation.path} ")
         return Scanned(fault, digest=digest)
     contrast = int(np.ptp(pixels[::8, ::8], axis=(0, 1)).max())
-    return Scanned("", (width, height), digest, contrast)
+    return Scanned("", (width, height), digest, contrast, remark)

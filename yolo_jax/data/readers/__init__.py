@@ -10,8 +10,8 @@ from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.data.readers.keras_yolo3 import LINES_NAME, read_keras_yolo3
 from yolo_jax.data.readers.records import read_class_names
 from yolo_jax.data.readers.tfds import read_tfds
-from yolo_jax.data.readers.voc import read_voc
-from yolo_jax.data.readers.yolo import YAML_NAME, read_yolo
+from yolo_jax.data.readers.voc import read_voc, voc_splits
+from yolo_jax.data.readers.yolo import YAML_NAME, read_yolo, yolo_splits
 
 _TFDS = "tfds:"
 _FORMAT_OF = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".txt": "keras_yolo3"}
@@ -57,6 +57,31 @@ def read_dataset(
             f"{path} has the classes {unknown}, which are not in {class_names_file}; add them to it"
         )
     return in_classes(dataset, names), problems
+
+
+def split_names(path: Path | str) -> list[str]:
+    """Returns the splits of a data set that has several; none where `read_dataset` needs no name.
+
+    What is wrong with the files themselves is for the reader to say. Of `tfds:NAME` the reader
+    lists the splits, among which to choose.
+
+    Args:
+        path: of the file or folder, or `tfds:NAME`.
+    """
+    place = Path(path)
+    try:
+        match _format(place):
+            case "yolo":
+                names = yolo_splits(place)
+            case "voc":
+                names = voc_splits(place)
+            case "coco" if place.is_dir():
+                names = list(_coco_files(place))
+            case _:
+                names = []
+    except (ValueError, OSError):
+        return []
+    return names if len(names) > 1 else []
 
 
 def _check_class_names(dataset: Dataset) -> None:
@@ -108,7 +133,7 @@ def _format(path: Path) -> str:
     # COCO's folder of annotations differs from VOC's in one letter, or on some disks not at all.
     if (path / "ImageSets").is_dir() or _files(path, "*.xml", "Annotations/*.xml"):
         return "voc"
-    if coco_files(path):
+    if _coco_files(path):
         return "coco"
     if (path / LINES_NAME).is_file():
         return "keras_yolo3"
@@ -124,14 +149,14 @@ def _files(folder: Path, *patterns: str) -> list[Path]:
     return [file for pattern in patterns for file in sorted(folder.glob(pattern))]
 
 
-def coco_files(folder: Path) -> dict[str, Path]:
+def _coco_files(folder: Path) -> dict[str, Path]:
     """Returns the COCO files of a folder by the split that each is."""
     files = _files(folder, "*.json", "annotations/instances_*.json")
     return {file.stem.removeprefix("instances_"): file for file in files}
 
 
 def _coco_file(folder: Path, split: str | None) -> Path:
-    files = coco_files(folder)
+    files = _coco_files(folder)
     if split is None and len(files) == 1:
         return next(iter(files.values()))
     if split not in files:

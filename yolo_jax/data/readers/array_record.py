@@ -37,7 +37,7 @@ _MOST_OPEN = 256
 # For single records: nothing is read ahead, and no threads are needed.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _READER_BUFFER = 32 * 1024
-_PACKED_NAME = re.compile(r".+\.array_record#\d+ \((?P<name>.*)\)", re.DOTALL)
+_PACKED_NAME = re.compile(r"(?P<file>.+)#(?P<number>\d+)( \((?P<name>.*)\))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,17 @@ def read_array_record(
 
 
 def image_name(path: Path) -> str:
-    """Returns the name of an image file, of one in a packed data set the name it had before."""
+    """Returns a name for an image's own file.
+
+    Args:
+        path: of it; of a packed image or one of TFDS, `FILE#NUMBER (NAME)`, which gives the name
+            it had before, or `FILE#NUMBER`.
+    """
     packed = _PACKED_NAME.fullmatch(path.name)
-    return packed["name"] if packed else path.name
+    if packed is None:
+        return path.name
+    file = re.sub(r"[^\w-]+", "_", packed["file"]).strip("_")  # TFDS has `train[:20%]`
+    return packed["name"] or f"{file}_{int(packed['number']):06d}"
 
 
 class _Images:

@@ -12,14 +12,14 @@ import numpy as np
 
 from yolo_jax.core.boxes import box_xywh_to_xyxy
 from yolo_jax.core.types import Dataset
-from yolo_jax.data.doctor import Problem, report
+from yolo_jax.data.doctor import Fault, Kind, Problem, report
 from yolo_jax.data.readers.records import (
     Box,
+    find_inside,
     make_annotation,
     place_box,
     read_text,
     without_doubles,
-    wrong_file,
 )
 
 # Batches hold ids in 32 bits.
@@ -32,7 +32,7 @@ def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple
     """Reads a COCO JSON file; image files are sought relative to its folder.
 
     Those of COCO's own layout, `annotations/instances_NAME.json`, are sought in the folder `NAME`
-    beside `annotations`.
+    or `images/NAME` beside `annotations` first.
 
     A bad record (one that lacks a field, an image file that is missing or outside the folder, a
     box outside its image or of no size, an unknown category, an annotation that is given twice)
@@ -55,21 +55,19 @@ def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple
     content = _load(path)
     problems: list[Problem] = []
     categories = _categories(path, content["categories"])
-    folder = _image_folder(path)
-    images = _images(path, folder, content["images"], problems)
+    images, files = _images(path, content["images"], problems)
     class_of = {number: index for index, number in enumerate(categories)}
     boxes = _boxes(path, content, images, class_of, problems)
     for number, image in images.items():
-        boxes[number], reason = without_doubles(boxes[number], "category and bbox")
-        if reason:
-            problems.append(Problem(path, _image_name(image), reason))
+        boxes[number], doubles = without_doubles(boxes[number], "category and bbox")
+        problems += [Problem(path, _image_name(image), *double) for double in doubles]
     report(problems, strict=strict)
     if not images:
         raise ValueError(f"{path} has no usable image, of {len(content['images'])} that it lists")
     annotations = tuple(
         make_annotation(
             number,
-            folder / image["file_name"],
+            files[number],
             (image["width"], image["height"]),
             boxes[number],
             source=str(image.get("source", "")),
@@ -98,12 +96,12 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _missing(record: Any, fields: Sequence[str]) -> str:
-    """Returns which fields a record lacks, or "" where it has them all."""
+def _missing(record: Any, fields: Sequence[str]) -> Fault | None:
+    """Returns which fields a record lacks, or None where it has them all."""
     if not isinstance(record, dict):
-        return f"it is {record!r}, not an object with the fields {list(fields)}; skipped"
+        return Fault(f"it is {record!r}, not an object with the fields {list(fields)}; skipped")
     missing = [field for field in fields if field not in record]
-    return f"it lacks the fields {missing}; skipped" if missing else ""
+    return Fault(f"it lacks the fields {missing}; skipped") if missing else None
 
 
 def _categories(path: Path, records: list[Any]) -> dict[int, str]:
@@ -114,41 +112,45 @@ def _categories(path: Path, records: list[Any]) -> dict[int, str]:
         )
     categories: dict[int, str] = {}
     for index, record in enumerate(records):
-        reason = _missing(record, ("id", "name"))
+        fault = _missing(record, ("id", "name"))
+        reason = fault.reason.removesuffix("; skipped") if fault else ""
         if not reason and not _is_whole(record["id"]):
             reason = f"its id is {record['id']!r}, not a whole number"
         elif not reason and record["id"] in categories:
             reason = f"its id {record['id']} is that of a category before it"
         if reason:
-            raise ValueError(f"{path}: categories[{index}]: {reason.removesuffix('; skipped')}")
+            raise ValueError(f"{path}: categories[{index}]: {reason}")
         categories[record["id"]] = str(record["name"])
     return dict(sorted(categories.items()))
 
 
-def _image_folder(path: Path) -> Path:
-    folder = path.parent
-    if folder.name == "annotations" and path.stem.startswith("instances_"):
-        images = folder.parent / path.stem.removeprefix("instances_")
-        if images.is_dir():
-            return images
-    return folder
+def _image_folders(path: Path) -> list[Path]:
+    """Returns the folders that image files are sought in."""
+    folders = [path.parent]
+    if path.parent.name == "annotations" and path.stem.startswith("instances_"):
+        root, name = path.parent.parent, path.stem.removeprefix("instances_")
+        folders = [root / name, root / "images" / name, *folders]
+    return folders
 
 
 def _images(
-    path: Path, folder: Path, records: list[Any], problems: list[Problem]
-) -> dict[int, dict[str, Any]]:
-    """Returns the usable image records by id, in the file's order."""
+    path: Path, records: list[Any], problems: list[Problem]
+) -> tuple[dict[int, dict[str, Any]], dict[int, Path]]:
+    """Returns the usable image records by id, in the file's order, and the image files."""
+    folders = _image_folders(path)
     images: dict[int, dict[str, Any]] = {}
+    files: dict[int, Path] = {}
     for index, record in enumerate(records):
-        name, reason = f"images[{index}]", _missing(record, _IMAGE_FIELDS)
-        if not reason:
-            name = _image_name(record)
-            reason = _wrong_image(folder, record, images)
-        if reason:
-            problems.append(Problem(path, name, reason))
+        name, fault = f"images[{index}]", _missing(record, _IMAGE_FIELDS)
+        if not fault:
+            name, fault = _image_name(record), _wrong_image(record, images)
+        if not fault:
+            files[record["id"]], fault = find_inside(record["file_name"], folders)
+        if fault:
+            problems.append(Problem(path, name, *fault))
         else:
             images[record["id"]] = record
-    return images
+    return images, files
 
 
 def _image_name(record: Mapping[str, Any]) -> str:
@@ -156,19 +158,19 @@ def _image_name(record: Mapping[str, Any]) -> str:
     return f"image {record['id']} ({name if name.isprintable() else repr(name)})"
 
 
-def _wrong_image(folder: Path, record: Mapping[str, Any], images: Container[int]) -> str:
-    """Returns why an image record cannot be used, or ""."""
+def _wrong_image(record: Mapping[str, Any], images: Container[int]) -> Fault | None:
+    """Returns why an image record by itself cannot be used, or None."""
     number, size = record["id"], (record["width"], record["height"])
+    reason = ""
     if not _is_whole(number) or not 0 <= number <= _LARGEST_ID:
-        return f"its id is {number!r}, not a whole number of 0 to {_LARGEST_ID}; skipped"
-    if number in images:
-        return "its id is that of an image before it; skipped"
-    if not all(_is_whole(side) and side > 0 for side in size):
-        return f"its (width, height) is {size}, not two whole numbers of px above 0; skipped"
-    name = record["file_name"]
-    if not isinstance(name, str):
-        return f"its file_name is {name!r}, not a text; skipped"
-    return wrong_file(folder, name)
+        reason = f"its id is {number!r}, not a whole number of 0 to {_LARGEST_ID}"
+    elif number in images:
+        reason = "its id is that of an image before it"
+    elif not all(_is_whole(side) and side > 0 for side in size):
+        reason = f"its (width, height) is {size}, not two whole numbers of px above 0"
+    elif not isinstance(record["file_name"], str):
+        reason = f"its file_name is {record['file_name']!r}, not a text"
+    return Fault(f"{reason}; skipped") if reason else None
 
 
 def _boxes(
@@ -183,41 +185,42 @@ def _boxes(
     # By repr, which tells 1 from true and 1.0, and makes a key of whatever stands there.
     listed = {repr(record.get("id")) for record in content["images"] if isinstance(record, dict)}
     for index, record in enumerate(content["annotations"]):
-        name, reason = f"annotations[{index}]", _missing(record, _ANNOTATION_FIELDS)
-        if not reason:
+        name, fault = f"annotations[{index}]", _missing(record, _ANNOTATION_FIELDS)
+        if not fault:
             number = record["image_id"]
             if "id" in record:
                 name = f"annotation {record['id']} of image {number}"
             if _is_whole(number) and number in images:
-                box, reason = _box(f"annotations[{index}]", record, images[number], class_of)
+                box, fault = _box(f"annotations[{index}]", record, images[number], class_of)
                 if box is not None:
                     boxes[number].append(box)
             elif repr(number) not in listed:  # else the image itself is reported
-                reason = f"the file has no such image as {number!r}; skipped"
-        if reason:
-            problems.append(Problem(path, name, reason))
+                fault = Fault(f"the file has no such image as {number!r}; skipped")
+        if fault:
+            problems.append(Problem(path, name, *fault))
     return boxes
 
 
 def _box(
     place: str, record: Mapping[str, Any], image: Mapping[str, Any], class_of: Mapping[int, int]
-) -> tuple[Box | None, str]:
-    """Returns the box if it is usable, and what is wrong or ""."""
+) -> tuple[Box | None, Fault | None]:
+    """Returns the box if it is usable, and what is wrong or None."""
     category, crowd = record["category_id"], record.get("iscrowd", 0)
     if not _is_whole(category) or category not in class_of:
-        return None, f"category {category!r} is not among the file's ({list(class_of)}); skipped"
+        reason = f"category {category!r} is not among the file's ({list(class_of)}); skipped"
+        return None, Fault(reason, Kind.UNKNOWN_CLASS)
     if crowd not in (0, 1, None):
-        return None, f"its iscrowd is {crowd!r}, not 0 or 1; skipped"
+        return None, Fault(f"its iscrowd is {crowd!r}, not 0 or 1; skipped")
     bbox = _four_numbers(record["bbox"])
     if bbox is None:
-        return None, f"its bbox is {record['bbox']}, not four finite numbers; skipped"
+        return None, Fault(f"its bbox is {record['bbox']}, not four finite numbers; skipped")
     xyxy = box_xywh_to_xyxy(np.asarray(bbox, np.float64))
-    placed, reason = place_box(xyxy, image["width"], image["height"], f"its bbox {record['bbox']}")
+    placed, fault = place_box(xyxy, image["width"], image["height"], f"its bbox {record['bbox']}")
     if placed is None:
-        return None, reason
+        return None, fault
     if "id" in record:
         place = f"{place} (id {record['id']})"
-    return Box(place, bbox, placed, class_of[category], bool(crowd)), reason
+    return Box(place, bbox, placed, class_of[category], bool(crowd)), fault
 
 
 def _four_numbers(values: Any) -> tuple[float, ...] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from yolo_jax.core.types import Dataset
-from yolo_jax.data.doctor import Problem, report
+from yolo_jax.data.doctor import Fault, Kind, Problem, report
 from yolo_jax.data.readers.records import (
     Box,
     find_image,
@@ -65,19 +65,20 @@ def read_keras_yolo3(
     problems: list[Problem] = []
     images: dict[Path, tuple[str, Float[np.ndarray, "n 5"]]] = {}
     for place, line in lines:
-        image, boxes, reason = _image(path.parent, line)
-        if not reason and image in images:
-            reason = f"its image is that of {images[image][0]}; skipped: one line has all boxes"
-        if reason:
-            problems.append(Problem(path, place, reason))
+        image, boxes, fault = _image(path.parent, line)
+        if not fault and image in images:
+            first = images[image][0]
+            fault = Fault(f"its image is that of {first}; skipped: one line has all boxes")
+        if fault:
+            problems.append(Problem(path, place, *fault))
         else:
             images[image] = place, boxes
     annotations = []
     for (image, (place, boxes)), size in zip(
         images.items(), image_sizes(list(images)), strict=True
     ):
-        if isinstance(size, str):
-            problems.append(Problem(path, f"{place} ({image})", size))
+        if isinstance(size, Fault):
+            problems.append(Problem(path, f"{place} ({image})", *size))
             continue
         usable = _boxes(path, place, boxes, size, class_names, problems)
         annotations.append(make_annotation(len(annotations), image, size, usable))
@@ -119,17 +120,18 @@ def meant_as_box(path: str) -> str | None:
     return next((w for w in words if _FIELD.fullmatch(w) and not _BOX.fullmatch(w)), None)
 
 
-def _image(folder: Path, line: str) -> tuple[Path, Float[np.ndarray, "n 5"], str]:
-    """Returns a line's image file and boxes, and what is wrong or ""."""
+def _image(folder: Path, line: str) -> tuple[Path, Float[np.ndarray, "n 5"], Fault | None]:
+    """Returns a line's image file and boxes, and what is wrong or None."""
     try:
         name, boxes = parse_line(line)
     except ValueError as error:
-        return folder, np.zeros((0, 5)), f"{error}; skipped"
-    image, reason = find_image(name, [folder, Path.cwd()])
-    word = meant_as_box(name)
-    if reason and word is not None:
-        reason = f"{reason} ({word!r} is not a box, xmin,ymin,xmax,ymax,class)"
-    return image, boxes, f"image {name!r}: {reason}" if reason else ""
+        return folder, np.zeros((0, 5)), Fault(f"{error}; skipped")
+    image, fault = find_image(name, [folder, Path.cwd()])
+    if fault:
+        word = meant_as_box(name)
+        hint = f" ({word!r} is not a box, xmin,ymin,xmax,ymax,class)" if word is not None else ""
+        fault = Fault(f"image {name!r}: {fault.reason}{hint}", fault.kind)
+    return image, boxes, fault
 
 
 def _boxes(
@@ -145,14 +147,14 @@ def _boxes(
         where, placed = f"{place}, box {index}", None
         shown = "its box " + ",".join(f"{number:.10g}" for number in row)
         if row[4] in range(len(class_names)):
-            placed, reason = place_box(row[:4], *size, shown)
+            placed, fault = place_box(row[:4], *size, shown)
         else:
             reason = f"{shown} is of no class of 0 to {len(class_names) - 1}; skipped"
+            fault = Fault(reason, Kind.UNKNOWN_CLASS)
         if placed is not None:
             boxes.append(Box(f"box {index}", tuple(row[:4]), placed, int(row[4])))
-        if reason:
-            problems.append(Problem(path, where, reason))
-    boxes, reason = without_doubles(boxes)
-    if reason:
-        problems.append(Problem(path, place, reason))
+        if fault:
+            problems.append(Problem(path, where, *fault))
+    boxes, doubles = without_doubles(boxes)
+    problems += [Problem(path, place, *double) for double in doubles]
     return boxes

@@ -1,7 +1,9 @@
 """What the readers share: text and names from files, image files sought, boxes checked."""
 
+import logging
 import os
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +13,19 @@ from jaxtyping import Float
 
 from yolo_jax.core.files import open_file
 from yolo_jax.core.types import Annotation
+from yolo_jax.data.doctor import Fault, Kind
 
+_log = logging.getLogger(__name__)
+# Of image files, whatever their capitals.
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm"}
-    | {".tif", ".tiff", ".webp"}
+    {".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm"}
+    | {".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
+# Of what may lie beside images: annotations, and what Ultralytics caches.
+_COMPANIONS = frozenset({".cache", ".json", ".npy", ".txt", ".xml", ".yaml"})
 # A box that sticks out by less is clipped as rounding; by this or more it is reported too.
 _TOLERANCE_PX = 1.0
-_SHOWN_DOUBLES = 5
+_SHOWN = 5  # suffixes
 
 
 class Box(NamedTuple):
@@ -94,24 +101,75 @@ def read_class_names(path: Path | str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def wrong_file(folder: Path, name: str, kind: str = "image file") -> str:
-    """Returns why a record's file name leads to no file in a folder, or "".
+def image_files(folder: Path, *, below: bool = False) -> list[Path]:
+    """Returns the image files of a folder, sorted; a warning tells of files of other kinds.
 
-    The name itself may not climb out; links that a user has put into the folder may.
+    What is hidden is not taken, such as the `._a.jpg` that macOS leaves on disks of others.
+
+    Args:
+        folder: that is there.
+        below: take those of the folders in it too.
     """
+    images, others = [], Counter()
+    for path in sorted(folder.rglob("*") if below else folder.iterdir()):
+        suffix = path.suffix.lower()
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if suffix in IMAGE_SUFFIXES:
+            images.append(path)
+        elif suffix not in _COMPANIONS and path.is_file():
+            others[suffix or "without a suffix"] += 1
+    if others:
+        shown = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(_SHOWN))
+        _log.warning("%s: files whose suffix is of no image are not read: %s", folder, shown)
+    return images
+
+
+def find_inside(
+    name: str, folders: Sequence[Path], what: str = "image file"
+) -> tuple[Path, Fault | None]:
+    """Seeks a file by its path inside one of some folders.
+
+    The path itself may not climb out; links that a user has put into a folder may.
+
+    Args:
+        name: the path.
+        folders: the first that has something there counts.
+        what: the file is, for the reason.
+
+    Returns:
+        The file, and why there is none, or None.
+    """
+    kind = Kind.UNREADABLE if what == "image file" else Kind.OTHER
     if Path(name).is_absolute() or climbs_out(name):
-        return f"its file lies outside {folder}; skipped"
-    try:
-        mode = (folder / name).stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return f"there is no such {kind}; skipped"
-    except OSError as error:
-        return f"its file cannot be sought: {error.strerror}; skipped"
-    except ValueError as error:  # a NUL, or half a surrogate pair
-        return f"its file name {name!r} is not a path that a file can have: {error}; skipped"
-    if stat.S_ISDIR(mode):
-        return "its file is a directory; skipped"
-    return "" if stat.S_ISREG(mode) else f"its file is no {kind}; skipped"
+        return Path(name), Fault(f"its file lies outside {folders[0]}; skipped", kind)
+    reason = ""
+    for path in (folder / name for folder in folders):
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            reason = f"its file cannot be sought: {error.strerror}"
+        except ValueError as error:  # a NUL, or half a surrogate pair
+            reason = f"its file name {name!r} is not a path that a file can have: {error}"
+        else:
+            if stat.S_ISREG(mode):
+                return path, None
+            reason = "its file is a directory" if stat.S_ISDIR(mode) else f"its file is no {what}"
+        break
+    places = dict.fromkeys(str(folder) for folder in folders if str(folder) != folder.anchor)
+    where = f" in {' or '.join(places)}" if places else ""
+    return Path(name), Fault(f"{reason or f'there is no such {what}{where}'}; skipped", kind)
+
+
+def find_image(name: str, folders: Sequence[Path]) -> tuple[Path, Fault | None]:
+    """Seeks an image whose path is absolute, or inside one of some folders; see `find_inside`."""
+    path = Path(name)
+    if path.is_absolute():
+        root = Path(path.anchor)
+        return path, find_inside(str(path.relative_to(root)), [root])[1]
+    return find_inside(name, folders)
 
 
 def climbs_out(name: str) -> bool:
@@ -119,29 +177,9 @@ def climbs_out(name: str) -> bool:
     return Path(os.path.normpath(name)).parts[:1] == ("..",)
 
 
-def find_image(name: str, folders: Sequence[Path]) -> tuple[Path, str]:
-    """Seeks an image whose path is absolute, or inside one of some folders.
-
-    Args:
-        name: the path.
-        folders: the first that has the file counts.
-
-    Returns:
-        The file, and why there is none, or "".
-    """
-    path = Path(name)
-    if path.is_absolute():
-        root = Path(path.anchor)
-        return path, wrong_file(root, str(path.relative_to(root)))
-    reasons = [wrong_file(folder, name) for folder in folders]
-    if "" in reasons:
-        return folders[reasons.index("")] / name, ""
-    return path, reasons[0]
-
-
 def place_box(
     xyxy: Float[np.ndarray, "4"], width: int, height: int, shown: str
-) -> tuple[Float[np.ndarray, "4"] | None, str]:
+) -> tuple[Float[np.ndarray, "4"] | None, Fault | None]:
     """Clips a box to its image.
 
     Args:
@@ -151,42 +189,43 @@ def place_box(
         shown: what the file has, for the reason: `its bbox [1, 2, 3, 4]`.
 
     Returns:
-        The box in float32, or None where nothing of it is left; and what is wrong with it, or "".
+        The box in float32, or None where nothing of it is left; and what is wrong with it, or
+        None.
     """
     # As plain numbers: NumPy takes longer over four of them, and data sets have millions.
     left, top, right, bottom = corners = np.asarray(xyxy, np.float64).tolist()
     if right <= left or bottom <= top:
-        return None, f"{shown} has no width or no height; skipped"
+        return None, Fault(f"{shown} has no width or no height; skipped", Kind.NO_SIZE)
     clipped = [min(max(c, 0.0), side) for c, side in zip(corners, (width, height) * 2, strict=True)]
     # In the precision of batches, where a sliver may come to nothing.
     placed = np.asarray(clipped, np.float32)
     left, top, right, bottom = placed.tolist()
     size = f"{width}×{height} px"
     if right <= left or bottom <= top:
-        return None, f"{shown} lies outside the image of {size}; skipped"
+        return None, Fault(f"{shown} lies outside the image of {size}; skipped", Kind.OUTSIDE)
     if max(abs(a - b) for a, b in zip(corners, clipped, strict=True)) >= _TOLERANCE_PX:
-        return placed, f"{shown} sticks out of the image of {size}; clipped"
-    return placed, ""
+        reason = f"{shown} sticks out of the image of {size}; clipped"
+        return placed, Fault(reason, Kind.STICKS_OUT)
+    return placed, None
 
 
-def without_doubles(boxes: Sequence[Box], alike: str = "class and box") -> tuple[list[Box], str]:
-    """Returns an image's boxes without those that repeat one before them, and which these are.
+def without_doubles(
+    boxes: Sequence[Box], alike: str = "class and box"
+) -> tuple[list[Box], list[Fault]]:
+    """Returns an image's boxes without those that repeat one before them, and a fault for each.
 
     Args:
         boxes: of one image.
         alike: what is the same in a double, in the format's own words.
     """
     first: dict[tuple[int, bool, tuple[float, ...]], Box] = {}
-    doubles = []
+    faults = []
     for box in boxes:
         kept = first.setdefault((box.class_index, box.crowd, box.numbers), box)
         if kept is not box:
-            doubles.append(f"{box.place} doubles {kept.place}")
-    if not doubles:
-        return list(boxes), ""
-    more = f" and {len(doubles) - _SHOWN_DOUBLES} more" if len(doubles) > _SHOWN_DOUBLES else ""
-    shown = ", ".join(doubles[:_SHOWN_DOUBLES])
-    return list(first.values()), f"{shown}{more}: the same {alike}; skipped"
+            reason = f"{box.place} doubles {kept.place}: the same {alike}; skipped"
+            faults.append(Fault(reason, Kind.DOUBLE_BOX))
+    return list(first.values()), faults
 
 
 def make_annotation(

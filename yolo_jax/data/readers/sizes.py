@@ -7,13 +7,15 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from yolo_jax.data.doctor import Fault, Kind
+
 _THREADS = 16  # they wait for the disk more than they compute
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 # How an orientation announces itself in a PNG, which may hold it behind the pixels too.
 _PNG_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 
-def image_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | str]:
+def image_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | Fault]:
     """Reads sizes as `images.decode_image` returns the pixels: turned as EXIF says.
 
     Args:
@@ -26,18 +28,19 @@ def image_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | str]:
         return list(pool.map(_size, paths))
 
 
-def _size(path: Path) -> tuple[int, int] | str:
+def _size(path: Path) -> tuple[int, int] | Fault:
     try:
         with Image.open(path) as image:
             width, height = image.size
             return (height, width) if _is_turned(image, path) else (width, height)
     except UnidentifiedImageError:
-        return "it is not an image of a known format; skipped"
+        reason = "it is not an image of a known format"
     except Image.DecompressionBombError as error:
-        return f"it has too many pixels: {error}; skipped"
+        reason = f"it has too many pixels: {error}"
     except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
         # Pillow's decoders raise each of these on damaged files.
-        return f"it cannot be read: {error}; skipped"
+        reason = f"it cannot be read: {error}"
+    return Fault(f"{reason}; skipped", Kind.UNREADABLE)
 
 
 def _is_turned(image: Image.Image, path: Path) -> bool:

@@ -23,7 +23,7 @@ from tensorflow_datasets.core.constants import DATA_DIR
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.doctor import Problem, report
+from yolo_jax.data.doctor import Fault, Kind, Problem, report
 from yolo_jax.data.images import ImageError
 from yolo_jax.data.readers.array_record import open_shard
 from yolo_jax.data.readers.columns import Columns
@@ -197,10 +197,12 @@ def _annotations(
             image_id = int(record[IMAGE_ID]) if layout.has_id else number
             size = _size(record[layout.image])
             boxes = _boxes(record[layout.objects], layout, size, (place, name), problems)
-            if not 0 <= image_id <= _LARGEST_ID or image_id in records:
-                raise ValueError(f"its {IMAGE_ID} is {image_id}: not of 31 bits, or given twice")
         except _DAMAGED as error:
-            problems.append(Problem(place, name, f"{error}; skipped"))
+            problems.append(Problem(place, name, f"{error}; skipped", Kind.UNREADABLE))
+            continue
+        if not 0 <= image_id <= _LARGEST_ID or image_id in records:
+            reason = f"its {IMAGE_ID} is {image_id}: not of 31 bits, or given twice; skipped"
+            problems.append(Problem(place, name, reason))
             continue
         records[image_id] = number
         path = place.with_name(f"{place.name}#{name.removeprefix('record ')}")
@@ -258,20 +260,20 @@ def _boxes(
         shown = f"its box {number} (ymin, xmin, ymax, xmax = {row})"
         placed[number] = None
         if not np.isfinite(row).all():
-            reason = f"{shown} is not of finite numbers; skipped"
+            fault = Fault(f"{shown} is not of finite numbers; skipped")
         elif not 0 <= label < len(layout.class_names):
             reason = f"{shown} is of class {label}, which has no name; skipped"
+            fault = Fault(reason, Kind.UNKNOWN_CLASS)
         else:
-            placed[number], reason = place_box(xyxy[number], *size, shown)
-        if reason:
-            problems.append(Problem(*place, reason))
+            placed[number], fault = place_box(xyxy[number], *size, shown)
+        if fault:
+            problems.append(Problem(*place, *fault))
     columns = zip(yxyx.tolist(), placed, labels.tolist(), crowd.tolist(), strict=True)
     boxes = [
         Box(f"box {number}", tuple(row), box, label, flag)
         for number, (row, box, label, flag) in enumerate(columns)
         if box is not None
     ]
-    kept, reason = without_doubles(boxes)
-    if reason:
-        problems.append(Problem(*place, reason))
+    kept, doubles = without_doubles(boxes)
+    problems += [Problem(*place, *double) for double in doubles]
     return kept

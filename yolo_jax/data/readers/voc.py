@@ -15,16 +15,17 @@ from xml.etree import ElementTree
 import numpy as np
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.doctor import Problem, report
+from yolo_jax.data.doctor import Fault, Kind, Problem, report
 from yolo_jax.data.readers.records import (
     IMAGE_SUFFIXES,
     Box,
+    find_inside,
+    image_files,
     make_annotation,
     place_box,
     read_class_names,
     read_lines,
     without_doubles,
-    wrong_file,
 )
 from yolo_jax.data.readers.sizes import image_sizes
 
@@ -115,6 +116,16 @@ def read_voc(
     return Dataset(read, class_names, path), tuple(problems)
 
 
+def voc_splits(path: Path) -> list[str]:
+    """Returns the splits of a folder; `trainval` only where it is not two of them."""
+    found = _split_lists(path / "ImageSets" / "Main")
+    return [name for name in found if name != "trainval" or not {"train", "val"} & set(found)]
+
+
+def _split_lists(lists: Path) -> list[str]:
+    return [name for name in _SPLITS if (lists / f"{name}.txt").is_file()]
+
+
 def _folders(path: Path) -> tuple[Path, Path]:
     """Returns the folders of the XML files and of the images."""
     if not path.is_dir():
@@ -127,7 +138,7 @@ def _folders(path: Path) -> tuple[Path, Path]:
 
 
 def _split_file(lists: Path, split: str | None) -> Path:
-    found = [name for name in _SPLITS if (lists / f"{name}.txt").is_file()]
+    found = _split_lists(lists)
     if split is None:
         if len(found) != 1:
             raise ValueError(f"{lists} has the splits {found}; say which one is meant")
@@ -155,42 +166,45 @@ def _records(
     records: list[_Record] = []
     xml_of: dict[Path, str] = {}
     for file, place, name in names:
-        reason = wrong_file(annotations, f"{name}.xml", "XML file")
-        if reason:
-            problems.append(Problem(file, f"{place} ({name})", reason))
+        xml, fault = find_inside(f"{name}.xml", [annotations], "XML file")
+        if fault:
+            problems.append(Problem(file, f"{place} ({name})", *fault))
             continue
-        xml = annotations / f"{name}.xml"
         record = _record(xml, images, name)
         if isinstance(record, _Record) and record.image in xml_of:
-            record = f"its image {record.image.name} is that of {xml_of[record.image]}; skipped"
-        if isinstance(record, _Record):
+            first = xml_of[record.image]
+            record = Fault(f"its image {record.image.name} is that of {first}; skipped")
+        if isinstance(record, Fault):
+            problems.append(Problem(xml, "the file", *record))
+        else:
             xml_of[record.image] = xml.name
             records.append(record)
-        else:
-            problems.append(Problem(xml, "the file", record))
     return records
 
 
-def _record(xml: Path, images: Path, name: str) -> _Record | str:
+def _record(xml: Path, images: Path, name: str) -> _Record | Fault:
     """Returns what an XML file states, or why it is of no use."""
     try:
         root = ElementTree.parse(xml).getroot()
     except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
         # ValueError and LookupError speak of its encoding.
-        return f"it is not XML, or not in the encoding that it names (UTF-8): {error}; skipped"
+        reason = f"it is not XML, or not in the encoding that it names (UTF-8): {error}; skipped"
+        return Fault(reason)
     filename = root.findtext("filename", "").strip()
-    reason = wrong_file(images, filename) if filename else "it names no image file; skipped"
-    if reason and not Path(filename).is_absolute() and ".." not in Path(filename).parts:
+    image, fault = images, Fault("it names no image file; skipped")
+    if filename:
+        image, fault = find_inside(filename, [images])
+    if fault and not Path(filename).is_absolute() and ".." not in Path(filename).parts:
         # Image files are renamed along with their XML, which still has the old name.
         endings = [end for suffix in sorted(IMAGE_SUFFIXES) for end in (suffix, suffix.upper())]
-        found = [name + end for end in endings if not wrong_file(images, name + end)]
-        filename, reason = (found[0], "") if found else (filename, reason)
-    if reason:
-        return f"image {filename!r}: {reason}"
+        found = (find_inside(name + end, [images]) for end in endings)
+        image, fault = next((pair for pair in found if pair[1] is None), (image, fault))
+    if fault:
+        return Fault(f"image {filename!r}: {fault.reason}", fault.kind)
     source = root.findtext("source/database", "").strip()
     return _Record(
         xml,
-        images / filename,
+        image,
         _size(root),
         "" if source == "Unknown" else source,  # as LabelImg writes
         root.findall("object"),
@@ -209,9 +223,8 @@ def _report_unused(images: Path, records: Sequence[_Record], problems: list[Prob
     """Reports images that no XML is of: nobody can tell whether they show no object."""
     used = {record.image for record in records}
     reported = {problem.file.stem for problem in problems}  # their XML files are bad
-    for file in sorted(images.iterdir()):
-        is_image = file.suffix.lower() in IMAGE_SUFFIXES
-        if is_image and file not in used and file.stem not in reported:
+    for file in image_files(images):
+        if file not in used and file.stem not in reported:
             problems.append(Problem(file, "the image", "there is no XML file of it; skipped"))
 
 
@@ -224,8 +237,8 @@ def _with_sizes(
     sized = []
     for record in records:
         size = record.size or read[record.image]
-        if isinstance(size, str):
-            problems.append(Problem(record.xml, f"image {record.image.name}", size))
+        if isinstance(size, Fault):
+            problems.append(Problem(record.xml, f"image {record.image.name}", *size))
         else:
             sized.append((record, size))
     return sized
@@ -258,26 +271,27 @@ def _annotation(
     boxes = []
     for index, element in enumerate(record.objects, 1):
         place = f"object {index} ({_name(element)})"
-        box, reason = _box(place, element, size, class_names)
+        box, fault = _box(place, element, size, class_names)
         if box is not None:
             boxes.append(box)
-        if reason:
-            problems.append(Problem(record.xml, place, reason))
-    boxes, reason = without_doubles(boxes)
-    if reason:
-        problems.append(Problem(record.xml, f"image {record.image.name}", reason))
+        if fault:
+            problems.append(Problem(record.xml, place, *fault))
+    boxes, doubles = without_doubles(boxes)
+    name = f"image {record.image.name}"
+    problems += [Problem(record.xml, name, *double) for double in doubles]
     return make_annotation(number, record.image, size, boxes, record.source)
 
 
 def _box(
     place: str, element: ElementTree.Element, size: tuple[int, int], class_names: Sequence[str]
-) -> tuple[Box | None, str]:
-    """Returns the box if it is usable, and what is wrong or ""."""
+) -> tuple[Box | None, Fault | None]:
+    """Returns the box if it is usable, and what is wrong or None."""
     name, difficult = _name(element), element.findtext("difficult", "0").strip()
     if name not in class_names:
-        return None, f"its class {name!r} is not among {list(class_names)}; skipped"
+        reason = f"its class {name!r} is not among {list(class_names)}; skipped"
+        return None, Fault(reason, Kind.UNKNOWN_CLASS)
     if difficult not in ("0", "1"):
-        return None, f"its difficult is {difficult!r}, not 0 or 1; skipped"
+        return None, Fault(f"its difficult is {difficult!r}, not 0 or 1; skipped")
     texts = [element.findtext(f"bndbox/{corner}", "").strip() for corner in CORNERS]
     shown = "its bndbox " + ", ".join(
         f"{corner}={text!r}" for corner, text in zip(CORNERS, texts, strict=True)
@@ -285,11 +299,11 @@ def _box(
     try:
         numbers = tuple(float(text) for text in texts)
     except ValueError:
-        return None, f"{shown} is not of four numbers; skipped"
+        return None, Fault(f"{shown} is not of four numbers; skipped")
     if not np.isfinite(numbers).all():
-        return None, f"{shown} is not of four finite numbers; skipped"
-    placed, reason = place_box(np.asarray(numbers) - (1, 1, 0, 0), *size, shown)
+        return None, Fault(f"{shown} is not of four finite numbers; skipped")
+    placed, fault = place_box(np.asarray(numbers) - (1, 1, 0, 0), *size, shown)
     if placed is None:
-        return None, reason
+        return None, fault
     crowd = difficult == "1"
-    return Box(place, numbers, placed, class_names.index(name), crowd), reason
+    return Box(place, numbers, placed, class_names.index(name), crowd), fault

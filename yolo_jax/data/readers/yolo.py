@@ -3,6 +3,7 @@
 Source: https://docs.ultralytics.com/datasets/detect/.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ import yaml
 
 from yolo_jax.core.boxes import box_cxcywh_to_xyxy
 from yolo_jax.core.types import Dataset
-from yolo_jax.data.doctor import Problem, report
+from yolo_jax.data.doctor import Fault, Kind, Problem, report
 from yolo_jax.data.readers.records import (
-    IMAGE_SUFFIXES,
     Box,
     climbs_out,
     find_image,
+    image_files,
     make_annotation,
     place_box,
     read_class_names,
@@ -27,6 +28,7 @@ from yolo_jax.data.readers.records import (
 )
 from yolo_jax.data.readers.sizes import image_sizes
 
+_log = logging.getLogger(__name__)
 YAML_NAME = "data.yaml"
 _SPLITS = ("train", "val", "test")
 _OVER = 0.01  # by which a number may leave 0–1 and be rounding, as in Ultralytics
@@ -44,11 +46,12 @@ def read_yolo(
 
     `path` in it is the data's folder, as seen from the file (default: the file's own). `train`,
     `val` and `test` are each a folder of images, a text file that lists images, or a list of
-    these, relative to the data's folder and inside it, or absolute. A line of a list is absolute,
-    or inside the list's folder or the data's. The labels of an image lie where `labels` stands in
-    place of the last `images` of its path; an image without that file shows no object. A polygon
-    becomes the box around it; of a pose (`kpt_shape`) the box is taken. Bad records are skipped
-    and reported. Image ids count from 0.
+    these, relative to the data's folder and inside it, or absolute. Without `path`, Roboflow's
+    `../train/images` may lie beside the yaml's folder, or else is `train/images` in it, as in
+    Ultralytics. A line of a list is absolute, or inside the list's folder or the data's. The
+    labels of an image lie where `labels` stands in place of the last `images` of its path; an
+    image without that file shows no object. A polygon becomes the box around it; of a pose
+    (`kpt_shape`) the box is taken. Bad records are skipped and reported. Image ids count from 0.
 
     Args:
         path: of the yaml file, or of the folder with a data.yaml.
@@ -65,8 +68,7 @@ def read_yolo(
             number than `nc`, it is unclear which split is meant, no image is usable, or strict
             and a record is bad.
     """
-    path = Path(path)
-    file = path / YAML_NAME if path.is_dir() else path
+    file = _file(Path(path))
     content = _load(file)
     class_names = _class_names(file, content, class_names_file)
     problems: list[Problem] = []
@@ -77,8 +79,8 @@ def read_yolo(
         problems.append(Problem(file, "the split", reason))
     annotations = []
     for image, label, size in zip(images, labels, image_sizes(images), strict=True):
-        if isinstance(size, str):
-            problems.append(Problem(image, "the image", size))
+        if isinstance(size, Fault):
+            problems.append(Problem(image, "the image", *size))
             continue
         boxes = _boxes(label, size, class_names, "kpt_shape" in content, problems)
         if boxes is not None:
@@ -87,6 +89,31 @@ def read_yolo(
     if not annotations:
         raise ValueError(f"{file} has no usable image, of {len(images)} that it leads to")
     return Dataset(tuple(annotations), class_names, file), tuple(problems)
+
+
+def yolo_splits(path: Path) -> list[str]:
+    """Returns the splits of a data.yaml; of those that are one and the same, the first.
+
+    Args:
+        path: of the yaml file, or of the folder with a data.yaml.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the yaml cannot be read.
+    """
+    return _distinct(_load(_file(path)))
+
+
+def _file(path: Path) -> Path:
+    return path / YAML_NAME if path.is_dir() else path
+
+
+def _distinct(content: Mapping[str, Any]) -> list[str]:
+    names: dict[str, str] = {}
+    for name in _SPLITS:
+        if name in content:
+            names.setdefault(repr(content[name]), name)
+    return list(names.values())
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -133,10 +160,10 @@ def _split(file: Path, content: Mapping[str, Any], split: str | None) -> list[st
     """Returns the folders and lists of a split, as the yaml has them."""
     found = {name: content[name] for name in _SPLITS if name in content}
     if split is None:
-        values = list(found.values())
-        if not values or any(value != values[0] for value in values):
+        distinct = _distinct(content)
+        if len(distinct) != 1:
             raise ValueError(f"{file} has the splits {list(found)}; say which one is meant")
-        split = next(iter(found))
+        (split,) = distinct
     if split not in found:
         raise ValueError(f"{file} has no split {split!r}; it has {list(found)}")
     entries = found[split] if isinstance(found[split], list) else [found[split]]
@@ -160,9 +187,9 @@ def _images(
         )
     images: dict[Path, None] = {}
     for entry in entries:
-        place = _place(file, root, entry)
+        place = _place(file, root, entry, may_climb="path" not in content)
         if place.is_dir():
-            found = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            found = image_files(place, below=True)
             if not found:
                 problems.append(Problem(file, entry, f"there is no image in {place}"))
         else:
@@ -174,28 +201,39 @@ def _images(
     return list(images)
 
 
-def _place(file: Path, root: Path, entry: str) -> Path:
-    """Returns the folder or list of an entry."""
-    # Roboflow writes `../train/images` and means `train/images`, as Ultralytics has come to know.
-    if entry.startswith("../") and (root / entry.removeprefix("../")).exists():
-        entry = entry.removeprefix("../")
-    place = root / entry
+def _place(file: Path, root: Path, entry: str, *, may_climb: bool) -> Path:
+    """Returns the folder or list of an entry.
+
+    Args:
+        file: the yaml.
+        root: the data's folder.
+        entry: its path, as the yaml has it.
+        may_climb: a single `../` at its start may lead out of the data's folder.
+    """
+    places, hint = [root / entry], ""
     if climbs_out(entry):
-        raise ValueError(f"{file}: {entry!r} lies outside {root}; set path to the data's folder")
-    if not place.is_dir() and not (place.is_file() and place.suffix == ".txt"):
+        below, hint = entry.removeprefix("../"), "; set path to the data's folder"
+        if climbs_out(below):
+            raise ValueError(f"{file}: {entry!r} lies outside {root}{hint}")
+        places = [*([(root / entry).resolve()] if may_climb else []), root / below]
+    found = [p for p in places if p.is_dir() or (p.is_file() and p.suffix == ".txt")]
+    if not found:
+        shown = " or ".join(map(str, places))
         raise FileNotFoundError(
-            f"{file}: {entry!r}: there is no folder of images or .txt list {place}"
+            f"{file}: {entry!r}: there is no folder of images or .txt list {shown}{hint}"
         )
-    return place
+    if len(found) > 1:
+        _log.warning("%s: %r is taken as %s, while there is %s too", file, entry, *found)
+    return found[0]
 
 
 def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
     """Returns the image files that a text file lists."""
     images = []
     for place, line in read_lines(file, "a list of images"):
-        image, reason = find_image(line, [file.parent, root])
-        if reason:
-            problems.append(Problem(file, f"{place} ({line})", reason))
+        image, fault = find_image(line, [file.parent, root])
+        if fault:
+            problems.append(Problem(file, f"{place} ({line})", *fault))
         else:
             images.append(image)
     return images
@@ -227,43 +265,43 @@ def _boxes(
         return None
     boxes = []
     for place, line in lines:
-        box, reason = _box(place, line, size, len(class_names), is_pose)
+        box, fault = _box(place, line, size, len(class_names), is_pose)
         if box is not None:
             boxes.append(box)
-        if reason:
-            problems.append(Problem(file, place, reason))
-    boxes, reason = without_doubles(boxes)
-    if reason:
-        problems.append(Problem(file, "the file", reason))
+        if fault:
+            problems.append(Problem(file, place, *fault))
+    boxes, doubles = without_doubles(boxes)
+    problems += [Problem(file, "the file", *double) for double in doubles]
     return boxes
 
 
 def _box(
     place: str, line: str, size: tuple[int, int], classes: int, is_pose: bool
-) -> tuple[Box | None, str]:
-    """Returns the box of a line if it is usable, and what is wrong or ""."""
+) -> tuple[Box | None, Fault | None]:
+    """Returns the box of a line if it is usable, and what is wrong or None."""
     try:
         number, *values = (float(word) for word in line.split())
     except ValueError:
-        return None, f"found {line!r}, expected the numbers {_EXPECTED}; skipped"
+        return None, Fault(f"found {line!r}, expected the numbers {_EXPECTED}; skipped")
     if is_pose:
         values = values[:4]
     is_box, is_polygon = len(values) == 4, len(values) >= 6 and len(values) % 2 == 0
     if not is_box and not is_polygon:
-        found = f"found {len(values) + 1} numbers"
-        return None, f"{found}, expected {_EXPECTED}; skipped"
+        return None, Fault(f"found {len(values) + 1} numbers, expected {_EXPECTED}; skipped")
     if number not in range(classes):
-        return None, f"its class is {number:g}, not one of 0 to {classes - 1}; skipped"
+        reason = f"its class is {number:g}, not one of 0 to {classes - 1}; skipped"
+        return None, Fault(reason, Kind.UNKNOWN_CLASS)
     shown = f"its {'box' if is_box else 'polygon'} {line!r}"
     # This way round NaN is refused too.
     if not all(-_OVER <= value <= 1 + _OVER for value in values):
-        return None, f"{shown} is not of parts of the image's sides, 0 to 1; skipped"
+        reason = f"{shown} is not of parts of the image's sides, 0 to 1; skipped"
+        return None, Fault(reason, Kind.OUTSIDE)
     if is_box:
         corners = box_cxcywh_to_xyxy(np.asarray(values))
     else:
         points = np.asarray(values).reshape(-1, 2)
         corners = np.concatenate([points.min(axis=0), points.max(axis=0)])
-    placed, reason = place_box(corners * np.tile(size, 2), *size, shown)
+    placed, fault = place_box(corners * np.tile(size, 2), *size, shown)
     if placed is None:
-        return None, reason
-    return Box(place, tuple(values), placed, int(number)), reason
+        return None, fault
+    return Box(place, tuple(values), placed, int(number)), fault

@@ -90,6 +90,7 @@ def copy_images(dataset: Dataset, folder: Path) -> list[str]:
 def _stem_and_suffix(annotation: Annotation, encoded: bytes) -> tuple[str, str]:
     name = image_name(annotation.path)
     name = "".join(c if c.isprintable() and c not in '/\\"<>|?*:' else "_" for c in name).strip()
+    name = name.lstrip(".")  # readers of folders do not take what is hidden
     stem, dot, suffix = name.rpartition(".")
     if dot + suffix.lower() in IMAGE_SUFFIXES:
         return stem.strip() or "image", dot + suffix
