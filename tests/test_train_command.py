@@ -122,34 +122,6 @@ def test_stopped_it_leaves_no_worker_and_no_traceback(number: signal.Signals, tm
         assert word not in errors + output
 
 
-STOPPED_IN_A_FINALISER = """
-import os, signal, time
-from yolo_jax import cli
-
-class Finalised:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.01)
-
-def command(options, rest):
-    finalised = Finalised()
-    del finalised
-    time.sleep(60)
-
-cli._detect = lambda options: command(options, [])
-raise SystemExit(cli.main(["detect", "weights", "image"]))
-"""
-
-
-def test_a_stop_amid_a_finaliser_is_not_lost():
-    """As JAX's callback at a garbage collection is one; Python prints what is raised there."""
-    process = subprocess.run(
-        [sys.executable, "-c", STOPPED_IN_A_FINALISER], capture_output=True, text=True, timeout=50
-    )
-    assert process.returncode == 130
-    assert process.stderr.strip() == "yolo-jax: stopped"
-
-
 @pytest.mark.slow
 def test_two_stages_stopped_in_each_end_as_if_never_stopped(tmp_path: Path):
     """First the heads learn alone, then all; stopped after epochs 1 and 3 it goes on exactly."""

@@ -14,6 +14,7 @@ import tyro
 
 from yolo_jax import convert, examine, experiment, use
 from yolo_jax.config import ExperimentConfig, load_config
+from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
 
@@ -32,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
     logging.getLogger("yolo_jax").setLevel(logging.INFO)
     use_compilation_cache()
-    _make_stops_heard()
+    # As Ctrl-C does, so that worker processes end and the terminal is left in order.
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    hear_every_interrupt()
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in (_train, _bench):
@@ -51,26 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text += "; what a run had saved stays, and the same command goes on from there"
         print(f"\nyolo-jax: {text}", file=sys.stderr)
         return 130  # as the shell says of SIGINT
-
-
-def _make_stops_heard() -> None:
-    """Lets SIGTERM stop a command as Ctrl-C does, and neither be lost.
-
-    So worker processes end and the terminal is left in order. A stop that comes while a garbage
-    collector's callback or a finaliser runs would be printed there as an "Exception ignored", and
-    the command would go on: it is raised again a moment later, from the alarm's signal.
-    """
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, _raise_interrupt)
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _raise_stop_again
-
-
-def _raise_stop_again(ignored: "sys.UnraisableHookArgs") -> None:
-    if isinstance(ignored.exc_value, KeyboardInterrupt):
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-    else:
-        sys.__unraisablehook__(ignored)
 
 
 def _raise_interrupt(number: int, frame: object) -> None:

@@ -16,6 +16,7 @@ from itertools import count, islice, repeat
 from types import TracebackType
 from typing import Any, Self
 
+from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.model.sequence import is_sequence
 from yolo_jax.model.worker_processes import WorkerProcesses
 
@@ -68,6 +69,7 @@ class Enqueuer:
             raise ValueError(f"workers and start are 0 or more; found {workers} and {start}")
         if workers and max_queue_size < 1:
             raise ValueError(f"max_queue_size is 1 or more; found {max_queue_size}")
+        hear_every_interrupt()  # workers would go on without end
         self._source, self._workers, self._queue_size = source, workers, max_queue_size
         self._shuffle = shuffle and (workers > 0 or seed is not None)
         self._seed, self._start, self._limit = seed, start, limit

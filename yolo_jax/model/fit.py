@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
 from yolo_jax.model.compiled import report_excess
 from yolo_jax.model.feed import Feed, LoaderFeed
@@ -162,6 +163,7 @@ class FitRun:
 
     def run(self) -> History:
         """Trains until the last epoch is done, a callback stops it, or the data end."""
+        hear_every_interrupt()
         self.model.stop_training = False
         logs: dict[str, float] = {}
         self.callbacks.on_train_begin()

@@ -1,0 +1,54 @@
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import gc, os, signal, time
+from yolo_jax.core.interrupts import hear_every_interrupt
+
+def stop(*_):
+    os.kill(os.getpid(), signal.NUMBER)
+    time.sleep(0.01)
+
+class Finalised:
+    __del__ = stop
+
+def collect():
+    gc.callbacks.append(stop)
+    gc.collect()
+
+def raise_interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGTERM, raise_interrupt)
+hear_every_interrupt()
+hear_every_interrupt()
+try:
+    PLACE()
+    gc.callbacks.clear()
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("place", ["Finalised", "collect"])
+def test_an_interrupt_is_raised_again_where_python_would_print_it(place, number):
+    script = SCRIPT.replace("PLACE", place).replace("NUMBER", number)
+    ignored = "" if number == "SIGTERM" else "--default-signal=INT"
+    command = ["env", *filter(None, [ignored]), sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "stopped", "")
+
+
+def test_other_exceptions_are_printed_as_ever():
+    script = SCRIPT.replace("PLACE()", "Finalised()").replace("os.kill", "bad")
+    script = script.replace("time.sleep(60)", "")
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0
+    assert "Exception ignored in: <function stop" in done.stderr
+    assert "NameError: name 'bad' is not defined" in done.stderr

@@ -1,0 +1,37 @@
+"""Ctrl-C and its like, heard wherever they come."""
+
+import signal
+import sys
+import threading
+from typing import Any
+
+_SOON = 0.05  # s
+
+
+def hear_every_interrupt() -> None:
+    """Has a KeyboardInterrupt raised again that came where Python cannot let it out.
+
+    One that comes while a finaliser or a callback of the garbage collector runs (JAX has such a
+    callback) is printed as an "Exception ignored", and the program goes on. To call this twice is
+    to call it once.
+    """
+    if not isinstance(sys.unraisablehook, _RaiseAgain):
+        sys.unraisablehook = _RaiseAgain(sys.unraisablehook)
+
+
+class _RaiseAgain:
+    """An unraisable hook that leaves all but interrupts to the one before it."""
+
+    def __init__(self, usual: Any) -> None:
+        self._usual = usual
+
+    def __call__(self, ignored: Any) -> None:
+        if not isinstance(ignored.exc_value, KeyboardInterrupt):
+            self._usual(ignored)
+            return
+        # Of SIGINT, unless it is ignored, as by what a shell runs in the background.
+        handled = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
+        main = threading.main_thread().ident
+        if handled and main is not None:
+            # To the thread itself, which may wait for a lock.
+            threading.Timer(_SOON, signal.pthread_kill, (main, handled[0])).start()
