@@ -110,6 +110,7 @@ def test_a_failed_first_start_leaves_no_folder(tmp_path: Path):
         "--optimizer.learning-rate -0.1",
         "--optimizer.ema-decay 2",
         "--optimizer.momentum 1",
+        "--optimizer.warmup-steps 21",  # of 20 that are trained
         "--augment.flip 7",
         "--augment.crop -5 10",
         "--augment.crop 200 100",

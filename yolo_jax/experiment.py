@@ -98,6 +98,8 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     data = open_data(config)
     class_names = data.train.dataset.class_names
     network = pretrained_network(config, len(class_names))
+    steps = config.steps_per_epoch or len(data.train)
+    stages = list(plan_stages(config, steps))
     augment: Any = partial(config.augment, output_shape=(side, side))
     first_batch = next(data.train.batches())
     run.begin(config, class_names)
@@ -110,7 +112,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     loss = DetectionLoss(anchors, len(class_names), **dataclasses.asdict(config.loss))
     if config.augment.multi_scale:
         augment = MultiScale(config.augment, config.augment.multi_scale, config.seed)
-    fit_stages(config, model, detection(loss), augment, data, callbacks)
+    fit_stages(config, stages, steps, model, detection(loss), augment, data, callbacks)
     run.save_config(config)  # what may differ is as of the last run
 
     # Held-out figures by the last epoch's weights (their average, where one is kept).
@@ -203,6 +205,8 @@ def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
 
 def fit_stages(
     config: ExperimentConfig,
+    stages: Sequence[Stage],
+    steps: int,
     model: Model,
     loss: Joint,
     augment: Any,
@@ -211,8 +215,7 @@ def fit_stages(
 ) -> None:
     """Trains stage after stage; each goes on from its own newest checkpoint."""
     folder = config.runs / config.name
-    steps = config.steps_per_epoch or len(data.train)
-    for stage in _stages(config, steps):
+    for stage in stages:
         model.compile(
             stage.optimizer,
             loss,
@@ -263,8 +266,16 @@ def score(
     return figures
 
 
-def _stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
-    """Yields the stages: the heads alone, where the config has that one, then all."""
+def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
+    """Yields the stages: the heads alone, where the config has that one, then all.
+
+    Args:
+        config: of the experiment.
+        steps: an epoch.
+
+    Raises:
+        ValueError: the warm-up is longer than its stage.
+    """
     wanted, first = config.optimizer, config.freeze_body.epochs
     build = partial(
         build_optimizer,
@@ -278,10 +289,16 @@ def _stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
         end = min(first, config.epochs)
         yield Stage(0, end, build(constant), config.freeze_body.paths, "checkpoints_heads")
     if config.epochs > first:
+        total = max((wanted.horizon or config.epochs) - first, 1) * steps
+        if wanted.warmup_steps > total:
+            raise ValueError(
+                f"optimizer.warmup_steps is {wanted.warmup_steps}; expected no more than the "
+                f"{total} steps that are trained"
+            )
         schedule = learning_rate_schedule(
             "cosine" if wanted.schedule == "cosine" else "constant",
             wanted.learning_rate,
-            total_steps=max((wanted.horizon or config.epochs) - first, 1) * steps,
+            total_steps=total,
             warmup_steps=wanted.warmup_steps,
             final_fraction=wanted.final_fraction,
         )

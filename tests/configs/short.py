@@ -15,6 +15,7 @@ def get_config() -> ExperimentConfig:
         name="short",
         network=NetworkConfig(kind="tiny", input_size=64, weights="scratch"),
         data=dataclasses.replace(config.data, canvas_size=250),  # no size that the network takes
+        optimizer=dataclasses.replace(config.optimizer, warmup_steps=5),
         epochs=4,
         steps_per_epoch=5,
         batch_size=4,
