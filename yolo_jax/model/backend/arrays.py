@@ -69,6 +69,13 @@ def ones_like(x: ArrayLike, dtype: DTypeLike | None = None) -> Array:
     return jnp.ones_like(jnp.asarray(x), dtype)
 
 
+def _called(form: Any, function: Any, how: str) -> Any:
+    """Names Keras's form of a function of JAX's after that function, and says what it returns."""
+    form.__name__ = form.__qualname__ = function.__name__
+    form.__doc__ = f"Returns JAX's `{function.__name__}`, {how}."
+    return form
+
+
 def _reduction(function: Any) -> Any:
     """Makes Keras's form of a reduction."""
 
@@ -76,9 +83,7 @@ def _reduction(function: Any) -> Any:
         axes = tuple(axis) if isinstance(axis, list | tuple) else axis
         return function(jnp.asarray(x), axis=axes, keepdims=keepdims)
 
-    reduce.__name__ = reduce.__qualname__ = function.__name__
-    reduce.__doc__ = f"Returns JAX's `{function.__name__}` over an axis, a list of them, or all."
-    return reduce
+    return _called(reduce, function, "over an axis, a list of them, or all")
 
 
 sum = _reduction(jnp.sum)
@@ -119,9 +124,7 @@ def elementwise(function: Any) -> Any:
     def compute(x: ArrayLike) -> Array:
         return function(jnp.asarray(x))
 
-    compute.__name__ = compute.__qualname__ = function.__name__
-    compute.__doc__ = f"Returns JAX's `{function.__name__}`, element by element."
-    return compute
+    return _called(compute, function, "element by element")
 
 
 def _of_two(function: Any) -> Any:
@@ -130,9 +133,7 @@ def _of_two(function: Any) -> Any:
     def compute(x: ArrayLike, y: ArrayLike) -> Array:
         return function(jnp.asarray(x), jnp.asarray(y))
 
-    compute.__name__ = compute.__qualname__ = function.__name__
-    compute.__doc__ = f"Returns JAX's `{function.__name__}`, element by element."
-    return compute
+    return _called(compute, function, "element by element")
 
 
 abs = elementwise(jnp.abs)
