@@ -213,7 +213,10 @@ class Augment:
             mix = jnp.full(len(image), ALONE)
         shapes = (image.shape[2], image.shape[3]), output_shape
         plans = jax.vmap(partial(self._plan, shapes=shapes))(keys, boxes, classes, mix)
-        pixels = each_alone(self._show, keys, image, plans.drawing, plans.is_turned)
+        # Colours are changed apart from the drawing: within one loop XLA on a CPU would draw a
+        # pixel again for each use that they make of it.
+        pixels = each_alone(draw, image, plans.drawing)
+        pixels = jax.vmap(self._finish)(keys, pixels, plans.is_turned)
         boxes, classes, excess = jax.vmap(self._limit)(plans.boxes, plans.classes)
         return Augmented(pixels, boxes, classes, excess)
 
@@ -287,9 +290,9 @@ class Augment:
         mirror = jnp.stack([half_turn, half_turn ^ is_turned ^ flip])
         return Placement(region, scale, -origin * scale, mirror)
 
-    def _show(self, key: Array, images: Array, drawing: Drawing, is_turned: Array) -> Array:
-        """Draws, turns and recolours what is seen of a group; returns values of 0–1."""
-        image = draw(images, drawing) / 255
+    def _finish(self, key: Array, image: Array, is_turned: Array) -> Array:
+        """Turns and recolours an image of values of 0–255; returns those of 0–1."""
+        image = image / 255
         if self.quarter_turns:
             image = jnp.where(is_turned, image.swapaxes(0, 1), image)
         return self._recolour(jax.random.split(key, 4)[3], image)
