@@ -264,3 +264,6 @@ def test_yolo_loss_checks_its_arguments():
         yolo_loss([*heads, grids[0], grids[0]], TINY.sizes, CLASSES)
     with pytest.raises(ValueError, match="found 9"):
         yolo_loss([*heads, *grids], YOLOV3.sizes, CLASSES)
+    for threshold in (50, -0.1, float("nan"), "half", True):
+        with pytest.raises(ValueError, match="ignore_thresh is a finite number from 0 to 1"):
+            yolo_loss([*heads, *grids], TINY.sizes, CLASSES, threshold)

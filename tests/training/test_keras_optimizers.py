@@ -218,11 +218,15 @@ def test_names():
     ("make", "error", "match"),
     [
         (lambda: Adam(learning_rat=1), TypeError, "learning_rat"),
-        (lambda: Adam("fast"), TypeError, "learning_rate is a number; found str"),
-        (lambda: SGD(-1.0), ValueError, "learning_rate is at least 0; found -1"),
-        (lambda: SGD(momentum=2.0), ValueError, "momentum lies between 0 and 1; found 2"),
-        (lambda: SGD(decay=-0.1), ValueError, "decay is at least 0"),
-        (lambda: SGD(clipnorm=float("nan")), ValueError, "clipnorm is at least 0"),
+        (
+            lambda: Adam("fast"),
+            ValueError,
+            "learning_rate is a finite number, 0 or more; found 'fast'",
+        ),
+        (lambda: SGD(-1.0), ValueError, "learning_rate is a finite number, .*found -1"),
+        (lambda: SGD(momentum=2.0), ValueError, "momentum is a .* from 0 to 1; found 2"),
+        (lambda: SGD(decay=-0.1), ValueError, "decay is a .*, 0 or more"),
+        (lambda: SGD(clipnorm=float("nan")), ValueError, "clipnorm is a .*, 0 or more"),
     ],
 )
 def test_bad_arguments(make, error, match):

@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from yolo_jax.core.anchors import AnchorSet, anchor_set
 from yolo_jax.core.boxes import box_cxcywh_to_xyxy
+from yolo_jax.core.numbers import finite_number
 from yolo_jax.detection.decode import cell_origins, decode_boxes, flat_head
 from yolo_jax.detection.ignore import overlaps_any
 from yolo_jax.detection.targets import Matches, match_boxes
@@ -269,8 +270,10 @@ def yolo_loss(
         The scalar loss: the sum of all terms, divided by the batch size.
 
     Raises:
-        ValueError: the shapes, anchors and number of classes do not fit each other.
+        ValueError: the shapes, anchors and number of classes do not fit each other, or the
+            threshold is no IoU.
     """
+    finite_number("ignore_thresh", ignore_thresh, 0, 1)
     if len(args) % 2:
         raise ValueError(f"yolo_loss takes as many heads as y_true grids; found {len(args)} arrays")
     heads, targets = args[: len(args) // 2], args[len(args) // 2 :]

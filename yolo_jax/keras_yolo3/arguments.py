@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from yolo_jax.model.numbers import whole_number
+from yolo_jax.core.numbers import whole_number
 
 Anchors = Float[np.ndarray, "k 2"] | Sequence[Sequence[float]]
 

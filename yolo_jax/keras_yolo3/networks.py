@@ -10,6 +10,7 @@ Source: darknet's yolov3.cfg and yolov3-tiny.cfg; the order of layers is Keras's
 
 from functools import partial
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.graph import SymbolicTensor
 from yolo_jax.model.layers import (
     Add,
@@ -22,7 +23,6 @@ from yolo_jax.model.layers import (
     ZeroPadding2D,
 )
 from yolo_jax.model.model import Model
-from yolo_jax.model.numbers import whole_number
 from yolo_jax.model.regularizers import l2
 
 _STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # filters and residual blocks

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from yolo_jax.core.anchors import anchor_set
+from yolo_jax.core.numbers import finite_number, whole_number
 from yolo_jax.detection import loss as detection_loss
 from yolo_jax.detection.decode import Predictions, decode
 from yolo_jax.detection.nms import non_max_suppression
 from yolo_jax.keras_yolo3.arguments import Anchors, anchor_count, check_pair
-from yolo_jax.model.numbers import finite_number, whole_number
 
 # What suppression looks at: more boxes than this never pass a threshold that is of use.
 _CANDIDATES = 4096
@@ -39,7 +39,6 @@ def yolo_loss(
             no IoU.
     """
     whole_number("num_classes", num_classes, 1)
-    finite_number("ignore_thresh", ignore_thresh, 0, 1)
     loss = detection_loss.yolo_loss(args, anchors, num_classes, ignore_thresh)
     if print_loss:
         jax.debug.print("loss: {}", loss)

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float
 
 from yolo_jax.core.anchors import anchor_set
 from yolo_jax.core.boxes import box_cxcywh_to_xyxy, box_iou_xyxy
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.detection.targets import dense_targets
 from yolo_jax.keras_yolo3.arguments import Anchors, anchor_count, check_pair
-from yolo_jax.model.numbers import whole_number
 
 # The grids are laid out by one program for each of these.
 _dense_targets = jax.jit(

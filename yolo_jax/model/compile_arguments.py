@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from yolo_jax.core.numbers import finite_number
 from yolo_jax.model import loss_functions
 from yolo_jax.model import metrics as metric_functions
 from yolo_jax.model.graph import SymbolicTensor
 from yolo_jax.model.graph.tensor import Shape, as_list
 from yolo_jax.model.losses import Joint, LossFunction
 from yolo_jax.model.metrics import Metric
-from yolo_jax.model.numbers import finite_number
 from yolo_jax.model.objective import Objective, Output
 
 Loss = Joint | LossFunction | str | Sequence[Any] | Mapping[str, Any] | None

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.loss_formulas import Given, paired
 from yolo_jax.model.metric_formulas import spread
-from yolo_jax.model.numbers import whole_number
 
 
 class Histograms(NamedTuple):

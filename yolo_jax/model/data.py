@@ -7,10 +7,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.arrays import ArrayFeed, check_finite, standardize
 from yolo_jax.model.enqueuer import Enqueuer
 from yolo_jax.model.feed import Feed, LoaderFeed
-from yolo_jax.model.numbers import whole_number
 from yolo_jax.model.sequence import is_sequence
 from yolo_jax.model.signature import Signature
 from yolo_jax.model.source_feed import SourceFeed

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from yolo_jax.core.interrupts import hear_every_interrupt
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
 from yolo_jax.model.compiled import report_excess
 from yolo_jax.model.feed import Feed, LoaderFeed
 from yolo_jax.model.graph.session import NUMBERED
 from yolo_jax.model.history import History
-from yolo_jax.model.numbers import whole_number
 from yolo_jax.model.validation import Validation
 from yolo_jax.training.checkpoint import Checkpoints
 from yolo_jax.training.step import FAILURES, Sums, row_count

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model import loss_functions as losses
 from yolo_jax.model import metric_formulas as formulas
 from yolo_jax.model.loss_formulas import Given
 from yolo_jax.model.losses import LossFunction
 from yolo_jax.model.metric_formulas import spread
-from yolo_jax.model.numbers import whole_number
 from yolo_jax.model.own_functions import call_own
 
 Sums = tuple[Float[Array, ""], Float[Array, ""]]

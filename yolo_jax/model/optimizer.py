@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from yolo_jax.model.numbers import finite_number
+from yolo_jax.core.numbers import finite_number
 
 if TYPE_CHECKING:
     from yolo_jax.model.trainer import Trainer

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from yolo_jax.core.numbers import finite_number
 from yolo_jax.training.keras_transformation import (
     Options,
     Slots,
@@ -39,7 +40,7 @@ def SGD(
         TypeError: an unknown argument, or a learning rate that is no number.
         ValueError: an argument outside its range. Both so for every maker here.
     """
-    _check_fraction("momentum", momentum)
+    finite_number("momentum", momentum, 0, 1)
 
     def rule(grad: Array, slots: Slots, rate: Array, t: Array) -> tuple[Array, Slots]:
         if not momentum:
@@ -71,8 +72,8 @@ def Adam(
         amsgrad: divide by the root of the largest v so far.
         **options: see `Options`.
     """
-    _check_fraction("beta_1", beta_1)
-    _check_fraction("beta_2", beta_2)
+    finite_number("beta_1", beta_1, 0, 1)
+    finite_number("beta_2", beta_2, 0, 1)
     epsilon = EPSILON if epsilon is None else epsilon
 
     def rule(grad: Array, slots: Slots, rate: Array, t: Array) -> tuple[Array, Slots]:
@@ -95,7 +96,7 @@ def RMSprop(
     **options: Unpack[Options],
 ) -> optax.GradientTransformationExtraArgs:
     """Makes RMSprop: a ← ρ·a + (1 − ρ)·g²; w ← w − lr·g/(√a + ε)."""
-    _check_fraction("rho", rho)
+    finite_number("rho", rho, 0, 1)
     epsilon = EPSILON if epsilon is None else epsilon
 
     def rule(grad: Array, slots: Slots, rate: Array, t: Array) -> tuple[Array, Slots]:
@@ -129,7 +130,7 @@ def Adadelta(
     **options: Unpack[Options],
 ) -> optax.GradientTransformationExtraArgs:
     """Makes Adadelta: w ← w − lr·d, d = g·√(D + ε)/√(a + ε), a and D the means of g² and d²."""
-    _check_fraction("rho", rho)
+    finite_number("rho", rho, 0, 1)
     epsilon = EPSILON if epsilon is None else epsilon
 
     def rule(grad: Array, slots: Slots, rate: Array, t: Array) -> tuple[Array, Slots]:
@@ -151,8 +152,8 @@ def Adamax(
     **options: Unpack[Options],
 ) -> optax.GradientTransformationExtraArgs:
     """Makes Adamax: u ← max(β₂·u, |g|); w ← w − lr/(1 − β₁ᵗ) · m/(u + ε)."""
-    _check_fraction("beta_1", beta_1)
-    _check_fraction("beta_2", beta_2)
+    finite_number("beta_1", beta_1, 0, 1)
+    finite_number("beta_2", beta_2, 0, 1)
     epsilon = EPSILON if epsilon is None else epsilon
 
     def rule(grad: Array, slots: Slots, rate: Array, t: Array) -> tuple[Array, Slots]:
@@ -173,8 +174,8 @@ def Nadam(
     **options: Unpack[Options],
 ) -> optax.GradientTransformationExtraArgs:
     """Makes Adam with Nesterov momentum (Dozat 2015), its momentum warming up as in Keras 2.3."""
-    _check_fraction("beta_1", beta_1)
-    _check_fraction("beta_2", beta_2)
+    finite_number("beta_1", beta_1, 0, 1)
+    finite_number("beta_2", beta_2, 0, 1)
     epsilon = EPSILON if epsilon is None else epsilon
 
     def momentum(t: Array) -> Array:
@@ -219,8 +220,3 @@ def _moments(grad: Array, slots: Slots, beta_1: float, beta_2: float) -> Slots:
         "m": beta_1 * slots["m"] + (1 - beta_1) * grad,
         "v": beta_2 * slots["v"] + (1 - beta_2) * jnp.square(grad),
     }
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} lies between 0 and 1; found {value}")

@@ -4,16 +4,16 @@ The learning rate lies in `opt_state.hyperparams["learning_rate"]`, where it can
 between steps without compiling anew (`optax.inject_hyperparams`).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from functools import wraps
-from numbers import Real
 from typing import Any, NamedTuple, ParamSpec, TypedDict
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+
+from yolo_jax.core.numbers import finite_number
 
 PyTree = Any
 P = ParamSpec("P")
@@ -93,18 +93,17 @@ def transformation(
         clipvalue: the same.
 
     Raises:
-        TypeError: a number is none.
-        ValueError: one is negative, or not finite.
+        ValueError: a number is none, negative, or not finite.
     """
     chosen = learning_rate if lr is None else lr
     if not callable(chosen):
-        _check_number("learning_rate", chosen)
-        chosen = float(chosen)  # inject_hyperparams takes numpy's scalars for constants
-    _check_number("decay", decay)
+        # a float, since inject_hyperparams takes numpy's scalars for constants
+        chosen = finite_number("learning_rate", chosen, 0)
+    finite_number("decay", decay, 0)
     limits = {"clipnorm": clipnorm, "global_clipnorm": global_clipnorm, "clipvalue": clipvalue}
     for name, limit in limits.items():
         if limit is not None:
-            _check_number(name, limit)
+            finite_number(name, limit, 0)
 
     def build(learning_rate: Float[Array, ""]) -> optax.GradientTransformation:
         def init(params: PyTree) -> KerasState:
@@ -153,12 +152,3 @@ def _clip(
 def _shorten(grad: Array, norm: Array, limit: float) -> Array:
     # jnp.maximum, not division by the norm: that may be 0.
     return grad * (limit / jnp.maximum(norm, limit))
-
-
-def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is a number; found {type(value).__name__}: {value!r}")
-    if not float(value) >= 0:
-        raise ValueError(f"{name} is at least 0; found {value}")
-    if math.isinf(value):
-        raise ValueError(f"{name} is finite; found {value}")

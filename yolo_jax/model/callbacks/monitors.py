@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from yolo_jax.core.numbers import finite_number, whole_number
 from yolo_jax.model.callbacks.callback import Callback, Logs
-from yolo_jax.model.numbers import finite_number, whole_number
 
 
 class Monitoring(Callback):

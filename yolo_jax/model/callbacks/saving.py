@@ -4,9 +4,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.model.callbacks.monitors import Monitoring
-from yolo_jax.model.numbers import whole_number
 from yolo_jax.training.checkpoint import Checkpoints
 
 

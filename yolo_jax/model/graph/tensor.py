@@ -10,8 +10,8 @@ from flax import nnx
 from jax import export
 from jax.typing import DTypeLike
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.graph.session import chosen_name
-from yolo_jax.model.numbers import whole_number
 
 PyTree = Any
 Shape = tuple[int | None, ...]

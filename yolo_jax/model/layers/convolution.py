@@ -8,12 +8,12 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Num
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.graph.layer import Regularizer
 from yolo_jax.model.layers import arguments
 from yolo_jax.model.layers.arguments import Activation, check_window, padding_name, pair
 from yolo_jax.model.layers.images import ImageLayer, ImageOptions
 from yolo_jax.model.layers.initializers import Initializer, initializer
-from yolo_jax.model.numbers import whole_number
 from yolo_jax.networks.convolution import conv2d
 
 Pair = int | Sequence[int]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Num
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.graph import Layer, LayerOptions
 from yolo_jax.model.graph.layer import Regularizer
 from yolo_jax.model.graph.session import next_key
@@ -13,7 +14,6 @@ from yolo_jax.model.layers.arguments import Activation
 from yolo_jax.model.layers.arguments import activation as _activation
 from yolo_jax.model.layers.initializers import Initializer, initializer
 from yolo_jax.model.layers.named_weight import NamedWeight
-from yolo_jax.model.numbers import whole_number
 
 
 class Dense(Layer):

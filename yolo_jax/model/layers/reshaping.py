@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Unpack
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.graph import Layer, LayerOptions
-from yolo_jax.model.numbers import whole_number
 
 
 class Flatten(Layer):
