@@ -259,7 +259,7 @@ def test_damage_that_an_image_can_be_read_in_spite_of(folder, capfd):
     damaged.write_bytes(content[:-2] + bytes(20) + content[-2:])  # before the mark of its end
     assert cli.main(["doctor", "set"]) == 0
     printed, warned = capfd.readouterr()
-    assert "images with damage that they can be read in spite of: 1, 1.png" in printed
+    assert "something odd in the file, though their pixels are whole: 1, 1.png" in printed
     assert "Corrupt JPEG" not in warned
 
 

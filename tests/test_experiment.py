@@ -279,3 +279,40 @@ def test_mixed_images_of_several_sizes_resume_as_if_never_stopped(tmp_path: Path
     mixes = [batch.mix.any() for batch in itertools.islice(loader.batches(), 24)]
     assert any(mixes[:16])
     assert not any(mixes[16:])
+
+
+def test_images_that_readers_leave_out_stop_it_before_training(tmp_path: Path):
+    """In any of the three sets; a few of a small set do not, and are named."""
+    wanted = config(tmp_path)
+    for name in ("train", "validation", "held_out"):
+        path = coco(tmp_path, name, ["ash", "oak"], boxes=2, images=12)
+        for number in range(3):
+            (tmp_path / f"{name}_{number}.png").unlink()
+        skipped = [loader.skipped for loader in experiment.open_data(wanted)]
+        assert [len(one) for one in skipped].count(3) == 1
+        (tmp_path / f"{name}_3.png").unlink()
+        with pytest.raises(ValueError, match=rf"4 of the 12 images of .*{name}\.json cannot be r"):
+            experiment.train(wanted)
+        assert not wanted.runs.exists()
+        assert path == coco(tmp_path, name, ["ash", "oak"], boxes=2)
+
+
+@pytest.mark.slow
+def test_damaged_held_out_images_cost_no_training(tmp_path: Path, capsys):
+    """The error says so, and the same command then only scores."""
+    wanted = config(tmp_path)
+    wanted = dataclasses.replace(wanted, data=dataclasses.replace(wanted.data, strict=True))
+    damaged = tmp_path / "held_out_1.png"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:80])
+    with pytest.raises(ValueError, match=r"held_out_1\.png is damaged[\s\S]*Training is done"):
+        experiment.train(wanted)
+    folder = wanted.runs / "tiny"
+    weights, history = (folder / "checkpoints"), (folder / "history.csv").read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in weights.rglob("*") if path.is_file()}
+    damaged.write_bytes(content)
+    experiment.train(wanted)
+    assert json.loads((folder / "metrics.json").read_text())["skipped"] == {}
+    assert (folder / "history.csv").read_bytes() == history
+    after = {path: path.stat().st_mtime_ns for path in weights.rglob("*") if path.is_file()}
+    assert before == after

@@ -78,3 +78,20 @@ def test_missing_and_unknown_fields_are_named(run: RunFolder):
     (run.path / "metrics.json").write_text('{"AP": 0.5}')
     with pytest.raises(ValueError, match=r"lacks \['AP50', 'epochs', 'sources'\]; delete it"):
         run.figures()
+
+
+def test_a_folder_of_somebodys_own_files_is_refused(tmp_path: Path):
+    folder = tmp_path / "runs" / "one"
+    folder.mkdir(parents=True)
+    for start in (RunFolder.resolve, lambda run, config: run.begin(config, ("ash",))):
+        (folder / "history.csv").write_text("mine")
+        with pytest.raises(ValueError, match=r"one holds no run .*but history\.csv, which a run"):
+            start(RunFolder(folder), CONFIG)
+        assert [file.name for file in folder.iterdir()] == ["history.csv"]
+    (folder / "history.csv").unlink()
+    # What a first start leaves that was stopped before the config was there.
+    for name in ("classes.json", "classes.partial", "config.partial"):
+        (folder / name).write_text("[]")
+    run = RunFolder(folder)
+    run.begin(run.resolve(CONFIG), ("ash",))
+    assert run.class_names() == ("ash",)

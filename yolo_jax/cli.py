@@ -131,7 +131,11 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", choices=list(NETWORKS), help="whose anchors are to fit (default tiny)"
     )
-    parser.add_argument("--out", type=Path, help="folder of the page (default doctor/NAME)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder of the page, new or of an earlier one (default doctor/NAME)",
+    )
     parser.add_argument("--fix", type=Path, help="new folder for a cleaned copy, as COCO")
     parser.add_argument(
         "--show-augment", type=_count, default=0, metavar="N", help="draw N augmented sheets"

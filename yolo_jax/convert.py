@@ -9,7 +9,7 @@ from yolo_jax.data.doctor.scan import scan_images
 from yolo_jax.data.readers import read_dataset
 from yolo_jax.data.writers.array_record import write_array_record
 from yolo_jax.data.writers.coco import write_coco
-from yolo_jax.data.writers.folder import check_new
+from yolo_jax.data.writers.folder import check_apart, check_new
 from yolo_jax.data.writers.keras_yolo3 import write_keras_yolo3
 from yolo_jax.data.writers.voc import write_voc
 from yolo_jax.data.writers.yolo import write_yolo
@@ -52,12 +52,11 @@ def convert_dataset(
         OSError: the disk is full, or may not be written to.
     """
     # Said before the data are read, which may take minutes.
-    check_new(out)
-    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
-        raise ValueError(f"--out {out} lies in the data set {source}, which stays as it is")
+    check_new(out, source)
     dataset, problems = read_dataset(
         source, split=split, strict=strict, class_names_file=class_names_file
     )
+    check_apart(out, dataset)
     # A box is in pixels of the image it was drawn on: on another it is wrong.
     scanned = scan_images(dataset, _GLANCE, os.cpu_count() or 1)
     dataset, unusable = without_bad_images(dataset, scanned)
@@ -70,5 +69,5 @@ def convert_dataset(
     if problems or unusable:
         bad = len(problems) + len(unusable)
         print(f"{bad} bad records of {source} are left out or mended, as said above")
-    for text in lost:
+    for text in (*dataset.not_kept, *lost):
         print(f"not kept: {text}")

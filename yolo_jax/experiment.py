@@ -15,7 +15,8 @@ from yolo_jax.core.fields import check_fields
 from yolo_jax.core.types import Dataset
 from yolo_jax.data.augment import MultiScale
 from yolo_jax.data.classes import in_classes
-from yolo_jax.data.doctor import check_trainable
+from yolo_jax.data.doctor import Problem, check_trainable
+from yolo_jax.data.images import ImageError
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers import read_dataset
 from yolo_jax.detection.detector import Detector
@@ -94,7 +95,8 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         _print_figures(figures)
         return
 
-    # All that can be wrong with the data and the weights is found before the folder is made.
+    # What is wrong with annotations and weights is found before the folder is made. An image is
+    # decoded when its batch is made, the held-out ones after training: see `score`.
     data = open_data(config)
     class_names = data.train.dataset.class_names
     network = pretrained_network(config, len(class_names))
@@ -138,11 +140,11 @@ def open_data(config: ExperimentConfig) -> Data:
         Loader, batch_size=config.batch_size, threads=config.data.threads, strict=strict
     )
 
-    def read(path: Path, split: str | None) -> Dataset:
+    def read(path: Path, split: str | None) -> tuple[Dataset, tuple[Problem, ...]]:
         names = config.data.classes
-        return read_dataset(path, split=split, strict=strict, class_names_file=names)[0]
+        return read_dataset(path, split=split, strict=strict, class_names_file=names)
 
-    train = read(config.data.train, config.data.train_split)
+    train, problems = read(config.data.train, config.data.train_split)
     check_trainable(train)
     names = train.class_names
     cache: Any = {
@@ -151,10 +153,10 @@ def open_data(config: ExperimentConfig) -> Data:
         "disk": config.data.cache_folder or cache_folder() / "images",
     }[config.data.cache]
     validation, held_out = (
-        loader(in_classes(read(path, split), names), image_shape=(side, side), cache=kept)
-        for path, split, kept in (
-            (config.data.validation, config.data.validation_split, cache),
-            (config.data.held_out, config.data.held_out_split, None),  # read once
+        loader(in_classes(dataset, names), image_shape=(side, side), cache=kept, problems=bad)
+        for (dataset, bad), kept in (
+            (read(config.data.validation, config.data.validation_split), cache),
+            (read(config.data.held_out, config.data.held_out_split), None),  # read once
         )
     )
     train = loader(
@@ -167,6 +169,7 @@ def open_data(config: ExperimentConfig) -> Data:
         shuffle=True,
         seed=config.seed,
         whole_batches=True,
+        problems=problems,
     )
     return Data(train, validation, held_out)
 
@@ -251,8 +254,17 @@ def score(
     """Scores the held-out images, leaves figures and pictures, and returns the figures.
 
     An image that cannot be read is left out of them, and named under `skipped`.
+
+    Raises:
+        ImageError: strict and an image cannot be read, or too many cannot.
     """
-    found = detector.detect_batches(data.held_out.one_pass())
+    try:
+        found = detector.detect_batches(data.held_out.one_pass())
+    except (ImageError, FileNotFoundError) as error:
+        raise ImageError(
+            f"{error}\nTraining is done and kept in {run.path}: mend these held-out images where "
+            "they are, and the same command only scores"
+        ) from error
     listed = data.held_out.dataset
     read = tuple(one for one in listed.annotations if one.image_id in found)
     dataset = dataclasses.replace(listed, annotations=read)

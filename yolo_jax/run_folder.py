@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.data.doctor import listed
 
 # What may differ between a run folder's config and the one that resumes it.
 MAY_DIFFER = frozenset(
@@ -40,8 +41,10 @@ class RunFolder:
         """Returns the config with what it leaves open: the horizon is that of the first run.
 
         Raises:
-            ValueError: the folder holds a run of another config; names the fields that differ.
+            ValueError: the folder holds a run of another config, whose fields that differ are
+                named; or no run, but other files.
         """
+        self._refuse_other_files()
         stored = self.config() if self._config.is_file() else None
         if config.optimizer.horizon is None:
             horizon = config.epochs if stored is None else stored.optimizer.horizon
@@ -55,8 +58,9 @@ class RunFolder:
         """Writes what a new run is of; of a run that goes on, checks its classes.
 
         Raises:
-            ValueError: the folder holds a run of other classes.
+            ValueError: the folder holds a run of other classes, or no run, but other files.
         """
+        self._refuse_other_files()
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._config.is_file():
             save_json(self._classes, list(class_names))
@@ -116,6 +120,19 @@ class RunFolder:
             )
         return figures
 
+    def _refuse_other_files(self) -> None:
+        """Refuses a folder of somebody's own files, which a run's would overwrite."""
+        if self._config.is_file() or not self.path.is_dir():
+            return
+        # All that a first start may leave that is stopped before the config is there.
+        early = {self._classes, _partial(self._classes), _partial(self._config)}
+        others = sorted(path.name for path in self.path.iterdir() if path not in early)
+        if others:
+            raise ValueError(
+                f"{self.path} holds no run (there is no {self._config.name}) but {listed(others)}, "
+                "which a run might overwrite; choose another --name, or an empty folder"
+            )
+
     def _check_same_config(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         differing = [
             f"{name} (there {old.get(name)!r}, here {new.get(name)!r})"
@@ -131,9 +148,13 @@ class RunFolder:
 
 def save_json(path: Path, content: object) -> None:
     """Writes JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
+    partial = _partial(path)
     partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_suffix(".partial")
 
 
 def _read_json(path: Path, kind: type) -> Any:

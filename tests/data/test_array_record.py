@@ -167,11 +167,15 @@ def test_batches_of_it_are_those_of_the_files(trees, packed, workers):
 
 
 def test_packing_again_keeps_names_and_bytes(packed, tmp_path):
-    write_array_record(read_array_record(packed)[0], tmp_path / "trees", images_per_shard=5)
+    dataset = read_array_record(packed)[0]
+    write_array_record(dataset, tmp_path / "trees", images_per_shard=5)
     for file in packed.iterdir():
         assert (tmp_path / "trees" / file.name).read_bytes() == file.read_bytes()
-    assert image_name(Path("b/trees-00001.array_record#2 (a (1).jpg)")) == "a (1).jpg"
-    assert image_name(Path("b/a.jpg")) == "a.jpg"
+    for name in ("a (1).jpg", "scan#3 (x).png", "plain#7", "a#1 (b"):
+        one = replace(dataset.annotations[0], path=Path(f"b/a#0-00001.array_record#2 ({name})"))
+        assert image_name(dataset, one) == name
+        # A file of the user's own is not packed, whatever its name.
+        assert image_name(replace(dataset, read=None), replace(one, path=Path(name))) == name
 
 
 def test_names_and_texts_of_any_sort_survive(trees, tmp_path):
@@ -179,8 +183,9 @@ def test_names_and_texts_of_any_sort_survive(trees, tmp_path):
     image.write_bytes(trees.annotations[0].path.read_bytes())
     annotation = replace(trees.annotations[0], path=image, source="\ud800")
     write_array_record(replace(trees, annotations=(annotation,)), tmp_path / "new")
-    read = read_array_record(tmp_path / "new")[0].annotations[0]
-    assert image_name(read.path) == image.name
+    dataset = read_array_record(tmp_path / "new")[0]
+    read = dataset.annotations[0]
+    assert image_name(dataset, read) == image.name
     assert read.source == "\ud800"
 
 

@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -114,6 +115,21 @@ def test_a_cache_says_what_it_takes_and_refuses_more_than_half(
     if kind == "disk":
         kept.get(0, lambda: pixels_of(0))
         create()  # what is there already needs no room
+
+
+def test_caches_in_memory_share_the_half(dataset, monkeypatch):
+    """What the first has filled is not free any more; what it has not is its own."""
+    one = SHAPE[0] * SHAPE[1] * 3
+    free = SimpleNamespace(available=3 * IMAGES * one)
+    monkeypatch.setattr(cache.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(MemoryCache, "_all", WeakSet())
+    first = MemoryCache(dataset, SHAPE)
+    with pytest.raises(CacheError, match=r"GB of memory \(.* of it for caches before it\)"):
+        MemoryCache(dataset, SHAPE)
+    for index in range(IMAGES):
+        first.get(index, lambda: pixels_of(0))
+    free.available = 2 * IMAGES * one
+    MemoryCache(dataset, SHAPE)
 
 
 def test_the_disk_serves_later_runs_and_other_processes(dataset, tmp_path):

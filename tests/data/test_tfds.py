@@ -358,7 +358,7 @@ def test_features_of_other_names(tmp_path):
     np.testing.assert_allclose(annotation.boxes, [[2, 2, 8, 5]], atol=1e-6)
     assert annotation.classes.tolist() == [1]
     assert annotation.path.name == "train#0"
-    assert image_name(annotation.path) == "train_000000"
+    assert image_name(dataset, annotation) == "train_000000"
     assert dataset.read(annotation) == encoded()
 
 

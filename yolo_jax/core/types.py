@@ -46,12 +46,14 @@ class Dataset:
         class_names: name of each class index.
         origin: the file or folder that was read.
         read: returns the encoded image of one of the annotations; None reads the file `path`.
+        not_kept: what the files state and this record has no place for, in words.
     """
 
     annotations: Sequence[Annotation]
     class_names: tuple[str, ...]
     origin: Path = field(default_factory=Path)
     read: Callable[[Annotation], bytes] | None = None
+    not_kept: tuple[str, ...] = ()
 
 
 class Batch(NamedTuple):

@@ -7,7 +7,8 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
+from weakref import WeakSet
 
 import numpy as np
 import psutil
@@ -18,8 +19,9 @@ from yolo_jax.core.types import Annotation, Dataset
 _log = logging.getLogger(__name__)
 # A cache may take this share of what is free, and no more.
 _MOST = 0.5
-# A part of every key on disk. Count it up when the pixels of a letterbox change.
-_LETTERBOX_VERSION = 2
+# A part of every key on disk. Count it up when the pixels of a letterbox change, or which images
+# are refused.
+_LETTERBOX_VERSION = 3
 
 Make = Callable[[], UInt8[np.ndarray, "h w 3"]]
 
@@ -36,16 +38,23 @@ class MemoryCache:
         shape: (height, width) that they are letterboxed into, px.
 
     Raises:
-        CacheError: they would take more than half of the memory that is free; or, when it is sent
-            to another process: each would fill a memory of its own.
+        CacheError: they would take more than half of the memory that is free, with what the other
+            caches of this process have yet to fill; or, when it is sent to another process: each
+            would fill a memory of its own.
     """
+
+    _all: ClassVar[WeakSet["MemoryCache"]] = WeakSet()
 
     def __init__(self, dataset: Dataset, shape: tuple[int, int]) -> None:
         images = len(dataset.annotations)
-        _check_room(_size(images, shape), psutil.virtual_memory().available, "of memory")
+        others = sum(_size(int((~c._filled).sum()), c._pixels.shape[1:3]) for c in self._all)
+        what = f"of memory ({others / 1e9:.2f} GB of it for caches before it)" if others else ""
+        free = psutil.virtual_memory().available
+        _check_room(_size(images, shape) + others, free, what or "of memory")
         # The system gives memory as it is written to, so the first pass is not waited for.
         self._pixels = np.empty((images, *shape, 3), np.uint8)
         self._filled = np.zeros(images, bool)
+        self._all.add(self)
 
     def get(self, index: int, make: Make) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the image of an annotation, read-only; makes it where it is not kept yet.

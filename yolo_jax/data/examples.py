@@ -1,8 +1,9 @@
 """Rows of batches: images, letterboxed, with their boxes padded to a fixed number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,11 @@ PADDING = -1
 
 
 class Example(NamedTuple):
-    """One row of a `Batch`."""
+    """One row of a `Batch`, and what is wrong with the images that it was to be made of.
+
+    Attributes:
+        faults: why an image cannot be read, by the index of its annotation; its pixels are padding.
+    """
 
     image: UInt8[np.ndarray, "*k h w 3"]
     boxes: Float[np.ndarray, "*k t 4"]
@@ -25,6 +30,7 @@ class Example(NamedTuple):
     image_id: Int[np.ndarray, ""]
     original_size: Int[np.ndarray, "2"]
     mix: Int[np.ndarray, ""] | None = None
+    faults: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -71,21 +77,15 @@ class ExampleMaker:
         """
         if index == PADDING:
             return self._padding((0, 0))
-        annotation = self.dataset.annotations[index]
         try:
             return self._example(index)
-        except (ImageError, FileNotFoundError):
+        except (ImageError, FileNotFoundError) as error:
             if self.strict:
                 raise
-        return self._padding((annotation.height, annotation.width))
-
-    def fault(self, index: int) -> str:
-        """Returns why an annotation's row is padding, or "" where it is not."""
-        try:
-            self._example(index)
-        except (ImageError, FileNotFoundError) as error:
-            return str(error)
-        return ""
+            reason = str(error)
+        annotation = self.dataset.annotations[index]
+        row = self._padding((annotation.height, annotation.width))
+        return row._replace(faults={index: reason})
 
     def _example(self, index: int) -> Example:
         annotation = self.dataset.annotations[index]
@@ -151,7 +151,11 @@ class GroupMaker:
             np.stack(parts) for parts in zip(*(row[:3] for row in rows), strict=True)
         )
         return rows[0]._replace(
-            image=image, boxes=boxes, classes=classes, mix=np.asarray(mix, np.int32)
+            image=image,
+            boxes=boxes,
+            classes=classes,
+            mix=np.asarray(mix, np.int32),
+            faults={index: reason for row in rows for index, reason in row.faults.items()},
         )
 
 
@@ -159,8 +163,19 @@ def _check_size(annotation: Annotation, size: tuple[int, int]) -> None:
     """Raises ImageError unless (height, width) are as the record says, whose boxes it has."""
     height, width = size
     if (height, width) != (annotation.height, annotation.width):
+        why = why_other_size(annotation, (width, height))
         raise ImageError(
             f"{annotation.path} has {width}×{height} px, and its record (image "
-            f"{annotation.image_id}) says {annotation.width}×{annotation.height}: the boxes are of "
-            "another image; mend the record, or put back the image it was made for"
+            f"{annotation.image_id}) says {annotation.width}×{annotation.height}: {why}; mend the "
+            "record, or put back the image it was made for"
         )
+
+
+def why_other_size(annotation: Annotation, size: tuple[int, int]) -> str:
+    """Returns what is likely where an image is not of (width, height) px as its record says."""
+    if size == (annotation.height, annotation.width):
+        return (
+            "the sides are swapped, most likely by the file's EXIF orientation: the boxes are of "
+            "the image as it is stored, not as it is shown"
+        )
+    return "the boxes are of another image"

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,14 @@ from yolo_jax.core.types import Annotation, Dataset
 from yolo_jax.data.letterbox import reduction
 
 _LARGEST_16_BITS = 2**16 - 1
+# Of libjpeg's warnings (its jerror.h) those by which pixels are made up. The others, such as bytes
+# too many before a marker, are found in many a file whose picture is whole.
+_LOST_PIXELS = (
+    *("Premature end", "premature end", "bad Huffman code", "bad arithmetic code"),
+    *("instead of RST", "Inconsistent progression"),
+)
+# Pillow prints it from half of the pixels on that it refuses, where nothing is wrong yet.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class ImageError(ValueError):
@@ -29,7 +38,7 @@ class Decoded(NamedTuple):
     Attributes:
         pixels: RGB; the image, or the image reduced by 2, 4 or 8, sides rounded up.
         original: (height, width) of the image itself, as it is to be seen, px.
-        remark: libjpeg's on data that are damaged, but not past reading; "" for none.
+        remark: libjpeg's on what is odd in the file, though no pixel need be wrong; "" for none.
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
@@ -128,28 +137,29 @@ def decode_to_fit(encoded: bytes, name: Path | str, shape: tuple[int, int]) -> D
         shape: (height, width) that the image will be letterboxed into, px.
 
     Raises:
-        ImageError: as `decode_image`.
+        ImageError: as `decode_image`, or a JPEG ends before its pixels do, or its data are corrupt.
     """
     remark = ""
     with _opened(encoded, name) as file:
-        if _is_ordinary_jpeg(file):
-            original = (file.height, file.width)
-            by = min(8, reduction(original, shape))
+        if isinstance(file, JpegImagePlugin.JpegImageFile):
+            is_ordinary, original = _is_ordinary_jpeg(file), (file.height, file.width)
+            by = min(8, reduction(original, shape)) if is_ordinary else 8
             height, width = (-(-side // by) for side in original)
             try:
                 pixels = simplejpeg.decode_jpeg(encoded, min_height=height, min_width=width)
-                return Decoded(pixels, original)
+                if is_ordinary:
+                    return Decoded(pixels, original)
             except ValueError as error:
-                # It fills what is missing with grey; Pillow refuses some of such files.
+                # Pillow would fill in what is missing, and say nothing.
                 remark = str(error)
+                if any(words in remark for words in _LOST_PIXELS):
+                    raise ImageError(f"{name} is damaged or cut short: {remark}") from error
         pixels = _decode(file, name)
     return Decoded(pixels, (pixels.shape[0], pixels.shape[1]), remark)
 
 
-def _is_ordinary_jpeg(file: Image.Image) -> bool:
+def _is_ordinary_jpeg(file: JpegImagePlugin.JpegImageFile) -> bool:
     """Tells whether libjpeg alone decodes a sound file to the pixels that Pillow makes of it."""
-    if not isinstance(file, JpegImagePlugin.JpegImageFile):
-        return False
     upright = file.getexif().get(ExifTags.Base.Orientation, 1) == 1
     return upright and file.mode in ("RGB", "L")
 

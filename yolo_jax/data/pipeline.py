@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Literal
@@ -18,15 +18,17 @@ from jaxtyping import Int
 
 from yolo_jax.core.types import Batch, Dataset
 from yolo_jax.data.cache import DiskCache, MemoryCache
-from yolo_jax.data.doctor import Kind, Problem, report
-from yolo_jax.data.examples import PADDING, ExampleMaker, GroupMaker, Mixing
+from yolo_jax.data.doctor import Kind, Problem, listed, report
+from yolo_jax.data.examples import PADDING, Example, ExampleMaker, GroupMaker, Mixing
 from yolo_jax.data.images import ImageError
 from yolo_jax.data.readers.columns import Columns
 
 _log = logging.getLogger(__name__)
 _BATCHES_AHEAD = 2
-# More unreadable images than this share of a data set end the run, of a small one than this number.
+# More lost images than this share of a data set end the run, of a small one than this number.
 _MOST_SKIPPED, _FEW = 0.01, 3
+# Rows of a stream without end. Grain counts them by floats too, which its own sys.maxsize exceeds.
+_ENDLESS = 2**48
 
 
 class Loader:
@@ -51,16 +53,20 @@ class Loader:
         mixing: makes every row a group of images, for augmentation that mixes them. The others of
             an example are drawn by (seed, pass, example), whatever the batch or process.
         strict: an image that cannot be read, or that has too many boxes, is an error.
+        problems: what the data set's reader reported. The images that it left out count as those
+            that cannot be read.
 
     Attributes:
-        skipped: reason by path of the images that could not be read; their rows are padding.
+        skipped: why an image is not trained on or scored, by its path, or by its record where the
+            reader left it out. The rows of those that cannot be read are padding.
 
     Raises:
         ValueError: the data set is empty; a number is not positive; the processes do not divide
             the batch; a cache in memory is to be shared with workers, or has no room; or strict
             and an image has more than T boxes.
-        ImageError: when batches are read: strict and an image cannot be read, or more than 1 % of
-            all cannot (of fewer than 300 images, more than 3, or all).
+        ImageError: the reader left out more than 1 % of all images (of fewer than 300 images, more
+            than 3); or, when batches are read: more are lost with those that cannot be read, no
+            image can be read, or strict and one cannot.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Loader:
         cache: Literal["memory"] | Path | None = None,
         mixing: Mixing | None = None,
         strict: bool = False,
+        problems: Sequence[Problem] = (),
     ) -> None:
         if not len(dataset.annotations):
             raise ValueError(f"{dataset.origin} has no images to load")
@@ -95,7 +102,9 @@ class Loader:
         self.dataset, self.batch_size, self.image_shape = dataset, batch_size, image_shape
         self.threads, self.workers, self.whole_batches = threads, workers, whole_batches
         _report_crowded(dataset, counts, self.max_boxes, strict=strict)
-        self.skipped: dict[str, str] = {}
+        self.skipped = {f"{p.file}: {p.record}": p.reason for p in problems if p.loses_image}
+        self._images = len(dataset.annotations) + len(self.skipped)
+        self._check_skipped()
         self._make = ExampleMaker(
             dataset, image_shape, self.max_boxes, strict, _cache(dataset, image_shape, cache)
         )
@@ -129,7 +138,9 @@ class Loader:
 
     def _read(self, order: grain.MapDataset) -> Iterator[Batch]:
         options = grain.ReadOptions(
-            num_threads=0 if self.workers else self.threads, prefetch_buffer_size=_BATCHES_AHEAD
+            num_threads=0 if self.workers else self.threads,
+            # A thread makes a batch: with fewer places than threads some would stand idle.
+            prefetch_buffer_size=max(_BATCHES_AHEAD, self.threads),
         )
         batches = order.map(_BatchMaker(self._make, self._group)).to_iter_dataset(options)
         if self.workers:
@@ -144,48 +155,52 @@ class Loader:
             batches = batches.mp_prefetch(processes, worker_init_fn=_start_worker)
         stream = iter(batches)
         try:
-            for number, batch in enumerate(stream):
-                if (batch.image_id < 0).any():
-                    self._note_skipped(np.asarray(order[number])[:, 2], batch)
+            for batch, faults in stream:
+                self._note_skipped(faults)
                 yield batch
         finally:
             stream.close()
 
-    def _note_skipped(self, indices: np.ndarray, batch: Batch) -> None:
-        """Says once of each image that could not be read why its row is padding.
-
-        The image is read again for its reason, which so need not travel with every batch.
-        """
-        for index in indices[batch.image_id < 0]:
-            if index == PADDING:
-                continue
+    def _note_skipped(self, faults: Mapping[int, str]) -> None:
+        """Says once of each image that could not be read why its row is padding."""
+        for index, reason in faults.items():
             path = str(self.dataset.annotations[index].path)
-            if path in self.skipped:
-                continue
-            reason = self._make.fault(index) or f"{path} could not be read for a while"
-            self.skipped[path] = reason
-            _log.warning("an image is left out, its row is padding: %s", reason)
-        images = len(self.dataset.annotations)
-        if len(self.skipped) > max(_MOST_SKIPPED * images, _FEW) or len(self.skipped) == images:
-            reasons = "\n".join(list(self.skipped.values())[:10])
+            if path not in self.skipped:
+                self.skipped[path] = reason
+                _log.warning("an image is left out, its row is padding: %s", reason)
+        self._check_skipped()
+
+    def _check_skipped(self) -> None:
+        lost = len(self.skipped)
+        if lost > max(_MOST_SKIPPED * self._images, _FEW) or lost == self._images:
+            reasons = [
+                reason if reason.startswith(name) else f"{name}: {reason}"
+                for name, reason in self.skipped.items()
+            ]
             raise ImageError(
-                f"{len(self.skipped)} of the {images} images of {self.dataset.origin} cannot be "
-                f"read, too many to go on; mend or remove them:\n{reasons}"
+                f"{lost} of the {self._images} images of {self.dataset.origin} cannot be read, too "
+                "many to go on; mend or remove them, or let `yolo-jax doctor DATA --fix FOLDER` "
+                f"write a copy without them:\n{listed(reasons, between=chr(10))}"
             )
 
 
 class _BatchMaker:
-    """Makes a batch of rows, alone or in groups."""
+    """Makes a batch of rows, alone or in groups, and tells which images could not be read."""
 
     def __init__(self, make: ExampleMaker, group: GroupMaker | None) -> None:
         self.make, self.group = make, group
 
-    def __call__(self, places: Int[np.ndarray, "b 3"]) -> Batch:
+    def __call__(self, places: Int[np.ndarray, "b 3"]) -> tuple[Batch, dict[int, str]]:
+        rows = [self._row(*place) for place in places.tolist()]
+        faults = {index: reason for row in rows for index, reason in row.faults.items()}
+        columns = [*zip(*(row[:-1] for row in rows), strict=True)]
+        mix = None if self.group is None else np.stack(columns[-1])
+        return Batch(*(np.stack(column) for column in columns[:-1]), mix=mix), faults
+
+    def _row(self, number: int, epoch: int, index: int) -> Example:
         if self.group is None:
-            rows = [self.make(index) for _, _, index in places.tolist()]
-            return Batch(*(np.stack(parts) for parts in zip(*(r[:-1] for r in rows), strict=True)))
-        rows = [self.group(i, number=number, epoch=epoch) for number, epoch, i in places.tolist()]
-        return Batch(*(np.stack(parts) for parts in zip(*rows, strict=True)))
+            return self.make(index)
+        return self.group(index, number=number, epoch=epoch)
 
 
 def _batch_order(
@@ -208,7 +223,8 @@ def _batch_order(
     if shuffle:
         order = order.shuffle()
     if whole_batches:
-        return order.repeat().map_with_index(place).batch(batch_size)[index::count]
+        endless = order.repeat(-(-_ENDLESS // images))
+        return endless.map_with_index(place).batch(batch_size)[index::count]
     missing = -images % whole if count > 1 else 0
     if missing:
         padding = grain.MapDataset.source([PADDING] * missing)

@@ -113,7 +113,7 @@ class Examination:
                 self._names(lambda scanned: not scanned.fault and scanned.contrast < _FLAT),
             ),
             (
-                "images with damage that they can be read in spite of",
+                "images with something odd in the file, though their pixels are whole",
                 self._names(lambda scanned: bool(scanned.remark)),
             ),
         ):

@@ -115,16 +115,21 @@ def test_roboflows_paths_lead_where_they_do_in_ultralytics(folder, tmp_path, cap
 
 
 def test_which_files_are_images(folder, caplog):
-    """By their suffix, in capitals or not; hidden ones are not, and others are told of."""
+    """By their suffix, in capitals or not; hidden ones are not, and others are told of.
+
+    Those that nothing here decodes are images that the data set loses.
+    """
     place = folder / "images/val"
     for name in ("d.JFIF", "e.jpe", "f.TIF", "._c.jpg", ".cache/g.jpg", "h.heic", "i.heic", "j.md"):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_bytes((place / "c.jpg").read_bytes())
     dataset, problems = read_yolo(folder, "val")
     assert names_of(dataset) == ["c.jpg", "d.JFIF", "e.jpe", "f.TIF"]
-    assert not problems
-    told = f"{place}: files whose suffix is of no image are not read: 2 .heic, 1 .md"
-    assert caplog.messages == [told]
+    assert [problem.file.name for problem in problems] == ["h.heic", "i.heic"]
+    assert all(problem.loses_image for problem in problems)
+    assert "the image: .heic images are not read; save it as .jpg or .png" in str(problems[0])
+    told = f"{place}: files whose suffix is of no image are not read: 1 .md"
+    assert caplog.messages[0] == told
 
 
 def test_which_split(folder):

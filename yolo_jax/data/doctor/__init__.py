@@ -6,7 +6,8 @@ from yolo_jax.data.doctor.problems import (
     Problem,
     check_trainable,
     held_back,
+    listed,
     report,
 )
 
-__all__ = ["Fault", "Kind", "Problem", "check_trainable", "held_back", "report"]
+__all__ = ["Fault", "Kind", "Problem", "check_trainable", "held_back", "listed", "report"]

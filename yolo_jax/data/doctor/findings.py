@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.doctor.problems import Fault, Kind, Problem
+from yolo_jax.data.doctor.problems import Fault, Kind, Problem, listed
 from yolo_jax.data.doctor.scan import Scanned
+from yolo_jax.data.examples import why_other_size
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def find_problems(parts: Sequence[Part], max_boxes: int | None) -> list[list[Pro
             reason = f"of its {len(part.scans)} images none has a box; add boxes, or mend records"
             problems.append(Problem(origin, part.name or "all", reason, Kind.NOTHING))
         if names != parts[0].dataset.class_names:
-            others = list(parts[0].dataset.class_names)
-            reason = f"they are {list(names)}, and in {parts[0].name} {others}"
+            others = listed(map(repr, parts[0].dataset.class_names))
+            reason = f"they are [{listed(map(repr, names))}], and in {parts[0].name} [{others}]"
             problems.append(Problem(origin, part.name, reason, Kind.CLASS_NAMES))
         for index, (annotation, scanned) in enumerate(part.images()):
             faults = list(_wrong_image(annotation, scanned, max_boxes))
@@ -139,7 +140,7 @@ def _wrong_image(
     elif scanned.size != stated:
         yield Fault(
             f"it has {scanned.size[0]}×{scanned.size[1]} px and its record says {stated[0]}×"
-            f"{stated[1]}: the boxes are of another image",
+            f"{stated[1]}: {why_other_size(annotation, scanned.size)}",
             Kind.OTHER_SIZE,
         )
     boxes = int((~annotation.crowd).sum())

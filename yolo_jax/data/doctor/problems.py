@@ -1,7 +1,7 @@
 """What is wrong with a data set, record by record."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,16 +54,25 @@ class Problem:
         record: which: `image 3`, `annotation 17`.
         reason: what was found, and what was done about it.
         kind: of fault.
+        loses_image: an image that was meant to be in the data set is not.
     """
 
     file: Path
     record: str
     reason: str
     kind: Kind = Kind.OTHER
+    loses_image: bool = False
 
     def __str__(self) -> str:
         """Returns `file: record: reason`."""
         return f"{self.file}: {self.record}: {self.reason}"
+
+
+def listed(values: Iterable[object], between: str = ", ") -> str:
+    """Returns the first ten of some values in words, and how many more there are."""
+    values = list(values)
+    more = [f"… and {len(values) - _SHOWN:,} more"] if len(values) > _SHOWN else []
+    return between.join([*map(str, values[:_SHOWN]), *more])
 
 
 def report(problems: Sequence[Problem], *, strict: bool) -> None:

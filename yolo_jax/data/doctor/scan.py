@@ -20,7 +20,7 @@ class Scanned(NamedTuple):
         size: (width, height) as it is to be seen, px; (0, 0) where it cannot be read.
         digest: SHA-256 of the file's content, in hexadecimal; "" where there is none.
         contrast: by what the pixels of a channel differ at most, 0–255; of every eighth pixel.
-        remark: on damage that it can be read in spite of, or "".
+        remark: on what is odd in the file, though no pixel need be wrong, or "".
     """
 
     fault: str

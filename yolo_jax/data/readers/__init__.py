@@ -1,15 +1,16 @@
 """One file a format, each yielding the same `Annotation`; `read_dataset` tells the format."""
 
+from collections import Counter
 from pathlib import Path
 
 from yolo_jax.core.types import Dataset
 from yolo_jax.data.classes import in_classes
-from yolo_jax.data.doctor import Problem
-from yolo_jax.data.readers.array_record import MANIFEST, read_array_record
+from yolo_jax.data.doctor import Problem, listed
+from yolo_jax.data.readers.array_record import ANNOTATIONS, MANIFEST, read_array_record
 from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.data.readers.keras_yolo3 import LINES_NAME, read_keras_yolo3
 from yolo_jax.data.readers.records import read_class_names
-from yolo_jax.data.readers.tfds import read_tfds
+from yolo_jax.data.readers.tfds import read_tfds, tfds_splits
 from yolo_jax.data.readers.voc import read_voc, voc_splits
 from yolo_jax.data.readers.yolo import YAML_NAME, read_yolo, yolo_splits
 
@@ -51,10 +52,12 @@ def read_dataset(
     if class_names_file is None:
         return dataset, problems
     names = read_class_names(class_names_file)
-    unknown = [name for name in dataset.class_names if name not in names]
+    known = set(names)
+    unknown = [repr(name) for name in dataset.class_names if name not in known]
     if unknown:
         raise ValueError(
-            f"{path} has the classes {unknown}, which are not in {class_names_file}; add them to it"
+            f"{path} has the classes [{listed(unknown)}], which are not in {class_names_file}; add "
+            "them to it"
         )
     return in_classes(dataset, names), problems
 
@@ -62,14 +65,16 @@ def read_dataset(
 def split_names(path: Path | str) -> list[str]:
     """Returns the splits of a data set that has several; none where `read_dataset` needs no name.
 
-    What is wrong with the files themselves is for the reader to say. Of `tfds:NAME` the reader
-    lists the splits, among which to choose.
+    What is wrong with the files themselves is for the reader to say.
 
     Args:
         path: of the file or folder, or `tfds:NAME`.
     """
     place = Path(path)
     try:
+        if str(path).startswith(_TFDS):
+            names = tfds_splits(str(path).removeprefix(_TFDS))
+            return names if len(names) > 1 else []
         match _format(place):
             case "yolo":
                 names = yolo_splits(place)
@@ -86,9 +91,9 @@ def split_names(path: Path | str) -> list[str]:
 
 def _check_class_names(dataset: Dataset) -> None:
     """Refuses names that cannot be told apart: classes are matched by them."""
-    names = dataset.class_names
-    for name in names:
-        if not name.strip() or names.count(name) > 1:
+    counts = Counter(dataset.class_names)
+    for name, count in counts.items():
+        if not name.strip() or count > 1:
             what = "has no name" if not name.strip() else f"has the name {name!r} of another"
             raise ValueError(f"{dataset.origin}: a class {what}; give each its own")
 
@@ -124,8 +129,10 @@ def _format(path: Path) -> str:
     Raises:
         ValueError: it is not of any.
     """
-    if path.is_file() and path.suffix in _FORMAT_OF:
-        return _FORMAT_OF[path.suffix]
+    if path.name == MANIFEST and (path.parent / ANNOTATIONS).is_file():
+        return "array_record"
+    if path.is_file() and path.suffix.lower() in _FORMAT_OF:
+        return _FORMAT_OF[path.suffix.lower()]
     if (path / MANIFEST).is_file():
         return "array_record"
     if (path / YAML_NAME).is_file():

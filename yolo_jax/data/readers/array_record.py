@@ -37,7 +37,7 @@ _MOST_OPEN = 256
 # For single records: nothing is read ahead, and no threads are needed.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _READER_BUFFER = 32 * 1024
-_PACKED_NAME = re.compile(r"(?P<file>.+)#(?P<number>\d+)( \((?P<name>.*)\))?", re.DOTALL)
+_PACKED_NAME = re.compile(r"(?P<file>.+?)#(?P<number>\d+)( \((?P<name>.*)\))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,18 @@ def read_array_record(
     return Dataset(columns, manifest.class_names, path, _Images(columns, manifest.shards)), ()
 
 
-def image_name(path: Path) -> str:
+def image_name(dataset: Dataset, annotation: Annotation) -> str:
     """Returns a name for an image's own file.
 
     Args:
-        path: of it; of a packed image or one of TFDS, `FILE#NUMBER (NAME)`, which gives the name
-            it had before, or `FILE#NUMBER`.
+        dataset: of the image. Of one that is packed or of TFDS, paths are `FILE#NUMBER (NAME)`,
+            which gives the name that the image had before, or `FILE#NUMBER`.
+        annotation: of the image.
     """
-    packed = _PACKED_NAME.fullmatch(path.name)
+    name = annotation.path.name
+    packed = None if dataset.read is None else _PACKED_NAME.fullmatch(name)
     if packed is None:
-        return path.name
+        return name
     file = re.sub(r"[^\w-]+", "_", packed["file"]).strip("_")  # TFDS has `train[:20%]`
     return packed["name"] or f"{file}_{int(packed['number']):06d}"
 

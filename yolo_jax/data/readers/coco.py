@@ -4,6 +4,7 @@ Source: https://cocodataset.org/#format-data.
 """
 
 import json
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from yolo_jax.core.boxes import box_xywh_to_xyxy
 from yolo_jax.core.types import Dataset
-from yolo_jax.data.doctor import Fault, Kind, Problem, report
+from yolo_jax.data.doctor import Fault, Kind, Problem, listed, report
 from yolo_jax.data.readers.records import (
     Box,
     find_inside,
@@ -26,6 +27,13 @@ from yolo_jax.data.readers.records import (
 _LARGEST_ID = 2**31 - 1
 _IMAGE_FIELDS = ("id", "file_name", "width", "height")
 _ANNOTATION_FIELDS = ("image_id", "category_id", "bbox")
+# What is read of each list, or given anew where it is written.
+_READ = {
+    "images": (*_IMAGE_FIELDS, "source"),
+    "annotations": (*_ANNOTATION_FIELDS, "id", "iscrowd"),
+    "categories": ("id", "name"),
+}
+_SAME_AREA = 0.01  # px²
 
 
 def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple[Problem, ...]]:
@@ -74,7 +82,8 @@ def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple
         )
         for number, image in images.items()
     )
-    return Dataset(annotations, tuple(categories.values()), path), tuple(problems)
+    names, lost = tuple(categories.values()), _not_kept(content, categories)
+    return Dataset(annotations, names, path, not_kept=lost), tuple(problems)
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -89,6 +98,34 @@ def _load(path: Path) -> dict[str, list[Any]]:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{path} is not COCO JSON: it lacks the list {key!r}")
     return content
+
+
+def _not_kept(content: Mapping[str, Any], categories: Mapping[int, str]) -> tuple[str, ...]:
+    """Returns what of the file is not read, in words."""
+    lost = []
+    if list(categories) != [*range(1, len(categories) + 1)]:
+        lost.append(f"category ids ({listed(categories)}): classes are counted anew")
+    for key, read in _READ.items():
+        records = [record for record in content[key] if isinstance(record, dict)]
+        counts = Counter(
+            field
+            for record in records
+            for field, value in record.items()
+            # What follows from the box is no loss, nor is what says nothing.
+            if field not in read and value not in (None, "", [], {}) and not _follows(field, record)
+        )
+        lost += [f"{field} of {count:,} {key}" for field, count in sorted(counts.items())]
+    info = content.get("info")
+    if info and not (isinstance(info, dict) and set(info) == {"description"}):  # a writer's own
+        lost.append("info")
+    others = [key for key in content if key not in (*_READ, "info") and content[key]]
+    return (*lost, *sorted(others))
+
+
+def _follows(field: str, record: Mapping[str, Any]) -> bool:
+    box = _four_numbers(record.get("bbox")) if field == "area" else None
+    area = record.get(field)
+    return bool(box) and isinstance(area, int | float) and abs(box[2] * box[3] - area) < _SAME_AREA
 
 
 def _is_whole(value: Any) -> bool:
@@ -118,6 +155,8 @@ def _categories(path: Path, records: list[Any]) -> dict[int, str]:
             reason = f"its id is {record['id']!r}, not a whole number"
         elif not reason and record["id"] in categories:
             reason = f"its id {record['id']} is that of a category before it"
+        elif not reason and not isinstance(record["name"], str | int | float):
+            reason = f"its name is {record['name']!r}, not a text"
         if reason:
             raise ValueError(f"{path}: categories[{index}]: {reason}")
         categories[record["id"]] = str(record["name"])
@@ -147,7 +186,10 @@ def _images(
         if not fault:
             files[record["id"]], fault = find_inside(record["file_name"], folders)
         if fault:
-            problems.append(Problem(path, name, *fault))
+            # Of what is given twice in the same words, one is left.
+            number = record.get("id") if isinstance(record, dict) else None
+            is_there = isinstance(number, int) and images.get(number) == record
+            problems.append(Problem(path, name, *fault, loses_image=not is_there))
         else:
             images[record["id"]] = record
     return images, files
@@ -207,7 +249,7 @@ def _box(
     """Returns the box if it is usable, and what is wrong or None."""
     category, crowd = record["category_id"], record.get("iscrowd", 0)
     if not _is_whole(category) or category not in class_of:
-        reason = f"category {category!r} is not among the file's ({list(class_of)}); skipped"
+        reason = f"category {category!r} is not among the file's ([{listed(class_of)}]); skipped"
         return None, Fault(reason, Kind.UNKNOWN_CLASS)
     if crowd not in (0, 1, None):
         return None, Fault(f"its iscrowd is {crowd!r}, not 0 or 1; skipped")

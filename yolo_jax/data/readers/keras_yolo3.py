@@ -66,11 +66,11 @@ def read_keras_yolo3(
     images: dict[Path, tuple[str, Float[np.ndarray, "n 5"]]] = {}
     for place, line in lines:
         image, boxes, fault = _image(path.parent, line)
-        if not fault and image in images:
-            first = images[image][0]
-            fault = Fault(f"its image is that of {first}; skipped: one line has all boxes")
         if fault:
-            problems.append(Problem(path, place, *fault))
+            problems.append(Problem(path, place, *fault, loses_image=True))
+        elif image in images:
+            reason = f"its image is that of {images[image][0]}; skipped: one line has all boxes"
+            problems.append(Problem(path, place, reason))
         else:
             images[image] = place, boxes
     annotations = []
@@ -78,7 +78,7 @@ def read_keras_yolo3(
         images.items(), image_sizes(list(images)), strict=True
     ):
         if isinstance(size, Fault):
-            problems.append(Problem(path, f"{place} ({image})", *size))
+            problems.append(Problem(path, f"{place} ({image})", *size, loses_image=True))
             continue
         usable = _boxes(path, place, boxes, size, class_names, problems)
         annotations.append(make_annotation(len(annotations), image, size, usable))

@@ -4,7 +4,7 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from yolo_jax.core.files import open_file
 from yolo_jax.core.types import Annotation
-from yolo_jax.data.doctor import Fault, Kind
+from yolo_jax.data.doctor import Fault, Kind, Problem
 
 _log = logging.getLogger(__name__)
 # Of image files, whatever their capitals.
@@ -21,10 +21,16 @@ IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm"}
     | {".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
+# Of images that nothing here decodes.
+_FOREIGN_SUFFIXES = frozenset(
+    {".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".jxl", ".nef", ".orf"}
+    | {".pcx", ".psd", ".raf", ".rw2", ".svg", ".tga"}
+)
 # Of what may lie beside images: annotations, and what Ultralytics caches.
 _COMPANIONS = frozenset({".cache", ".json", ".npy", ".txt", ".xml", ".yaml"})
 # A box that sticks out by less is clipped as rounding; by this or more it is reported too.
 _TOLERANCE_PX = 1.0
+_FAR_PX = 1e9
 _SHOWN = 5  # suffixes
 
 
@@ -92,31 +98,55 @@ def read_class_names(path: Path | str) -> tuple[str, ...]:
     ]
     if not names:
         raise ValueError(f"{path} has no class names; expected one a line")
-    for index, name in enumerate(names):
+    lines: dict[str, int] = {}
+    for line, name in enumerate(names, 1):
         if not name:
-            raise ValueError(f"{path}: line {index + 1} is empty; expected a class name")
-        if name in names[:index]:
-            first = names.index(name) + 1
-            raise ValueError(f"{path}: line {index + 1} has {name!r}, as line {first} has")
+            raise ValueError(f"{path}: line {line} is empty; expected a class name")
+        if name in lines:
+            raise ValueError(f"{path}: line {line} has {name!r}, as line {lines[name]} has")
+        lines[name] = line
     return tuple(names)
 
 
-def image_files(folder: Path, *, below: bool = False) -> list[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yields what is in a folder and, where these are folders, in them; links are followed.
+
+    What is hidden is left out, such as the `._a.jpg` that macOS leaves on disks of others. A link
+    to a folder that it lies in is not entered.
+    """
+    stack = [(folder, frozenset((folder.resolve(),)))]
+    while stack:
+        place, above = stack.pop()
+        for path in place.iterdir():
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                real = path.resolve()
+                if real not in above:
+                    stack.append((path, above | {real}))
+            yield path
+
+
+def image_files(folder: Path, problems: list[Problem], *, below: bool = False) -> list[Path]:
     """Returns the image files of a folder, sorted; a warning tells of files of other kinds.
 
-    What is hidden is not taken, such as the `._a.jpg` that macOS leaves on disks of others.
+    What is hidden is not taken.
 
     Args:
         folder: that is there.
-        below: take those of the folders in it too.
+        problems: found before; images that are of a format that nothing here reads are added.
+        below: take those of the folders in it too; see `files_below`.
     """
     images, others = [], Counter()
-    for path in sorted(folder.rglob("*") if below else folder.iterdir()):
+    for path in sorted(files_below(folder) if below else folder.iterdir()):
         suffix = path.suffix.lower()
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        if path.name.startswith("."):
             continue
         if suffix in IMAGE_SUFFIXES:
             images.append(path)
+        elif suffix in _FOREIGN_SUFFIXES:
+            reason = f"{suffix} images are not read; save it as .jpg or .png; skipped"
+            problems.append(Problem(path, "the image", reason, Kind.UNREADABLE, loses_image=True))
         elif suffix not in _COMPANIONS and path.is_file():
             others[suffix or "without a suffix"] += 1
     if others:
@@ -141,6 +171,8 @@ def find_inside(
         The file, and why there is none, or None.
     """
     kind = Kind.UNREADABLE if what == "image file" else Kind.OTHER
+    if Path(name).is_absolute():
+        name = _as_seen_from(name, folders)
     if Path(name).is_absolute() or climbs_out(name):
         return Path(name), Fault(f"its file lies outside {folders[0]}; skipped", kind)
     reason = ""
@@ -160,7 +192,18 @@ def find_inside(
         break
     places = dict.fromkeys(str(folder) for folder in folders if str(folder) != folder.anchor)
     where = f" in {' or '.join(places)}" if places else ""
+    if "\\" in name:
+        where += " (\\ is Windows' own: write / between folders)"
     return Path(name), Fault(f"{reason or f'there is no such {what}{where}'}; skipped", kind)
+
+
+def _as_seen_from(name: str, folders: Sequence[Path]) -> str:
+    """Returns an absolute path as one inside a folder, where it is; the first folder counts."""
+    path = Path(os.path.normpath(name))
+    for folder in map(Path.absolute, folders):
+        if path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return name
 
 
 def find_image(name: str, folders: Sequence[Path]) -> tuple[Path, Fault | None]:
@@ -194,7 +237,8 @@ def place_box(
     """
     # As plain numbers: NumPy takes longer over four of them, and data sets have millions.
     left, top, right, bottom = corners = np.asarray(xyxy, np.float64).tolist()
-    if right <= left or bottom <= top:
+    # Of numbers beyond these the width itself is lost to rounding.
+    if (right <= left or bottom <= top) and max(map(abs, corners)) < _FAR_PX:
         return None, Fault(f"{shown} has no width or no height; skipped", Kind.NO_SIZE)
     clipped = [min(max(c, 0.0), side) for c, side in zip(corners, (width, height) * 2, strict=True)]
     # In the precision of batches, where a sliver may come to nothing.

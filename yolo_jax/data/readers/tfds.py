@@ -93,6 +93,16 @@ def read_tfds(
     return Dataset(columns, layout.class_names, place, read), tuple(problems)
 
 
+def tfds_splits(name: str) -> list[str]:
+    """Returns the splits of a prepared data set, sorted; it is sought where `read_tfds` does.
+
+    Raises:
+        FileNotFoundError: the data set is not prepared.
+        ValueError: TFDS knows no such data set.
+    """
+    return sorted(_find(name, Path(DATA_DIR).expanduser().resolve()).info.splits)
+
+
 class _Images:
     """Reads the encoded image of an annotation; goes to another process as names of files.
 
@@ -198,11 +208,12 @@ def _annotations(
             size = _size(record[layout.image])
             boxes = _boxes(record[layout.objects], layout, size, (place, name), problems)
         except _DAMAGED as error:
-            problems.append(Problem(place, name, f"{error}; skipped", Kind.UNREADABLE))
+            reason = f"{error}; skipped"
+            problems.append(Problem(place, name, reason, Kind.UNREADABLE, loses_image=True))
             continue
         if not 0 <= image_id <= _LARGEST_ID or image_id in records:
             reason = f"its {IMAGE_ID} is {image_id}: not of 31 bits, or given twice; skipped"
-            problems.append(Problem(place, name, reason))
+            problems.append(Problem(place, name, reason, loses_image=True))
             continue
         records[image_id] = number
         path = place.with_name(f"{place.name}#{name.removeprefix('record ')}")

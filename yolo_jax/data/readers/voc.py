@@ -7,7 +7,8 @@ Source: Everingham & Winn, The PASCAL Visual Object Classes Challenge 2007 Devel
 top-left pixel in the image has coordinates (1,1)"; the kit's VOCevaldet measures boxes so.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -15,10 +16,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from yolo_jax.core.types import Annotation, Dataset
-from yolo_jax.data.doctor import Fault, Kind, Problem, report
+from yolo_jax.data.doctor import Fault, Kind, Problem, listed, report
 from yolo_jax.data.readers.records import (
     IMAGE_SUFFIXES,
     Box,
+    files_below,
     find_inside,
     image_files,
     make_annotation,
@@ -78,8 +80,8 @@ def read_voc(
         split: a list in `ImageSets/Main`, such as `train`; None takes the only one of train, val,
             trainval and test, and every XML file where there is no such folder.
         class_names_file: has a class a line; None takes `classes.txt` in the folder if it is
-            there, else VOC's 20 classes in their order if no other name is found, else the names
-            found, sorted.
+            there, else the names in all of the folder's XML files, whatever the split: VOC's 20
+            classes in their order if there is no other name, or else the names found, sorted.
         strict: a bad record is an error.
 
     Returns:
@@ -105,15 +107,17 @@ def read_voc(
         records = _records(annotations, images, names, problems)
         _report_unused(images, records, problems)
     records = _with_sizes(records, problems)
-    class_names = _class_names(path, class_names_file, records)
+    class_names = _class_names(path, class_names_file, annotations, records)
+    class_of = {name: index for index, name in enumerate(class_names)}
     read = tuple(
-        _annotation(number, size, record, class_names, problems)
+        _annotation(number, size, record, class_of, problems)
         for number, (record, size) in enumerate(records)
     )
     report(problems, strict=strict)
     if not read:
         raise ValueError(f"{path} has no usable image, of {len(names)} that it lists")
-    return Dataset(read, class_names, path), tuple(problems)
+    lost = _not_kept(element for record, _ in records for element in record.objects)
+    return Dataset(read, class_names, path, not_kept=lost), tuple(problems)
 
 
 def voc_splits(path: Path) -> list[str]:
@@ -168,14 +172,14 @@ def _records(
     for file, place, name in names:
         xml, fault = find_inside(f"{name}.xml", [annotations], "XML file")
         if fault:
-            problems.append(Problem(file, f"{place} ({name})", *fault))
+            problems.append(Problem(file, f"{place} ({name})", *fault, loses_image=True))
             continue
         record = _record(xml, images, name)
-        if isinstance(record, _Record) and record.image in xml_of:
-            first = xml_of[record.image]
-            record = Fault(f"its image {record.image.name} is that of {first}; skipped")
         if isinstance(record, Fault):
-            problems.append(Problem(xml, "the file", *record))
+            problems.append(Problem(xml, "the file", *record, loses_image=True))
+        elif record.image in xml_of:
+            reason = f"its image {record.image.name} is that of {xml_of[record.image]}; skipped"
+            problems.append(Problem(xml, "the file", reason))
         else:
             xml_of[record.image] = xml.name
             records.append(record)
@@ -184,12 +188,9 @@ def _records(
 
 def _record(xml: Path, images: Path, name: str) -> _Record | Fault:
     """Returns what an XML file states, or why it is of no use."""
-    try:
-        root = ElementTree.parse(xml).getroot()
-    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
-        # ValueError and LookupError speak of its encoding.
-        reason = f"it is not XML, or not in the encoding that it names (UTF-8): {error}; skipped"
-        return Fault(reason)
+    root = _root(xml)
+    if isinstance(root, Fault):
+        return root
     filename = root.findtext("filename", "").strip()
     image, fault = images, Fault("it names no image file; skipped")
     if filename:
@@ -211,6 +212,23 @@ def _record(xml: Path, images: Path, name: str) -> _Record | Fault:
     )
 
 
+def _root(xml: Path) -> ElementTree.Element | Fault:
+    """Returns the root of an annotation file, its tags without namespaces, or what is wrong."""
+    try:
+        root = ElementTree.parse(xml).getroot()
+    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
+        # ValueError and LookupError speak of its encoding.
+        reason = f"it is not XML, or not in the encoding that it names (UTF-8): {error}; skipped"
+        return Fault(reason)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    if root.tag != "annotation":
+        return Fault(f"its root is <{root.tag}>, expected <annotation>; skipped")
+    if len([*root.iter("object")]) != len(root.findall("object")):
+        return Fault("an <object> in it is not directly in <annotation>; move it there; skipped")
+    return root
+
+
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
     texts = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
     if not all(text.isdecimal() and 0 < len(text) < 10 for text in texts):
@@ -220,10 +238,10 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _report_unused(images: Path, records: Sequence[_Record], problems: list[Problem]) -> None:
-    """Reports images that no XML is of: nobody can tell whether they show no object."""
+    """Reports images that no XML is of, which are none of the set: do they show no object?"""
     used = {record.image for record in records}
     reported = {problem.file.stem for problem in problems}  # their XML files are bad
-    for file in image_files(images):
+    for file in image_files(images, problems):
         if file not in used and file.stem not in reported:
             problems.append(Problem(file, "the image", "there is no XML file of it; skipped"))
 
@@ -238,7 +256,8 @@ def _with_sizes(
     for record in records:
         size = record.size or read[record.image]
         if isinstance(size, Fault):
-            problems.append(Problem(record.xml, f"image {record.image.name}", *size))
+            name = f"image {record.image.name}"
+            problems.append(Problem(record.xml, name, *size, loses_image=True))
         else:
             sized.append((record, size))
     return sized
@@ -247,14 +266,35 @@ def _with_sizes(
 def _class_names(
     path: Path,
     class_names_file: Path | str | None,
+    annotations: Path,
     records: Sequence[tuple[_Record, tuple[int, int]]],
 ) -> tuple[str, ...]:
+    """Returns the names of the folder's classes, which are the same for each of its splits."""
     if class_names_file is None and (path / CLASSES_FILE).is_file():
         class_names_file = path / CLASSES_FILE
     if class_names_file is not None:
         return read_class_names(class_names_file)
-    found = {_name(element) for record, _ in records for element in record.objects} - {""}
+    objects = {record.xml: record.objects for record, _ in records}
+    # Those of a split may stand in folders of the folder; of a flat one only its own are read.
+    files = annotations.glob("*.xml") if annotations == path else files_below(annotations)
+    for file in files:
+        if file.suffix == ".xml" and file not in objects:
+            root = _root(file)
+            objects[file] = [] if isinstance(root, Fault) else root.findall("object")
+    found = {_name(element) for elements in objects.values() for element in elements} - {""}
     return VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found))
+
+
+def _not_kept(objects: Iterable[ElementTree.Element]) -> tuple[str, ...]:
+    """Returns what of objects is not read, in words; what says nothing is no loss."""
+    counts = Counter(
+        field.tag
+        for element in objects
+        for field in element
+        if field.tag not in ("name", "bndbox", "difficult")
+        and (len(field) or (field.text or "").strip() not in ("", "0", "Unspecified"))
+    )
+    return tuple(f"{tag} of {count:,} objects" for tag, count in sorted(counts.items()))
 
 
 def _name(element: ElementTree.Element) -> str:
@@ -265,13 +305,13 @@ def _annotation(
     number: int,
     size: tuple[int, int],
     record: _Record,
-    class_names: Sequence[str],
+    class_of: Mapping[str, int],
     problems: list[Problem],
 ) -> Annotation:
     boxes = []
     for index, element in enumerate(record.objects, 1):
         place = f"object {index} ({_name(element)})"
-        box, fault = _box(place, element, size, class_names)
+        box, fault = _box(place, element, size, class_of)
         if box is not None:
             boxes.append(box)
         if fault:
@@ -283,12 +323,12 @@ def _annotation(
 
 
 def _box(
-    place: str, element: ElementTree.Element, size: tuple[int, int], class_names: Sequence[str]
+    place: str, element: ElementTree.Element, size: tuple[int, int], class_of: Mapping[str, int]
 ) -> tuple[Box | None, Fault | None]:
     """Returns the box if it is usable, and what is wrong or None."""
     name, difficult = _name(element), element.findtext("difficult", "0").strip()
-    if name not in class_names:
-        reason = f"its class {name!r} is not among {list(class_names)}; skipped"
+    if name not in class_of:
+        reason = f"its class {name!r} is not among [{listed(map(repr, class_of))}]; skipped"
         return None, Fault(reason, Kind.UNKNOWN_CLASS)
     if difficult not in ("0", "1"):
         return None, Fault(f"its difficult is {difficult!r}, not 0 or 1; skipped")
@@ -306,4 +346,4 @@ def _box(
     if placed is None:
         return None, fault
     crowd = difficult == "1"
-    return Box(place, numbers, placed, class_names.index(name), crowd), fault
+    return Box(place, numbers, placed, class_of[name], crowd), fault

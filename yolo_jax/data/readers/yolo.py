@@ -8,31 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from yolo_jax.core.boxes import box_cxcywh_to_xyxy
 from yolo_jax.core.types import Dataset
-from yolo_jax.data.doctor import Fault, Kind, Problem, report
+from yolo_jax.data.doctor import Fault, Problem, report
 from yolo_jax.data.readers.records import (
-    Box,
     climbs_out,
     find_image,
     image_files,
     make_annotation,
-    place_box,
     read_class_names,
     read_lines,
     read_text,
-    without_doubles,
 )
 from yolo_jax.data.readers.sizes import image_sizes
+from yolo_jax.data.readers.yolo_labels import label_file, read_boxes, report_unused
 
 _log = logging.getLogger(__name__)
 YAML_NAME = "data.yaml"
 _SPLITS = ("train", "val", "test")
-_OVER = 0.01  # by which a number may leave 0–1 and be rounding, as in Ultralytics
-_EXPECTED = "`class cx cy w h` or `class x1 y1 x2 y2 x3 y3 …`"
 
 
 def read_yolo(
@@ -73,22 +67,27 @@ def read_yolo(
     class_names = _class_names(file, content, class_names_file)
     problems: list[Problem] = []
     images = _images(file, content, _split(file, content, split), problems)
-    labels = [_label_file(image) for image in images]
+    labels = [label_file(image) for image in images]
     if images and not any(label.is_file() for label in labels):
         reason = f"none of its {len(images)} images has labels, such as {labels[0]}"
         problems.append(Problem(file, "the split", reason))
-    annotations = []
+    annotations, polygons = [], 0
     for image, label, size in zip(images, labels, image_sizes(images), strict=True):
         if isinstance(size, Fault):
-            problems.append(Problem(image, "the image", *size))
+            problems.append(Problem(image, "the image", *size, loses_image=True))
             continue
-        boxes = _boxes(label, size, class_names, "kpt_shape" in content, problems)
+        boxes = read_boxes(label, size, class_names, "kpt_shape" in content, problems)
         if boxes is not None:
+            polygons += sum(len(box.numbers) > 4 for box in boxes)
             annotations.append(make_annotation(len(annotations), image, size, boxes))
     report(problems, strict=strict)
     if not annotations:
         raise ValueError(f"{file} has no usable image, of {len(images)} that it leads to")
-    return Dataset(tuple(annotations), class_names, file), tuple(problems)
+    lost = [f"{polygons:,} polygons: the boxes around them are"] if polygons else []
+    if "kpt_shape" in content:
+        lost.append("keypoints")
+    dataset = Dataset(tuple(annotations), class_names, file, not_kept=tuple(lost))
+    return dataset, tuple(problems)
 
 
 def yolo_splits(path: Path) -> list[str]:
@@ -116,11 +115,26 @@ def _distinct(content: Mapping[str, Any]) -> list[str]:
     return list(names.values())
 
 
+class _Loader(yaml.BaseLoader):
+    """Reads YAML, and refuses a key that stands twice, of which others take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            line, other = key.start_mark.line + 1, first.setdefault(str(key.value), key)
+            if other is not key:
+                raise yaml.YAMLError(
+                    f"line {line} has the key {key.value!r} again, which line "
+                    f"{other.start_mark.line + 1} has; leave one"
+                )
+        return super().construct_mapping(node, deep)
+
+
 def _load(file: Path) -> dict[str, Any]:
     text = read_text(file, "a YOLO data.yaml", "YAML")
     try:
         # Every scalar as text: a class named `no` or `007` is not False or 7.
-        content = yaml.load(text, yaml.BaseLoader)
+        content = yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file} is not YAML: {error}") from error
     if not isinstance(content, dict):
@@ -189,7 +203,8 @@ def _images(
     for entry in entries:
         place = _place(file, root, entry, may_climb="path" not in content)
         if place.is_dir():
-            found = image_files(place, below=True)
+            found = image_files(place, problems, below=True)
+            report_unused(place, found, problems)
             if not found:
                 problems.append(Problem(file, entry, f"there is no image in {place}"))
         else:
@@ -216,7 +231,7 @@ def _place(file: Path, root: Path, entry: str, *, may_climb: bool) -> Path:
         if climbs_out(below):
             raise ValueError(f"{file}: {entry!r} lies outside {root}{hint}")
         places = [*([(root / entry).resolve()] if may_climb else []), root / below]
-    found = [p for p in places if p.is_dir() or (p.is_file() and p.suffix == ".txt")]
+    found = [p for p in places if p.is_dir() or (p.is_file() and p.suffix.lower() == ".txt")]
     if not found:
         shown = " or ".join(map(str, places))
         raise FileNotFoundError(
@@ -233,75 +248,7 @@ def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
     for place, line in read_lines(file, "a list of images"):
         image, fault = find_image(line, [file.parent, root])
         if fault:
-            problems.append(Problem(file, f"{place} ({line})", *fault))
+            problems.append(Problem(file, f"{place} ({line})", *fault, loses_image=True))
         else:
             images.append(image)
     return images
-
-
-def _label_file(image: Path) -> Path:
-    parts = list(image.with_suffix(".txt").parts)
-    for index in reversed(range(len(parts) - 1)):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return Path(*parts)
-
-
-def _boxes(
-    file: Path,
-    size: tuple[int, int],
-    class_names: Sequence[str],
-    is_pose: bool,
-    problems: list[Problem],
-) -> list[Box] | None:
-    """Returns the boxes of a label file, or None where it cannot be read."""
-    if not file.exists():
-        return []
-    try:
-        lines = read_lines(file, "a file of labels")
-    except ValueError as error:
-        problems.append(Problem(file, "the file", f"{error}; its image is skipped"))
-        return None
-    boxes = []
-    for place, line in lines:
-        box, fault = _box(place, line, size, len(class_names), is_pose)
-        if box is not None:
-            boxes.append(box)
-        if fault:
-            problems.append(Problem(file, place, *fault))
-    boxes, doubles = without_doubles(boxes)
-    problems += [Problem(file, "the file", *double) for double in doubles]
-    return boxes
-
-
-def _box(
-    place: str, line: str, size: tuple[int, int], classes: int, is_pose: bool
-) -> tuple[Box | None, Fault | None]:
-    """Returns the box of a line if it is usable, and what is wrong or None."""
-    try:
-        number, *values = (float(word) for word in line.split())
-    except ValueError:
-        return None, Fault(f"found {line!r}, expected the numbers {_EXPECTED}; skipped")
-    if is_pose:
-        values = values[:4]
-    is_box, is_polygon = len(values) == 4, len(values) >= 6 and len(values) % 2 == 0
-    if not is_box and not is_polygon:
-        return None, Fault(f"found {len(values) + 1} numbers, expected {_EXPECTED}; skipped")
-    if number not in range(classes):
-        reason = f"its class is {number:g}, not one of 0 to {classes - 1}; skipped"
-        return None, Fault(reason, Kind.UNKNOWN_CLASS)
-    shown = f"its {'box' if is_box else 'polygon'} {line!r}"
-    # This way round NaN is refused too.
-    if not all(-_OVER <= value <= 1 + _OVER for value in values):
-        reason = f"{shown} is not of parts of the image's sides, 0 to 1; skipped"
-        return None, Fault(reason, Kind.OUTSIDE)
-    if is_box:
-        corners = box_cxcywh_to_xyxy(np.asarray(values))
-    else:
-        points = np.asarray(values).reshape(-1, 2)
-        corners = np.concatenate([points.min(axis=0), points.max(axis=0)])
-    placed, fault = place_box(corners * np.tile(size, 2), *size, shown)
-    if placed is None:
-        return None, fault
-    return Box(place, tuple(values), placed, int(number)), fault

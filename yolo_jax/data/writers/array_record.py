@@ -19,7 +19,7 @@ from yolo_jax.data.readers.array_record import (
     sha256_of,
 )
 from yolo_jax.data.readers.columns import Columns
-from yolo_jax.data.writers.folder import new_folder
+from yolo_jax.data.writers.folder import names_lost, new_folder
 
 # Single records can be read, and images are compressed already.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -37,7 +37,7 @@ def write_array_record(
         images_per_shard: 2000 photos of 100 to 200 KB make files of a few hundred MB.
 
     Returns:
-        What the form cannot hold: nothing. Of the images' paths it keeps the names.
+        What the form cannot hold of the data set. Of the images' paths it keeps the names.
 
     Raises:
         FileNotFoundError: there is no such image file.
@@ -50,7 +50,7 @@ def write_array_record(
         raise ValueError(f"images_per_shard is {images_per_shard}; it has to be 1 or more")
     with new_folder(folder) as unfinished:
         _write_files(dataset, unfinished, Path(folder).name, images_per_shard)
-    return []
+    return names_lost(dataset)
 
 
 def _write_files(dataset: Dataset, folder: Path, name: str, images_per_shard: int) -> None:
@@ -85,7 +85,7 @@ def _write_shard(dataset: Dataset, part: Sequence[Annotation], path: Path) -> li
         encoded = read_annotated(dataset, annotation)
         with _disk_errors(path):
             writer.write(encoded)
-        name = f"{path.name}#{number} ({image_name(annotation.path)})"
+        name = f"{path.name}#{number} ({image_name(dataset, annotation)})"
         packed.append(replace(annotation, path=Path(name)))
     with _disk_errors(path):
         writer.close()

@@ -7,7 +7,7 @@ import numpy as np
 
 from yolo_jax.core.boxes import box_xyxy_to_xywh
 from yolo_jax.core.types import Dataset
-from yolo_jax.data.writers.folder import DECIMALS, copy_images, new_folder
+from yolo_jax.data.writers.folder import DECIMALS, copy_images, names_lost, new_folder
 
 FILE_NAME = "annotations.json"
 _IMAGES = "images"
@@ -23,7 +23,7 @@ def write_coco(dataset: Dataset, folder: Path | str) -> list[str]:
         folder: to make; it may exist, but must be empty.
 
     Returns:
-        What COCO cannot hold of the data set: nothing.
+        What COCO cannot hold of the data set.
 
     Raises:
         FileNotFoundError: there is no such image file.
@@ -65,4 +65,4 @@ def write_coco(dataset: Dataset, folder: Path | str) -> list[str]:
             "categories": categories,
         }
         (place / FILE_NAME).write_text(json.dumps(content), encoding="utf-8")
-    return []
+    return names_lost(dataset, names)

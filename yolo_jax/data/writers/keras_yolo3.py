@@ -13,6 +13,7 @@ from yolo_jax.data.writers.folder import (
     copy_images,
     crowds_lost,
     ids_lost,
+    names_lost,
     new_folder,
     shortest,
     sources_lost,
@@ -55,6 +56,7 @@ def write_keras_yolo3(dataset: Dataset, folder: Path | str) -> list[str]:
         *crowds_lost(dataset),
         *sources_lost(dataset),
         *ids_lost(dataset),
+        *names_lost(dataset, names),
         *([decimals] if broken else []),
     ]
 

@@ -11,6 +11,7 @@ from yolo_jax.data.writers.folder import (
     check_class_names,
     copy_images,
     ids_lost,
+    names_lost,
     new_folder,
     shortest,
 )
@@ -54,7 +55,7 @@ def write_voc(dataset: Dataset, folder: Path | str) -> list[str]:
         (lists / "trainval.txt").write_text(stems, encoding="utf-8")
         classes = "".join(f"{name}\n" for name in dataset.class_names)
         (place / CLASSES_FILE).write_text(classes, encoding="utf-8")
-    return ids_lost(dataset)
+    return [*ids_lost(dataset), *names_lost(dataset, names)]
 
 
 def _element(

@@ -13,6 +13,7 @@ from yolo_jax.data.writers.folder import (
     copy_images,
     crowds_lost,
     ids_lost,
+    names_lost,
     new_folder,
     sources_lost,
 )
@@ -53,7 +54,12 @@ def write_yolo(dataset: Dataset, folder: Path | str) -> list[str]:
         }
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (place / YAML_NAME).write_text(_NOTE + text, encoding="utf-8")
-    return [*crowds_lost(dataset), *sources_lost(dataset), *ids_lost(dataset)]
+    return [
+        *crowds_lost(dataset),
+        *sources_lost(dataset),
+        *ids_lost(dataset),
+        *names_lost(dataset, names),
+    ]
 
 
 def _lines(annotation: Annotation) -> str:
