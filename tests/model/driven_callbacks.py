@@ -66,3 +66,4 @@ def drive(callback, values, key="val_loss", *, model=None, first=0, end=True):
             break
     if end:
         each.on_train_end()
+        each.close()

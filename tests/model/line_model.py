@@ -16,6 +16,13 @@ def make_line(**given):
     return model
 
 
+def alike(*models):
+    """Gives models the weights of the first."""
+    for model in models[1:]:
+        model.set_weights(models[0].get_weights())
+    return models
+
+
 LINE_X = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
 LINE_Y = LINE_X[:, :1] * 2 + 1
 

@@ -303,17 +303,6 @@ def test_data_without_a_length_need_steps_and_arrays_no_generator_method(one):
         one.predict(iter(()), steps=1)
 
 
-def test_target_tensors_are_those_of_the_outputs():
-    x = Input((4,), name="x")
-    model = Model(x, Dense(1, name="out")(x))
-    model.compile("sgd", "mse", target_tensors={"nope": Y})
-    with pytest.raises(
-        ValueError, match=r"names \['nope'\]; the outputs with a loss are \['out'\]"
-    ):
-        model.fit(X, verbose=0)
-    assert int(model.state.step) == 0
-
-
 def test_what_keras_has_and_is_not_here_is_told():
     model = Model(x := Input((3,)), Dense(1)(x))
     with pytest.raises(NotImplementedError, match=r"save\('m.h5'\).*save_weights.*resume=folder"):

@@ -105,7 +105,7 @@ def test_tensorboard_writes_scalars_and_histograms(tmp_path: Path):
     for batch in range(4):
         board.on_train_batch_end(batch, {"batch": batch, "size": 4, "loss": 0.5})
     board.on_epoch_end(0, {"loss": 0.5})
-    board.on_train_end()
+    board.close()
     (events,) = (tmp_path / "batches").iterdir()
     assert events.read_bytes().count(b"loss") == 3
     list(drive(TensorBoard(tmp_path / "none"), []))

@@ -14,6 +14,27 @@ X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 Y = X[:, :1]
 
 
+VALID = {"validation_data": (X, Y)}
+STREAM = {"x": iter([(X, Y)]), "y": None, "steps_per_epoch": 1}
+
+
+class Rows:
+    """A data source."""
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, index):
+        return X[index], Y[index]
+
+
+class Looped:
+    """What can be looped over, and is no iterator."""
+
+    def __iter__(self):
+        yield X, Y
+
+
 def dense(loss="mse", units=1, **given):
     x = Input((4,), name="x")
     model = Model(x, Dense(units, name="out")(x))
@@ -81,6 +102,29 @@ def test_classes_need_a_unit_each(loss):
         ({"workers": "2"}, ValueError, "workers is a whole number, 0 or more; found '2'"),
         ({"workers": -1}, ValueError, "workers is a whole number, 0 or more; found -1"),
         ({"steps_per_epoch": 1.5}, ValueError, "steps_per_epoch is a whole number, 1 or more"),
+        ({"validation_split": "a"}, ValueError, "validation_split is a finite number; found 'a'"),
+        ({"validation_split": True}, ValueError, "validation_split is a finite number; found True"),
+        ({**VALID, "validation_freq": []}, ValueError, "validation_freq lists the epochs .*empty"),
+        (
+            {**VALID, "validation_freq": [0]},
+            ValueError,
+            "in validation_freq .*, 1 or more; found 0",
+        ),
+        ({**VALID, "validation_freq": ["2"]}, ValueError, "in validation_freq .* found '2'"),
+        ({"shuffle": 2}, ValueError, "shuffle is True, False or 'batch'; found 2"),
+        ({"shuffle": "batch", **STREAM}, ValueError, "shuffle='batch' .* with a list_iterator le"),
+        (
+            {"shuffle": "batch", "x": Rows(), "y": None},
+            ValueError,
+            "shuffle='batch' .* with a Rows",
+        ),
+        ({"use_multiprocessing": 3}, TypeError, "use_multiprocessing is True or False; found 3"),
+        ({"max_queue_size": 0}, ValueError, "max_queue_size is a whole number, 1 or more; found 0"),
+        ({"strict": 3}, TypeError, "strict is True or False; found 3"),
+        ({"strict": "no"}, TypeError, "strict is True or False; found 'no'"),
+        ({"x": "abc"}, ValueError, "the data of input 'x' is a str; expected an array of numbers"),
+        ({"x": Looped()}, ValueError, "input 'x' is a Looped; expected .*iter.it. makes one"),
+        ({"x": Looped(), "y": None}, ValueError, "input 'x' is a Looped; expected an array"),
         ({"x": X.astype(complex)}, ValueError, "input 'x' is .* complex128 .take its .real"),
         ({"y": Y.astype(complex)}, ValueError, "output 'out' is no array of numbers: .*complex"),
         ({"x": X.tolist()}, ValueError, "found 12 arrays. .* rows in one are np.asarray.rows."),

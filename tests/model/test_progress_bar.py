@@ -22,7 +22,7 @@ def fit_printing(verbose, epochs=2, pace=1.0):
         bar.on_test_batch_end(0, {})
         bar.on_test_end()
         bar.on_epoch_end(epoch, {"loss": 1.21111, "val_loss": 0.00012})
-    bar.on_train_end()
+    bar.close()
 
 
 def test_on_a_pipe_an_epoch_is_one_line(capsys):

@@ -190,15 +190,16 @@ def test_clipping():
         optimizer = SGD(1.0, **options)
         return step(optimizer.update(grads, optimizer.init(grads), grads)[0])
 
-    each = updates(clipnorm=1.0)
-    np.testing.assert_allclose(each["a"], [0.6, 0.8], rtol=1e-6)
-    np.testing.assert_allclose(each["b"], [0, 0.5])
-    np.testing.assert_allclose(each["c"], 0)
-    together = updates(global_clipnorm=1.0)
-    np.testing.assert_allclose(optax.tree.norm(together), 1, rtol=1e-6)
-    np.testing.assert_allclose(together["b"][1] / together["a"][1], 0.125, rtol=1e-6)
+    # Keras 2.3's get_gradients: by the norm of all gradients together.
+    together = updates(clipnorm=1.0)
+    norm = np.sqrt(3**2 + 4**2 + 0.5**2)
+    np.testing.assert_allclose(together["a"], np.array([3, 4]) / norm, rtol=1e-6)
+    np.testing.assert_allclose(together["b"], np.array([0, 0.5]) / norm, rtol=1e-6)
+    np.testing.assert_allclose(together["c"], 0)
     np.testing.assert_allclose(updates(clipvalue=2.0)["a"], [2, 2])
     np.testing.assert_allclose(updates(clipnorm=10.0)["a"], [3, 4])
+    with pytest.raises(TypeError, match="global_clipnorm"):
+        SGD(global_clipnorm=1.0)
 
 
 def test_names():

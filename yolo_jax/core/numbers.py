@@ -25,6 +25,21 @@ def whole_number(what: str, value: Any, least: int = 0) -> int:
     return found
 
 
+def true_or_false(what: str, value: Any) -> bool:
+    """Returns a bool; 1 and 0 are taken for True and False.
+
+    Args:
+        what: name of the argument, for the error.
+        value: that was given.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if not hasattr(value, "__index__") or value not in (0, 1):
+        raise TypeError(f"{what} is True or False; found {value!r}")
+    return bool(value)
+
+
 def finite_number(what: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
     """Returns a number that is neither NaN nor infinite; True, False and texts are none.
 

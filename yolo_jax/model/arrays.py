@@ -15,6 +15,7 @@ from yolo_jax.model.sample_weights import (
     with_class_weights,
 )
 from yolo_jax.model.signature import Signature
+from yolo_jax.model.values import check_classes, check_weights
 from yolo_jax.training.step import Fed
 
 PyTree = Any
@@ -69,7 +70,7 @@ def standardize(
         need_y: False for predict.
 
     Raises:
-        ValueError: data is missing, lengths differ, or shapes or weights do not fit.
+        ValueError: data is missing, lengths differ, or shapes, weights or class ids do not fit.
         TypeError: weights of no kind that is taken.
     """
     inputs = _by_name(signature, x, signature.inputs, signature.inputs, "input")
@@ -90,6 +91,8 @@ def standardize(
         )
     if class_weight is not None:
         weight = with_class_weights(signature, targets, weight, class_weight)
+    check_weights(signature, weight)
+    check_classes(signature, targets, weight)
     return Arrays(inputs, targets, weight)
 
 
@@ -116,9 +119,10 @@ class ArrayFeed:
         batch_size: rows a batch.
         shuffle: draw a new order for every pass: True of rows, 'batch' of whole batches (the
             smaller one stays last), for HDF5.
-        seed: of the orders: each is a function of (seed, pass).
+        seed: of the orders: each is a function of (seed, fit, pass).
 
     Attributes:
+        order: what the orders are made of beside fit and pass.
         steps: batches of one pass.
 
     Raises:
@@ -139,13 +143,14 @@ class ArrayFeed:
             raise ValueError(f"cannot cut {arrays.rows} samples into batches of {batch_size}")
         self.arrays, self.batch_size = arrays, batch_size
         self.shuffle, self.seed = shuffle, seed
+        self.order = order_of(arrays.rows, batch_size, shuffle, seed)
         self.steps: int = -(-arrays.rows // batch_size)
 
-    def batches(self, start: int = 0) -> Iterator[Fed]:
+    def batches(self, start: int = 0, fit: int = 0) -> Iterator[Fed]:
         """Yields batch `start` and those after it."""
         passed, first = divmod(start, self.steps)
         while True:
-            order = self._order(passed)
+            order = self._rows(passed, fit)
             for index in range(first, self.steps):
                 yield self.arrays.take(order[index * self.batch_size :][: self.batch_size])
             passed, first = passed + 1, 0
@@ -153,16 +158,26 @@ class ArrayFeed:
     def end_pass(self) -> None:
         """Does nothing."""
 
-    def _order(self, passed: int) -> np.ndarray:
+    def _rows(self, passed: int, fit: int) -> np.ndarray:
+        """Returns the rows of a pass in their order."""
         rows = np.arange(self.arrays.rows)
         if not self.shuffle:
             return rows
-        generator = np.random.default_rng((self.seed, passed))
+        generator = np.random.default_rng((self.seed, passed, fit))
         if self.shuffle != "batch":
             return generator.permutation(rows)
         whole = len(rows) // self.batch_size * self.batch_size
         batches = generator.permutation(rows[:whole].reshape(-1, self.batch_size))
         return np.concatenate([batches.ravel(), rows[whole:]])
+
+
+def order_of(
+    rows: int, batch_size: int, shuffle: bool | Literal["batch"], seed: int
+) -> dict[str, Any]:
+    """Returns what fixes the order of rows, by name, for a checkpoint to compare."""
+    kind = shuffle if shuffle == "batch" else bool(shuffle)
+    order = {"rows": rows, "batch_size": int(batch_size), "shuffle": kind}
+    return order | {"seed": int(seed)} if shuffle else order
 
 
 def _by_name(
@@ -207,6 +222,12 @@ def _as_array(data: Any, what: str) -> Any:
             f"the data of {what} is a {type(data).__name__}, no array; a generator function has to "
             "be called: generator()"
         )
+    if isinstance(data, str | bytes) or _is_mere_iterable(data):
+        raise ValueError(
+            f"the data of {what} is a {type(data).__name__}; expected an array of numbers, a list "
+            "or dict of them, a generator or other iterator (iter(it) makes one of what can be "
+            "looped over), a Sequence, a data source or a loader"
+        )
     try:
         array = data if hasattr(data, "shape") else np.asarray(data)
     except ValueError as error:
@@ -222,6 +243,12 @@ def _as_array(data: Any, what: str) -> Any:
     if not array.shape:
         raise ValueError(f"the data of {what} is a single number; it needs a row for each sample")
     return np.asarray(array)[:, None] if len(array.shape) == 1 else array
+
+
+def _is_mere_iterable(data: Any) -> bool:
+    """Tells what can be looped over and is neither an array nor a list of rows."""
+    is_array = hasattr(data, "shape") or hasattr(data, "__array__")
+    return hasattr(data, "__iter__") and not is_array and not hasattr(data, "__getitem__")
 
 
 def _leaves(tree: Any) -> Iterator[Any]:
@@ -248,30 +275,3 @@ def _take(tree: Any, rows: Any) -> Any:
         return np.asarray(tree)[rows]
     growing = np.argsort(rows, kind="stable")
     return tree[rows[growing]][np.argsort(growing, kind="stable")]
-
-
-def check_finite(signature: Signature, arrays: Arrays, where: str = "") -> None:
-    """Raises ValueError that names the first row of an input, target or weight that is not finite.
-
-    HDF5 datasets are not read for it.
-    """
-    targets = arrays.y if isinstance(arrays.y, list) else [arrays.y]
-    parts = [
-        *zip([f"input {name!r}" for name in signature.inputs], arrays.x, strict=True),
-        *zip([f"output {name!r}" for name in signature.outputs], targets, strict=False),
-        *zip(
-            [f"sample_weight of {n!r}" for n in signature.outputs],
-            arrays.weight or [],
-            strict=False,
-        ),
-    ]
-    for what, array in parts:
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-            continue
-        finite = np.isfinite(array.reshape(len(array), -1))
-        if not finite.all():
-            row = int(np.flatnonzero(~finite.all(axis=1))[0])
-            value = array.reshape(len(array), -1)[row][~finite[row]][0]
-            raise ValueError(
-                f"{where}{what}: row {row} (from 0) holds {value}; strict=True wants finite numbers"
-            )

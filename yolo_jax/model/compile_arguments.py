@@ -17,6 +17,7 @@ from yolo_jax.model.graph.tensor import Shape, as_list
 from yolo_jax.model.losses import Joint, LossFunction
 from yolo_jax.model.metrics import Metric
 from yolo_jax.model.objective import Objective, Output
+from yolo_jax.model.sample_weights import is_plain_list
 
 Loss = Joint | LossFunction | str | Sequence[Any] | Mapping[str, Any] | None
 
@@ -45,13 +46,13 @@ def build_objective(
         return Objective((), joint=loss)
     losses = _losses(loss, names)
     factors = _loss_weights(loss_weights, names)
-    counts: Counter[str] = Counter()
+    taken = _log_names(names, losses)
     found = []
     for index, (name, output) in enumerate(zip(names, outputs, strict=True)):
         _check_classes(name, tuple(output.shape), losses[index])
         prefix = f"{name}_" if len(names) > 1 else ""
         plain, weighted = (
-            _named(_resolved(asked, output, losses[index]), prefix, counts)
+            _named(_resolved(asked, output, losses[index]), prefix, taken)
             for asked in (
                 _metrics("metrics", metrics, names)[index],
                 _metrics("weighted_metrics", weighted_metrics, names)[index],
@@ -59,6 +60,29 @@ def build_objective(
         )
         found.append(Output(name, index, losses[index], factors[index], plain, weighted))
     return Objective(tuple(found))
+
+
+def check_target_tensors(given: Any, objective: Objective) -> None:
+    """Raises ValueError if `target_tensors` are not those of the outputs that have a loss.
+
+    Those of a joint loss are its own.
+    """
+    if given is None or objective.joint is not None:
+        return
+    trained = [output.name for output in objective.outputs if output.loss is not None]
+    if isinstance(given, Mapping):
+        if set(given) != set(trained):
+            raise ValueError(
+                f"target_tensors has the names {sorted(given, key=str)}; the outputs with a loss "
+                f"are {trained}"
+            )
+        return
+    count = len(given) if isinstance(given, list | tuple) and not is_plain_list(given) else 1
+    if count not in (len(trained), len(objective.outputs)):
+        raise ValueError(
+            f"target_tensors has an array or data source for each output with a loss, {trained}; "
+            f"found {count}"
+        )
 
 
 def output_names(outputs: Sequence[SymbolicTensor]) -> list[str]:
@@ -155,16 +179,23 @@ def _resolved(asked: list[Any], output: SymbolicTensor, loss: Any) -> list[Metri
     return [metric_functions.resolve(one, shape, loss) for one in asked if one is not None]
 
 
-def _named(
-    found: list[Metric], prefix: str, counts: Counter[str]
-) -> tuple[tuple[str, Metric], ...]:
+def _log_names(names: list[str], losses: list[LossFunction | None]) -> set[str]:
+    """Returns the names that no metric may take: those of losses, and of what loggers add."""
+    by_output = [f"{name}_loss" for name, loss in zip(names, losses, strict=True) if loss]
+    found = ["loss", *(by_output if len(names) > 1 else [])]
+    return {"batch", "size", "epoch", *found, *(f"val_{name}" for name in found)}
+
+
+def _named(found: list[Metric], prefix: str, taken: set[str]) -> tuple[tuple[str, Metric], ...]:
     """Gives each metric its log name; one that is taken is numbered, as Keras 2.3 does."""
     named = []
     for metric in found:
-        name = prefix + metric.name
-        again = counts[name]
-        counts[name] += 1
-        named.append((f"{name}_{again}" if again else name, metric))
+        name, again = prefix + metric.name, 0
+        while {name, f"val_{name}"} & taken:
+            again += 1
+            name = f"{prefix}{metric.name}_{again}"
+        taken |= {name, f"val_{name}"}
+        named.append((name, metric))
     return tuple(named)
 
 

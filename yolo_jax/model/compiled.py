@@ -16,6 +16,7 @@ from yolo_jax.model.dependence import shapes_where_trained
 from yolo_jax.model.feed import as_inputs, pad_rows
 from yolo_jax.model.graph import Graph, Layer
 from yolo_jax.model.objective import Objective, Rows
+from yolo_jax.model.optimizer import kept_slots
 from yolo_jax.networks.blocks import BatchNorm
 from yolo_jax.training.optimizers import not_matching, parameter_path, trainable_mask
 from yolo_jax.training.parallel import Parallel, Step
@@ -115,13 +116,13 @@ class Compiled:
         self._zeros: dict[bool, Sums] = {}
 
     def start(self, state: TrainState, *, keep_slots: bool = False) -> TrainState:
-        """Returns the state on the devices, with new optimizer slots or those that it has."""
+        """Returns the state on the devices, with new optimizer slots or those that still fit."""
         slots = state.opt_state
         state = with_optimizer(
             state, self.optimizer, self.trainable, ema=self._ema_decay is not None
         )
         if keep_slots:
-            state = state._replace(opt_state=slots)
+            state = state._replace(opt_state=kept_slots(slots, state.opt_state))
         return self.parallel.replicate(state)
 
     def average_weights(self, state: TrainState, decay: float) -> TrainState:

@@ -237,8 +237,8 @@ class Container:
         return layers[self.graph.layer_order.index(name)]
 
     def get_weights(self) -> list[np.ndarray]:
-        """Returns all weights as arrays, layer by layer in Keras's order."""
-        return [np.asarray(variable[...]) for variable in self._variables()]
+        """Returns copies of all weights, layer by layer in Keras's order."""
+        return [np.array(variable[...]) for variable in self._variables()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Takes arrays in the order of `get_weights`.
@@ -259,7 +259,8 @@ class Container:
                     f"{variable.shape}; found an array of shape {np.shape(value)}"
                 )
         for variable, value in zip(variables, weights, strict=True):
-            variable.set_value(jnp.asarray(value, variable.dtype))
+            # A copy: on the CPU jnp.asarray may go on reading from the caller's own buffer.
+            variable.set_value(jnp.array(value, variable.dtype))
         self.read_layers()
 
     def _variables(self) -> list[nnx.Variable]:

@@ -5,15 +5,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from yolo_jax.core.numbers import whole_number
-from yolo_jax.model.arrays import ArrayFeed, check_finite, standardize
+from yolo_jax.core.numbers import finite_number, true_or_false, whole_number
+from yolo_jax.model.arrays import ArrayFeed, Arrays, standardize
 from yolo_jax.model.enqueuer import Enqueuer
-from yolo_jax.model.feed import Feed, LoaderFeed
+from yolo_jax.model.feed import Feed, LoaderFeed, with_rows
 from yolo_jax.model.sequence import is_sequence
 from yolo_jax.model.signature import Signature
 from yolo_jax.model.source_feed import SourceFeed
+from yolo_jax.model.values import check_finite
 from yolo_jax.training.step import Fed
 
 PyTree = Any
@@ -30,7 +32,8 @@ class Reading:
         shuffle: draw a new order of a Sequence for every pass.
 
     Raises:
-        ValueError: one that is no whole number of at least 0.
+        ValueError: a number of workers that is no whole number, or a queue that holds nothing.
+        TypeError: `use_multiprocessing` is neither True nor False.
     """
 
     workers: int = 1
@@ -39,8 +42,9 @@ class Reading:
     shuffle: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("workers", "max_queue_size"):
-            whole_number(name, getattr(self, name))
+        whole_number("workers", self.workers)
+        whole_number("max_queue_size", self.max_queue_size, 1)
+        true_or_false("use_multiprocessing", self.use_multiprocessing)
 
 
 class StreamFeed:
@@ -73,6 +77,7 @@ class StreamFeed:
         self.source, self.signature, self.reading = source, signature, reading
         self.strict = strict
         self.class_weight, self.need_y = class_weight, need_y
+        self.order: dict[str, Any] = {}
         self._first: Fed | None = None
         self._items: Enqueuer | None = None
 
@@ -81,8 +86,8 @@ class StreamFeed:
         """Returns the batches of a pass, read anew."""
         return len(self.source) if is_sequence(self.source) else None
 
-    def batches(self, start: int = 0) -> Iterator[Fed]:
-        """Yields batch `start` and those after it; ends when a generator does."""
+    def batches(self, start: int = 0, fit: int = 0) -> Iterator[Fed]:
+        """Yields batch `start` and those after it, whatever the fit; ends when a generator does."""
         with Enqueuer(self.source, start=start, **asdict(self.reading)) as items:
             self._items = items
             for number, item in enumerate(items, start):
@@ -110,48 +115,81 @@ class StreamFeed:
             )  # fmt: skip
         except (ValueError, TypeError) as error:
             raise type(error)(f"batch {number} (from 0): {error}") from error
-        fed = Fed(*jax.tree.map(np.asarray, (arrays.x, arrays.y, arrays.weight)), row_mask=None)
+        fed = with_rows(_as_fed(self.signature, arrays), number)
         self._first = self._first or fed
-        _check_same_structure(self._first, fed, number)
+        _check_same_structure(self.signature, self._first, fed, number)
         if self.strict:
-            check_finite(self.signature, arrays, f"batch {number} (from 0), ")
+            check_finite(self.signature, fed.x, fed.y, f"batch {number} (from 0), ")
         return fed
 
 
-def _check_same_structure(first: Fed, fed: Fed, number: int) -> None:
+def _as_fed(signature: Signature, arrays: Arrays) -> Fed:
+    """Returns a batch of NumPy's arrays; floats have the input's dtype, or else Keras's float32.
+
+    Whole numbers stay as they are, and so does what goes to an input of them.
+    """
+
+    def cast(array: Any, dtype: Any = np.float32) -> np.ndarray:
+        array = np.asarray(array)
+        is_float = jnp.issubdtype(array.dtype, jnp.floating)
+        return array.astype(dtype, copy=False) if is_float else array
+
+    dtypes = [signature.dtypes.get(name, np.float32) for name in signature.inputs]
+    x = [cast(array, dtype) for array, dtype in zip(arrays.x, dtypes, strict=True)]
+    return Fed(x, *jax.tree.map(cast, (arrays.y, arrays.weight)), row_mask=None)
+
+
+def _parts_of(signature: Signature, fed: Fed) -> dict[str, str]:
+    """Describes by name what batches have in common, which is not their number of rows."""
+    kinds = {
+        "x": ("input", signature.inputs),
+        "y": ("output", signature.outputs),
+        "weight": ("sample_weight of output", signature.outputs),
+    }
+    parts = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(fed._asdict()):
+        kind, names = kinds[path[0].key]
+        of_name = len(path) == 2 and isinstance(path[1], jax.tree_util.SequenceKey)
+        name = repr(names[path[1].idx]) if of_name else jax.tree_util.keystr(path[1:])
+        last = f", the last of {leaf.shape[-1]}" if leaf.ndim > 1 else ""
+        parts[f"{kind} {name}"] = f"{leaf.dtype} of {leaf.ndim} axes{last}"
+    return parts
+
+
+def _check_same_structure(signature: Signature, first: Fed, fed: Fed, number: int) -> None:
     """Raises ValueError where a batch differs from the first in more than its rows."""
-
-    def described(fed: Fed) -> list[tuple[str, tuple, str]]:
-        leaves = jax.tree_util.tree_leaves_with_path(fed._asdict())
-        return [
-            (jax.tree_util.keystr(path), (leaf.ndim, *leaf.shape[1:][-1:]), str(leaf.dtype))
-            for path, leaf in leaves
-        ]
-
-    expected, found = described(first), described(fed)
-    if expected != found:
-        odd = sorted(set(found) ^ set(expected))
+    expected, found = _parts_of(signature, first), _parts_of(signature, fed)
+    differences = [
+        f"{name} was {expected.get(name, 'not there')} and is {found.get(name, 'not there')} now"
+        for name in expected | found
+        if expected.get(name) != found.get(name)
+    ]
+    if differences:
         raise ValueError(
-            f"batch {number} (from 0) is of another structure than the first: (part, (axes, last "
-            f"size), dtype) were {expected}; found {found}; they differ in {[o[0] for o in odd]}. "
-            "Make every batch alike"
+            f"batch {number} (from 0) is of another structure than the first: "
+            f"{'; '.join(differences)}. Make every batch alike"
         )
 
 
 def kind_of(x: Any) -> Literal["loader", "stream", "source", "arrays"]:
     """Tells how data is read: by `batches`, item by item, row by row, or as arrays."""
-    if hasattr(x, "batches"):
-        return "loader"
     if is_sequence(x) or hasattr(x, "__next__"):
         return "stream"
-    is_array = hasattr(x, "shape") or isinstance(x, list | tuple | Mapping)
+    if callable(getattr(x, "batches", None)):
+        return "loader"
+    is_array = hasattr(x, "shape") or isinstance(x, list | tuple | Mapping | str | bytes)
     if not is_array and hasattr(x, "__getitem__") and hasattr(x, "__len__"):
         return "source"
     return "arrays"
 
 
 def is_to_be_split(x: Any, validation_split: float) -> bool:
-    """Tells whether a share was asked for; raises ValueError where data has no last rows."""
+    """Tells whether a share was asked for.
+
+    Raises:
+        ValueError: it is no number, or data has no last rows.
+    """
+    finite_number("validation_split", 0 if validation_split is None else validation_split)
     if validation_split and kind_of(x) != "arrays":
         raise ValueError(
             "validation_split takes the last rows of arrays; give validation_data with a "
@@ -162,6 +200,35 @@ def is_to_be_split(x: Any, validation_split: float) -> bool:
 
 def _as_it_is(fed: Fed) -> Fed:
     return fed
+
+
+def _check_arguments_of(
+    kind: str,
+    x: Any,
+    *,
+    y: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    class_weight: Any,
+    shuffle: Any,
+) -> None:
+    """Raises ValueError for what a kind of data does not take; see `kind_of`."""
+    if shuffle is not None and shuffle not in (True, False, "batch"):
+        raise ValueError(f"shuffle is True, False or 'batch'; found {shuffle!r}")
+    if kind != "arrays" and shuffle == "batch":
+        raise ValueError(
+            "shuffle='batch' is of the batches that arrays are cut into; with a "
+            f"{type(x).__name__} leave it out"
+        )
+    given = {"y": y, "sample_weight": sample_weight}
+    if kind != "source":
+        given["batch_size"] = batch_size
+    wrong = [name for name, value in given.items() if value is not None and kind != "arrays"]
+    if wrong:
+        names = " and ".join(wrong)
+        raise ValueError(f"{names} cannot be given with a {type(x).__name__}, which holds its own")
+    if kind == "loader" and class_weight is not None:
+        raise ValueError("class_weight cannot be given with a loader: let its loss weigh the rows")
 
 
 def as_feed(
@@ -199,19 +266,14 @@ def as_feed(
 
     Raises:
         ValueError: arguments that the kind of data does not take, or data that do not fit.
+        TypeError: `strict` is neither True nor False.
     """
-    if isinstance(shuffle, str) and shuffle != "batch":
-        raise ValueError(f"shuffle is True, False or 'batch'; found {shuffle!r}")
+    true_or_false("strict", strict)
     kind = kind_of(x)
-    given = {"y": y, "sample_weight": sample_weight}
-    if kind != "source":
-        given["batch_size"] = batch_size
-    wrong = [name for name, value in given.items() if value is not None and kind != "arrays"]
-    if wrong:
-        names = " and ".join(wrong)
-        raise ValueError(f"{names} cannot be given with a {type(x).__name__}, which holds its own")
-    if kind == "loader" and class_weight is not None:
-        raise ValueError("class_weight cannot be given with a loader: let its loss weigh the rows")
+    _check_arguments_of(
+        kind, x, y=y, sample_weight=sample_weight, batch_size=batch_size,
+        class_weight=class_weight, shuffle=shuffle,
+    )  # fmt: skip
     match kind:
         case "loader":
             return LoaderFeed(x, place)
@@ -234,7 +296,7 @@ def as_feed(
             )
     arrays = standardize(signature, x, y, sample_weight, class_weight, need_y=need_y)
     if strict:
-        check_finite(signature, arrays)
+        check_finite(signature, arrays.x, arrays.y)
     if steps is None:
         size = _batch_size(batch_size, signature)
         return ArrayFeed(arrays, batch_size=size, shuffle=shuffle, seed=seed)

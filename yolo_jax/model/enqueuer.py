@@ -6,7 +6,6 @@ asking.
 """
 
 import random
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,10 @@ from itertools import count, islice, repeat
 from types import TracebackType
 from typing import Any, Self
 
+import jax
+import numpy as np
+
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.model.sequence import is_sequence
 from yolo_jax.model.worker_processes import WorkerProcesses
@@ -29,7 +32,8 @@ class Enqueuer:
     A Sequence is read pass after pass, without end. Its `on_epoch_end` runs in this thread when all
     items of a pass have been taken, and not before the next is asked for, `end_pass` is called, or
     the `with` block ends without an exception; its length is read anew for every pass. A generator
-    is read until it is exhausted, by one thread alone.
+    is read until it is exhausted, by one thread alone. Arrays are copied as soon as an item is
+    built, before the next one is asked for: who makes it may fill the same buffer again.
 
     An exception in a worker is raised where the item is asked for, with the worker's traceback, and
     ends the reading. Closing drops what was built ahead; threads end with the item that they are
@@ -80,12 +84,10 @@ class Enqueuer:
             self._items = self._sequence_items(use_multiprocessing)
         elif hasattr(source, "__next__"):
             if use_multiprocessing and workers > 1:
-                warnings.warn(
+                warn_caller(
                     "Using a generator with `use_multiprocessing=True` and multiple workers may "
                     "duplicate your data. Please consider using the `Sequence` class. "
-                    "The generator is read by one thread instead.",
-                    UserWarning,
-                    stacklevel=2,
+                    "The generator is read by one thread instead."
                 )
             self._items = self._generator_items()
         else:
@@ -140,7 +142,7 @@ class Enqueuer:
                 submit = _now
             asked = None if self._limit is None else self._start + self._limit
             arguments = islice(repeat((self._source, _END)), asked)
-            items = self._ahead(lambda pair: submit(next, *pair), arguments)
+            items = self._ahead(lambda pair: submit(_owned, next, *pair), arguments)
             for number, item in enumerate(items):
                 if item is _END:
                     return
@@ -151,15 +153,16 @@ class Enqueuer:
         with ExitStack() as stack:
             processes = None
             submit: Callable[[int], Future]
+            build = partial(_owned, self._source.__getitem__)
             if not self._workers:
-                submit = partial(_now, self._source.__getitem__)
+                submit = partial(_now, build)
             elif use_multiprocessing:
                 processes = stack.enter_context(WorkerProcesses(self._workers))
                 submit = processes.submit
             else:
                 threads = ThreadPoolExecutor(self._workers, "yolo_jax_sequence")
                 stack.callback(threads.shutdown, cancel_futures=True)
-                submit = partial(threads.submit, self._source.__getitem__)
+                submit = partial(threads.submit, build)
             given = 0
             for order in self._passes():
                 if processes is not None:
@@ -211,6 +214,16 @@ class Enqueuer:
             yield future.result()
             if not self._workers:
                 under_way.extend(submit(argument) for argument in islice(arguments, 1))
+
+
+def _owned(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls, and copies the arrays of what is returned; a JAX array never changes."""
+
+    def copied(leaf: Any) -> Any:
+        is_kept = isinstance(leaf, jax.Array | np.generic) or not hasattr(leaf, "__array__")
+        return leaf if is_kept else np.array(leaf)
+
+    return jax.tree.map(copied, function(*arguments))
 
 
 def _now(function: Callable[..., Any], *arguments: Any) -> Future:

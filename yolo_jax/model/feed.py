@@ -23,17 +23,25 @@ class Feed(Protocol):
     Attributes:
         numbered: a batch is a function of its number, so that a fit which starts at a later epoch
             starts at that epoch's batches; otherwise it starts at the first there is.
+        order: what fixes the order of rows, by name, beside the fit and the pass; empty where the
+            data's own order is kept to.
     """
 
     numbered: bool
+    order: dict[str, Any]
 
     @property
     def steps(self) -> int | None:
         """Returns the batches of one pass, or None where only reading tells."""
         ...
 
-    def batches(self, start: int = 0) -> Iterator[Fed]:
-        """Yields batch `start` and those after it, pass after pass or until there are no more."""
+    def batches(self, start: int = 0, fit: int = 0) -> Iterator[Fed]:
+        """Yields batch `start` and those after it, pass after pass or until there are no more.
+
+        Args:
+            start: number of the first batch.
+            fit: number of the fit on the model; what is shuffled has another order in each.
+        """
         ...
 
     def end_pass(self) -> None:
@@ -56,12 +64,20 @@ class LoaderFeed:
     def __init__(self, loader: Any, place: Callable[[Fed], Fed]) -> None:
         self.loader, self.place = loader, place
         self.steps: int | None = len(loader)
+        self.order: dict[str, Any] = {}
 
-    def batches(self, start: int = 0) -> Iterator[Fed]:
-        """Yields batch `start` and those after it."""
+    def batches(self, start: int = 0, fit: int = 0) -> Iterator[Fed]:
+        """Yields batch `start` and those after it; their order is the loader's own in every fit.
+
+        Raises:
+            ValueError: a batch has no row.
+        """
         items = self.loader.batches(start)
         try:
-            placed = (self.place(as_fed(item)) for item in items)
+            placed = (
+                self.place(with_rows(as_fed(item), number))
+                for number, item in enumerate(items, start)
+            )
             with Enqueuer(placed, max_queue_size=_BATCHES_AHEAD) as ahead:
                 yield from ahead
         finally:
@@ -94,6 +110,20 @@ def as_fed(item: Any) -> Fed:
     raise TypeError(
         "a loader yields Batch, (x, y) or (x, y, sample_weight); found " + type(item).__name__
     )
+
+
+def with_rows(fed: Fed, number: int) -> Fed:
+    """Returns a batch as it is.
+
+    Raises:
+        ValueError: it has no row, of which nothing can be learned or measured.
+    """
+    if not row_count(fed):
+        raise ValueError(
+            "Received an empty batch. Batches should contain at least one item; batch "
+            f"{number} (from 0) has none"
+        )
+    return fed
 
 
 def as_inputs(x: PyTree, inputs: Sequence[SymbolicTensor]) -> list[Array]:

@@ -1,10 +1,10 @@
-"""The one training loop, and the one evaluation loop that it validates with."""
+"""The one training loop."""
 
 import math
 import time
-import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
+from yolo_jax.model.callbacks.params import Params, known_rows
 from yolo_jax.model.compiled import report_excess
+from yolo_jax.model.evaluating import BatchLogs, evaluate
 from yolo_jax.model.feed import Feed, LoaderFeed
 from yolo_jax.model.graph.session import NUMBERED
 from yolo_jax.model.history import History
 from yolo_jax.model.validation import Validation
 from yolo_jax.training.checkpoint import Checkpoints
+from yolo_jax.training.state import without_failure
 from yolo_jax.training.step import FAILURES, Sums, row_count
 
 if TYPE_CHECKING:
@@ -31,32 +35,6 @@ if TYPE_CHECKING:
 _STEPS_AHEAD = 2
 
 
-class BatchLogs(Mapping[str, float]):
-    """A batch's logs: running means, fetched from the device only when somebody reads one.
-
-    `logs["size"]`, the batch's rows, is known to the host; as in Keras it is not among the keys.
-    """
-
-    def __init__(
-        self, size: int, sums: Sums, names: Sequence[str], results: Callable[[Sums], dict]
-    ) -> None:
-        self._size, self._sums, self._names, self._results = size, sums, tuple(names), results
-
-    def __getitem__(self, key: str) -> float:
-        """Returns `size`, or the running mean of a loss or metric."""
-        if key == "size":
-            return self._size
-        return self._results({key: jax.device_get(self._sums[key])})[key]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterates over the keys."""
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        """Returns the number of keys."""
-        return len(self._names)
-
-
 class FitRun:
     """One call of `fit`: where it stands, and how to go on from a checkpoint.
 
@@ -64,6 +42,7 @@ class FitRun:
         epoch: the current one, from 0.
         step: batches of it that are done.
         batches: batches taken from the feed since its start; the data position.
+        number: of this fit on the model, from 0; rows are shuffled anew in each.
         interrupted: the data ended before the last epoch did.
     """
 
@@ -84,7 +63,7 @@ class FitRun:
             whole_number(name, number)
         self.model, self.feed, self.validation = model, feed, validation
         self.epochs, self.wanted_steps, self.strict = epochs, steps, strict
-        self.epoch, self.step = initial_epoch, 0
+        self.epoch, self.step, self.number = initial_epoch, 0, model.fits
         self.batches = initial_epoch * (steps or feed.steps or 0) if feed.numbered else 0
         self.sums: Sums | None = None
         self._stored_sums: list[Any] | None = None
@@ -95,7 +74,11 @@ class FitRun:
         # History follows what adds to the logs; a checkpoint holds what all the others know.
         self.callbacks = CallbackList([*others, self.history, *savers])
         self.callbacks.set_model(model)
-        self._params: dict[str, Any] = {"epochs": epochs, "steps": self.steps, "verbose": verbose}
+        names = [*model.metrics_names, *(f"val_{n}" for n in model.metrics_names if validation)]
+        self._params = Params(
+            {"epochs": epochs, "steps": self.steps, "verbose": verbose},
+            {"metrics": names, "do_validation": bool(validation), **known_rows(feed.order)},
+        )
         self.callbacks.set_params(self._params)
 
     @property
@@ -117,6 +100,8 @@ class FitRun:
             "epoch": self.epoch + 1 if finished else self.epoch,
             "step": 0 if finished else self.step,
             "batches": self.batches,
+            "fit": self.number,
+            "order": self.feed.order,
             "sums": sums,
             "callbacks": {name: c.state_dict() for name, c in self._named_callbacks().items()},
         }
@@ -126,7 +111,7 @@ class FitRun:
 
         Raises:
             ValueError: it stands before the `initial_epoch` that was asked for, or is of another
-                model or optimizer.
+                model, optimizer or order of rows.
         """
         if Path(folder).is_file():
             raise ValueError(f"resume={folder} is a file; expected a Checkpoint callback's folder")
@@ -144,6 +129,15 @@ class FitRun:
                 f"{folder} stands at epoch {progress['epoch']}, before initial_epoch "
                 f"{self.epoch}: leave initial_epoch out to go on from there"
             )
+        # A checkpoint that was made before these were kept has neither.
+        order = progress.get("order", self.feed.order)
+        if order != self.feed.order:
+            raise ValueError(
+                f"{folder} is of a run whose rows have another order, so that it cannot go on "
+                f"amid them: {_shown(order)} there, {_shown(self.feed.order)} here. Give the same "
+                "data, batch_size and shuffle as then, or start in another folder"
+            )
+        self.number = progress.get("fit", 0)
         self.model.state = self.model.parallel.replicate(restored.arrays["state"])
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.batches, self._stored_sums = progress["batches"], progress["sums"]
@@ -162,12 +156,29 @@ class FitRun:
         return named
 
     def run(self) -> History:
-        """Trains until the last epoch is done, a callback stops it, or the data end."""
+        """Trains until the last epoch is done, a callback stops it, or the data end.
+
+        As in Keras `on_train_end` is called then alone, and not after an exception; the callbacks
+        are closed in any case.
+        """
         hear_every_interrupt()
-        self.model.stop_training = False
+        model = self.model
+        model.stop_training, model.fits = False, self.number + 1
+        model.state = without_failure(model.state)
+        try:
+            self.callbacks.on_train_begin()
+            self.callbacks.on_train_end(self._run_epochs())
+        except BaseException as error:
+            self.callbacks.close(error)
+            raise
+        self.callbacks.close()
+        return self.history
+
+    def _run_epochs(self) -> dict[str, float]:
+        """Trains for all epochs and returns the last one's logs."""
         logs: dict[str, float] = {}
-        self.callbacks.on_train_begin()
-        stream = self.feed.batches(self.batches) if self.epoch < self.epochs else iter(())
+        is_left = self.epoch < self.epochs
+        stream = self.feed.batches(self.batches, self.number) if is_left else iter(())
         try:
             while self.epoch < self.epochs and not self.interrupted:
                 logs = self._run_epoch(stream)
@@ -181,8 +192,7 @@ class FitRun:
             if self.validation is not None:
                 self.validation.close()
             self.model.refresh_layers()
-            self.callbacks.on_train_end(logs)
-        return self.history
+        return logs
 
     def _run_epoch(self, stream: Iterator[Any]) -> dict[str, float]:
         """Trains for an epoch and returns its logs."""
@@ -199,10 +209,7 @@ class FitRun:
             self._params["input_wait"] = self._waited / (time.perf_counter() - started)
         self.model.refresh_layers()
         if self.validation is not None and self.validation.is_due(self.epoch):
-            found = evaluate(
-                self.model, self.validation.stream(), self._validation_steps(), self.callbacks
-            )
-            self.validation.feed.end_pass()
+            found = self._validate(self.validation)
             logs |= {f"val_{name}": value for name, value in found.items()}
         self.callbacks.on_epoch_end(self.epoch, logs)
         report_excess(sums, self.epoch)
@@ -226,8 +233,9 @@ class FitRun:
             model.state, self.sums = compiled.train(model.state, self.sums, fed, self.batches)
             self.step, self.batches = self.step + 1, self.batches + 1
             names = compiled.objective.log_names
-            logs = BatchLogs(row_count(fed), self.sums, names, compiled.objective.results)
-            self.callbacks.on_train_batch_end(self.step - 1, logs)
+            batch, results = self.step - 1, compiled.objective.results
+            logs = BatchLogs(batch, row_count(fed), self.sums, names, results)
+            self.callbacks.on_train_batch_end(batch, logs)
             model.take_changes()
             ahead.append(self.sums)
             if len(ahead) > _STEPS_AHEAD:
@@ -253,18 +261,30 @@ class FitRun:
         if self.sums is None and not self.history.epoch:
             raise ValueError("the data ended before the first batch: there was nothing to train on")
         if steps is not None:
-            warnings.warn(
+            warn_caller(
                 "Your input ran out of data; interrupting training. Make sure that your dataset or "
                 f"generator can generate at least `steps_per_epoch * epochs` batches (in this "
-                f"case, {steps * self.epochs} batches).",
-                stacklevel=4,
+                f"case, {steps * self.epochs} batches)."
             )
 
-    def _validation_steps(self) -> int:
-        assert self.validation is not None
-        steps = self.validation.steps or self.validation.feed.steps
-        assert steps is not None  # `fit` has seen to it
-        return steps
+    def _validate(self, validation: Validation) -> dict[str, float]:
+        """Returns the figures of the validation data; none, and no more, where they have ended."""
+        steps = validation.steps or validation.feed.steps
+        stream = validation.stream()
+        first = next(stream, None)
+        if first is None:
+            warn_caller(
+                f"Your validation_data ran out of data: epoch {self.epoch + 1} and those after it "
+                f"have no val_ figures. Make sure that it has `validation_steps` batches (in this "
+                f"case, {steps}) for each evaluation."
+            )
+            validation.close()
+            self.validation = None
+            return {}
+        stream = chain((first,), stream)
+        found = evaluate(self.model, stream, steps, self.callbacks, "validation_data")
+        validation.feed.end_pass()
+        return found
 
     def _check_finite(self) -> None:
         """Says, or raises where `strict`, that an update was refused, and why."""
@@ -273,42 +293,17 @@ class FitRun:
             return
         message = (
             f"the {FAILURES[term]} of step {step} (counted from 0) was not finite; the update was "
-            "refused, and the parameters are those before it. Lower the learning rate, clip the "
-            "gradient, or look at that step's data."
+            "refused, and the parameters are those before it. Look at that step's data and labels "
+            "(NaN, infinity, class ids that are none), lower the learning rate, or clip the "
+            "gradient."
         )
         if self.strict:
             raise FloatingPointError(message)
         self._failure_said = True
-        warnings.warn(message, stacklevel=4)
+        warn_caller(message)
 
 
-def evaluate(
-    model: "Trainer", stream: Iterator[Any], steps: int | None, callbacks: Callback
-) -> dict[str, float]:
-    """Returns losses and metrics over a number of batches, or until there are no more."""
-    compiled = model.require_compiled()
-    callbacks.on_test_begin()
-    sums, step = None, 0
-    while steps is None or step < steps:
-        callbacks.on_test_batch_begin(step)
-        fed = next(stream, None)
-        if fed is None:
-            if steps is not None:
-                warnings.warn(
-                    f"Your input ran out of data after {step} of {steps} batches; the figures are "
-                    "of those.",
-                    stacklevel=3,
-                )
-            break
-        if sums is None:
-            sums = compiled.zero_sums(model.state, fed, training=False)
-        sums = compiled.evaluate(model.state, sums, fed)
-        objective = compiled.objective
-        logs = BatchLogs(row_count(fed), sums, objective.log_names, objective.results)
-        callbacks.on_test_batch_end(step, logs)
-        step += 1
-    if sums is None:
-        raise ValueError("there was not one batch to evaluate")
-    results = compiled.objective.results(jax.device_get(sums))
-    callbacks.on_test_end(results)
-    return results
+def _shown(order: dict[str, Any]) -> str:
+    """Returns what fixes an order, as an error shows it."""
+    shown = ", ".join(f"{name}={value!r}" for name, value in order.items())
+    return shown or "one of the data's own"

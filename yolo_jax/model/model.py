@@ -51,6 +51,17 @@ class Model(Trainer):
 
     to_json = to_yaml = get_config
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Says what makes a second model, where `copy.deepcopy` or `pickle` asks for one.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"model {self.name!r} cannot be copied or pickled: call the code that made it once "
+            "more, and give the new model this one's weights, new.set_weights(model.get_weights())"
+        )
+
     @classmethod
     def from_config(cls, *arguments: Any, **named: Any) -> NoReturn:
         """Says the same.
@@ -71,6 +82,7 @@ class Model(Trainer):
         batch, and with False in every call they are means since `Model.reset_metrics`.
         """
         compiled = self.require_compiled()
+        self.warn_if_frozen_since()
         fed = self._batch(x, y, sample_weight, class_weight)
         sums = compiled.zero_sums(self.state, fed, training=True)
         self.state, sums = compiled.train(self.state, sums, fed)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from yolo_jax.model.losses import Joint, LossFunction
 from yolo_jax.model.mean_metrics import MeanMetric
 from yolo_jax.model.metrics import Metric
-from yolo_jax.model.own_functions import call_own
+from yolo_jax.model.own_functions import call_own, told
 
 PyTree = Any
 
@@ -90,13 +90,16 @@ class Objective:
             for name, metric in (*output.metrics, *output.weighted_metrics)
         }
         return {
-            name: metrics[name].result(sums[name]) if name in metrics else mean(sums[name])
+            name: _result(name, metrics[name], sums[name]) if name in metrics else mean(sums[name])
             for name in self.log_names
             if name in sums
         }
 
     def values(self, y: PyTree, outputs: Sequence[Array]) -> dict[str, Array]:
-        """Returns what the outputs' losses return, by output name."""
+        """Returns what the outputs' losses return, by output name; a joint loss as `loss`."""
+        if self.joint is not None:
+            rows = next((len(output) for output in outputs if output.ndim), 1)
+            return {"loss": self.joint.losses(y, outputs, rows).total}
         return {
             output.name: _loss_values(output, y, outputs)
             for output in self.outputs
@@ -150,7 +153,7 @@ class Objective:
         self, y: PyTree, outputs: Sequence[Array], weight: Array | None, rows: Rows
     ) -> tuple[Float[Array, ""], dict[str, PyTree]]:
         assert self.joint is not None
-        found = call_own("the joint loss", self.joint.function, y, outputs)
+        found = self.joint.losses(y, outputs, len(rows.kept))
         share = _share(found.total, weight, None, rows)
         sums = {
             name: (_share(value, weight, None, rows) * rows.total, rows.kept.sum())
@@ -168,14 +171,30 @@ def mean(sum_and_count: tuple[Any, Any]) -> float:
 def _loss_values(output: Output, y: PyTree, outputs: Sequence[Array]) -> Array:
     assert output.loss is not None
     what = f"the loss of output {output.name!r}"
-    found = call_own(what, output.loss, _target(y, output), outputs[output.index])
-    return jnp.asarray(found, jnp.float32)
+    made = outputs[output.index]
+    values = jnp.asarray(call_own(what, output.loss, _target(y, output), made), jnp.float32)
+    # A model's output may be a scalar: a loss that was computed within.
+    rows = made.shape[:1] or values.shape[:1]
+    if values.size != 1 and values.shape[:1] != rows:
+        raise ValueError(
+            f"{what}, {told(output.loss)}, returned an array of shape {values.shape}; it has to "
+            f"return one number for each of the {rows[0]} rows, {rows}, one for each row and step, "
+            "or the mean over the rows"
+        )
+    return values
 
 
 def _sums(name: str, metric: Metric, true: Array, found: Array, weight: Array) -> PyTree:
     if isinstance(metric, MeanMetric):  # which tells of its function's errors itself
         return metric.sums(true, found, weight)
     return call_own(f"the metric {name!r}", metric.sums, true, found, weight)
+
+
+def _result(name: str, metric: Metric, sums: PyTree) -> float:
+    try:
+        return metric.result(sums)
+    except ValueError as error:
+        raise ValueError(f"the metric {name!r}: {error}") from error
 
 
 def _target(y: PyTree, output: Output) -> Array:
@@ -209,6 +228,10 @@ def _share(values: Array, weight: Array | None, mask: Array | None, rows: Rows) 
         weight = rows.kept if weight is None else rows.kept * weight
         return values.reshape(()) * weight.sum() / jnp.maximum(rows.total, 1)
     present = _times(_present(mask, rows.kept), jnp.ones_like(values))
-    weighted = values if weight is None else _times(values, weight)
+    weighted = values
+    if weight is not None:
+        # A row that weighs nothing may have a label that is none, and so a loss of NaN.
+        is_weighed = _times(jnp.ones_like(values), weight) != 0
+        weighted = jnp.where(is_weighed, _times(values, weight), 0)
     count = rows.psum(present.sum())
     return jnp.where(present > 0, weighted * present, 0).sum() / jnp.maximum(count, 1)

@@ -1,14 +1,17 @@
 """The optimizer of a compiled model as callbacks see it: a learning rate to read and to set."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 import numpy as np
+import optax
 
 from yolo_jax.core.numbers import finite_number
 
 if TYPE_CHECKING:
     from yolo_jax.model.trainer import Trainer
+
+PyTree = Any
 
 
 class LearningRate(float):
@@ -29,10 +32,19 @@ class OptimizerView:
 
     Args:
         model: compiled.
+        transformation: that it was compiled with; `compile` takes this view in its place.
     """
 
-    def __init__(self, model: "Trainer") -> None:
-        self._model = model
+    def __init__(self, model: "Trainer", transformation: optax.GradientTransformation) -> None:
+        self._model, self.transformation = model, transformation
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Raises AttributeError that says what there is."""
+        raise AttributeError(
+            f"model.optimizer has no {name!r}: it has lr (or learning_rate), which can be set, and "
+            "iterations. The other numbers stay as they were given to the maker, Adam(…) say, and "
+            "optax keeps them within its functions: keep those you need beside it"
+        )
 
     @property
     def lr(self) -> LearningRate:
@@ -72,8 +84,16 @@ class OptimizerView:
 
     @property
     def iterations(self) -> int:
-        """Returns the number of updates tried."""
-        return int(self._model.state.step)
+        """Returns the number of updates that this optimizer made.
+
+        Of an optax transformation that counts none it is the model's steps, under any optimizer.
+        """
+        counts = [
+            leaf
+            for path, leaf in jax.tree_util.tree_leaves_with_path(self._model.state.opt_state)
+            if getattr(path[-1], "name", None) in ("iterations", "count")
+        ]
+        return max(map(int, counts), default=int(self._model.state.step))
 
     def _injected(self) -> Any:
         parts = jax.tree.leaves(self._model.state.opt_state, is_leaf=_is_injected)
@@ -85,6 +105,27 @@ class OptimizerView:
             "yolo_jax.optimizers (Adam(lr=…)), or wrap it: optax.inject_hyperparams(optax.adam)("
             "learning_rate=…)"
         )
+
+
+def kept_slots(old: PyTree, new: PyTree) -> PyTree:
+    """Returns an optimizer's new state with all of the old one that still has its place in it.
+
+    So its count, learning rate and the slots of weights that are trained as before go on; those of
+    weights that are trained from now on start.
+
+    Args:
+        old: state of the same optimizer, maybe over other weights.
+        new: state of the optimizer before its first update.
+    """
+    before = {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(old)
+    }
+
+    def kept(path: Any, leaf: Any) -> Any:
+        found = before.get(jax.tree_util.keystr(path))
+        return leaf if found is None or np.shape(found) != np.shape(leaf) else found
+
+    return jax.tree_util.tree_map_with_path(kept, new)
 
 
 def _is_injected(part: Any) -> bool:

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
+from yolo_jax.model.callbacks.params import Params, known_rows
 from yolo_jax.model.compile_arguments import output_names
 from yolo_jax.model.container import Container
 from yolo_jax.model.data import Reading, as_feed, check_has_steps
@@ -131,5 +132,6 @@ class Predictor(Container):
             [*CallbackList(callbacks or ()), *([ProgbarLogger()] if verbose else [])]
         )
         listeners.set_model(self)
-        listeners.set_params({"epochs": 1, "steps": steps or feed.steps, "verbose": verbose})
+        stated = {"epochs": 1, "steps": steps or feed.steps, "verbose": verbose}
+        listeners.set_params(Params(stated, known_rows(feed.order)))
         return listeners

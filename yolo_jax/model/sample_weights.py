@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from yolo_jax.core.numbers import finite_number
 from yolo_jax.model.graph import SymbolicTensor
 from yolo_jax.model.signature import Signature
 
@@ -132,7 +133,7 @@ def with_class_weights(
             are neither classes nor, where there are several, outputs.
     """
     is_list = isinstance(class_weight, list | tuple) and len(class_weight) == len(signature.outputs)
-    if is_list and all(isinstance(one, Mapping) for one in class_weight):
+    if is_list and all(one is None or isinstance(one, Mapping) for one in class_weight):
         class_weight = dict(zip(signature.outputs, class_weight, strict=True))
     if not isinstance(class_weight, Mapping):
         raise TypeError(
@@ -146,14 +147,14 @@ def with_class_weights(
         )
     by_output = {signature.outputs[0]: class_weight}
     if len(signature.outputs) > 1 or set(class_weight) == set(signature.outputs):
-        unknown = [name for name in class_weight if name not in signature.trained]
-        if unknown or not all(isinstance(value, Mapping) for value in class_weight.values()):
+        by_output = {name: one for name, one in class_weight.items() if one is not None}
+        unknown = [name for name in by_output if name not in signature.trained]
+        if unknown or not all(isinstance(one, Mapping) for one in by_output.values()):
             raise ValueError(
                 "the model has several outputs: class_weight is a dict by output name of dicts by "
-                f"class id; found the keys {list(class_weight)}, and the outputs with a loss are "
-                f"{list(signature.trained)}"
+                f"class id, or None for no weights; found {_short(class_weight)}, and the outputs "
+                f"with a loss are {list(signature.trained)}"
             )
-        by_output = dict(class_weight)
     weight = list(weight or [None] * len(signature.outputs))
     for name, weights in by_output.items():
         index = signature.outputs.index(name)
@@ -178,16 +179,30 @@ def _class_weights(target: np.ndarray, weights: Mapping[Any, float], name: str) 
         raise ValueError(
             f"class_weight has the keys {odd}; those of output {name!r} are class ids: 0, 1, ..."
         )
-    table = {int(key): float(value) for key, value in weights.items()}
+    table = {
+        int(key): finite_number(f"class_weight[{key!r}] of output {name!r}", value)
+        for key, value in weights.items()
+    }
     classes = target.argmax(axis=1) if target.shape[1] > 1 else target[:, 0]
+    if not table:
+        raise ValueError(
+            f"class_weight is empty: it has no class of output {name!r}; leave it out, or give a "
+            "weight for each class, {0: 1.0, 1: 2.0}"
+        )
     # Looked up as they are: a label of 0.5 has no weight, rather than that of class 0.
     missing = sorted(set(np.unique(classes).tolist()) - set(table))
     if missing:
         raise ValueError(
-            f"class_weight must contain all classes in the data: {missing} of output {name!r} have "
-            f"no weight; it has {sorted(table)}"
+            f"class_weight must contain all classes in the data: {_short(missing)} of output "
+            f"{name!r} have no weight; it has {_short(sorted(table))}"
         )
     return np.asarray([table[c] for c in classes.tolist()], np.float32)
+
+
+def _short(found: Any) -> str:
+    """Returns what is shown of something in an error: its beginning, where it is long."""
+    text = str(found)
+    return text if len(text) <= 120 else f"{text[:120]} …"
 
 
 def _is_class_id(key: Any) -> bool:

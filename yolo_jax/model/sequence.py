@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+# What makes a Sequence for Keras 2.3, whatever the class.
+_METHODS = ("__getitem__", "__len__", "__iter__", "on_epoch_end")
+
 
 class Sequence:
     """A pass over data as numbered batches; subclasses give `__getitem__` and `__len__`.
@@ -33,5 +36,7 @@ class Sequence:
 
 
 def is_sequence(source: object) -> bool:
-    """Tells whether something is read by index: a `Sequence`, or Keras's own."""
-    return isinstance(source, Sequence) or bool(getattr(source, "use_sequence_api", False))
+    """Tells whether something is read by index: a `Sequence`, Keras's own, or one of its shape."""
+    if isinstance(source, Sequence) or bool(getattr(source, "use_sequence_api", False)):
+        return True
+    return all(hasattr(source, name) for name in _METHODS)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax.numpy as jnp
+
 from yolo_jax.model import loss_functions
 from yolo_jax.model.graph import SymbolicTensor
 from yolo_jax.model.loss_formulas import sparse_categorical_crossentropy
@@ -24,6 +26,9 @@ class Signature:
         temporal: names of the outputs whose sample weights are of (rows, steps).
         shapes: by kind and name (`input 'x'`) the shape that arrays have, the rows first, None for
             any size; data that are not here may have any shape.
+        dtypes: of the inputs that take floats, by name.
+        classes: by name, the number of classes of the outputs whose targets are class ids; of one
+            with a mask, which leaves labels out that nobody sees here, nothing is said.
     """
 
     inputs: tuple[str, ...]
@@ -32,6 +37,8 @@ class Signature:
     joint: bool = False
     temporal: tuple[str, ...] = ()
     shapes: dict[str, Shape] = field(default_factory=dict)
+    dtypes: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
 
     @property
     def batch_size(self) -> int | None:
@@ -74,10 +81,16 @@ def signature_of(
     """
     shapes: dict[str, Shape] = {f"input {t.name!r}": t.shape for t in inputs if len(t.shape) > 1}
     trained = [] if objective is None else [o for o in objective.outputs if o.loss is not None]
+    classes: dict[str, int] = {}
     for output in trained:
-        shape = _target_shape(output.loss, outputs[output.index].shape)
-        if shape is not None:
-            shapes[f"output {output.name!r}"] = shape
+        tensor = outputs[output.index]
+        shape = _target_shape(output.loss, tensor.shape)
+        if shape is None:
+            continue
+        shapes[f"output {output.name!r}"] = shape
+        count = tensor.shape[-1]
+        if _takes_ids(output.loss) and count is not None and tensor.mask_shape is None:
+            classes[output.name] = count
     return Signature(
         inputs=tuple(tensor.name for tensor in inputs),
         outputs=tuple(names),
@@ -85,6 +98,8 @@ def signature_of(
         joint=objective is not None and objective.joint is not None,
         temporal=temporal,
         shapes=shapes,
+        dtypes={t.name: t.dtype for t in inputs if jnp.issubdtype(t.dtype, jnp.floating)},
+        classes=classes,
     )
 
 
@@ -93,7 +108,12 @@ def _target_shape(loss: Any, output: Shape) -> Shape | None:
     function = loss_functions.function_of(loss)
     if function not in loss_functions.FUNCTIONS.values() or len(output) < 2:
         return None
-    return (*output[:-1], 1) if function is sparse_categorical_crossentropy else output
+    return (*output[:-1], 1) if _takes_ids(loss) else output
+
+
+def _takes_ids(loss: Any) -> bool:
+    """Tells whether a loss's targets are class ids."""
+    return loss_functions.function_of(loss) is sparse_categorical_crossentropy
 
 
 def _fits(found: Sequence[int], expected: Shape) -> bool:

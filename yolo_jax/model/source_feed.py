@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
+import numpy as np
 
-from yolo_jax.model.arrays import check_finite, standardize
+from yolo_jax.model.arrays import order_of, standardize
 from yolo_jax.model.signature import Signature
+from yolo_jax.model.values import check_finite
 from yolo_jax.training.step import Fed
 
 PyTree = Any
@@ -20,7 +22,7 @@ class SourceFeed:
             the inputs and outputs by name.
         signature: of the model.
         batch_size: rows a batch.
-        shuffle: draw a new order for every pass, a function of (seed, pass).
+        shuffle: draw a new order for every pass, a function of (seed, fit, pass).
         seed: of the orders.
         class_weight: weight by class id.
         need_y: False for predict, where a row may be x alone.
@@ -42,23 +44,29 @@ class SourceFeed:
         strict: bool = False,
     ) -> None:
         self.signature, self.class_weight, self.need_y = signature, class_weight, need_y
-        self.strict = strict
+        self.strict, self._seed = strict, seed
         self.steps: int | None = -(-len(source) // batch_size)
-        rows = source if isinstance(source, grain.MapDataset) else grain.MapDataset.source(source)
-        rows = rows.seed(seed)
-        if shuffle:
-            rows = rows.shuffle()
-        self._batches = rows.batch(batch_size).repeat()
+        self.order = order_of(len(source), batch_size, shuffle, seed)
+        is_dataset = isinstance(source, grain.MapDataset)
+        self._rows = source if is_dataset else grain.MapDataset.source(source)
 
-    def batches(self, start: int = 0) -> Iterator[Fed]:
+    def batches(self, start: int = 0, fit: int = 0) -> Iterator[Fed]:
         """Yields batch `start` and those after it, pass after pass."""
-        for number, item in enumerate(self._batches[start:].to_iter_dataset(), start):
+        seed = np.random.SeedSequence((self._seed, fit)).generate_state(1)
+        rows = self._rows.seed(int(seed[0]))
+        if self.order["shuffle"]:
+            rows = rows.shuffle()
+        batches = rows.batch(self.order["batch_size"]).repeat()
+        for number, item in enumerate(batches[start:].to_iter_dataset(), start):
             x, y, weight = self._parts(item)
-            arrays = standardize(
-                self.signature, x, y, weight, self.class_weight, need_y=self.need_y
-            )
+            try:
+                arrays = standardize(
+                    self.signature, x, y, weight, self.class_weight, need_y=self.need_y
+                )
+            except (ValueError, TypeError) as error:
+                raise type(error)(f"batch {number} (from 0): {error}") from error
             if self.strict:
-                check_finite(self.signature, arrays, f"batch {number} (from 0), ")
+                check_finite(self.signature, arrays.x, arrays.y, f"batch {number} (from 0), ")
             yield Fed(arrays.x, arrays.y, arrays.weight, None)
 
     def end_pass(self) -> None:

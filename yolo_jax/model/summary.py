@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.graph import Graph, Node
 from yolo_jax.model.graph.weights import trainable_weights_of, weights_of
 
@@ -51,12 +52,14 @@ def summary_lines(
             is at most 1.
 
     Raises:
-        ValueError: there are not as many positions as columns.
+        ValueError: there are not as many positions as columns, or `line_length` is no whole number.
     """
     graph = model.graph
     width, shares = _CHAIN if is_chain(graph) else _GRAPH
     columns = len(shares)
-    width, positions = line_length or width, positions or shares
+    if line_length is not None:
+        width = whole_number("summary's line_length", line_length, 1)
+    positions = positions or shares
     if len(positions) != columns:
         raise ValueError(
             f"the summary of {model.name!r} has {columns} columns "

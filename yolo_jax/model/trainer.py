@@ -2,19 +2,25 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import optax
 
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.model.arrays import split, standardize
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
-from yolo_jax.model.compile_arguments import Loss, build_objective, output_names
+from yolo_jax.model.compile_arguments import (
+    Loss,
+    build_objective,
+    check_target_tensors,
+    output_names,
+)
 from yolo_jax.model.compiled import Compiled, Transform, Transforms
 from yolo_jax.model.data import Reading, as_feed, check_has_steps, is_to_be_split, kind_of
-from yolo_jax.model.fit import FitRun, evaluate
-from yolo_jax.model.graph import Layer
+from yolo_jax.model.evaluating import evaluate
+from yolo_jax.model.fit import FitRun
 from yolo_jax.model.history import History
 from yolo_jax.model.optimizer import OptimizerView
 from yolo_jax.model.own_data import own_inputs, with_targets
@@ -34,6 +40,7 @@ class Trainer(Predictor):
 
     Attributes:
         history: of the last fit.
+        fits: that were begun.
         stop_training: set by a callback, ends the fit after the batch.
         metrics_names: names of what `evaluate` returns.
     """
@@ -42,14 +49,14 @@ class Trainer(Predictor):
         self, inputs: PyTree, outputs: PyTree, name: str | None = None, *, seed: int = 0
     ) -> None:
         super().__init__(inputs, outputs, name, seed=seed)
-        self.history = History()
+        self.history, self.fits = History(), 0
         self.compiled: Compiled | None = None
         self.stop_training = False
         self._optimizer: optax.GradientTransformation | None = None
 
     def compile(
         self,
-        optimizer: optax.GradientTransformation | str,
+        optimizer: optax.GradientTransformation | OptimizerView | str,
         loss: Loss = None,
         metrics: Any = None,
         loss_weights: Sequence[float] | Mapping[str, float] | None = None,
@@ -66,8 +73,9 @@ class Trainer(Predictor):
         """Prepares training.
 
         Args:
-            optimizer: an optax transformation, over the trainable parameters, or a name. The same
-                object compiled again keeps its slots.
+            optimizer: an optax transformation, over the trainable parameters, a name, or
+                `model.optimizer`. The same object compiled again keeps its count, its rate and the
+                slots of the weights that stay trainable.
             loss: a function (y_true, y_pred), a name, a list, a dict by output name, or
                 `losses.Joint`.
             metrics: a list for every output, a list of lists, or a dict; without sample weights.
@@ -89,16 +97,16 @@ class Trainer(Predictor):
             ValueError: a name is no output's, a list has the wrong length, there is no loss, or
                 `frozen` matches nothing.
         """
+        if isinstance(optimizer, OptimizerView):
+            optimizer = optimizer.transformation
         transformation = keras_optimizers.get(optimizer)
         objective = build_objective(self.outputs, loss, metrics, loss_weights, weighted_metrics)
         names = output_names(self.outputs)
+        check_target_tensors(target_tensors, objective)
         temporal = temporal_outputs(sample_weight_mode, names, self.outputs)
         signature = signature_of(self.inputs, self.outputs, names, objective, temporal)
         self.read_layers()
         self.parallel = Parallel.over(devices)
-        again = optimizer is self._optimizer and self.compiled is not None
-        old_trainable = self.compiled.trainable if self.compiled is not None else None
-        self._optimizer = optimizer if not isinstance(optimizer, str) else None
         self.compiled = Compiled(
             self.graph,
             self._rest,
@@ -112,8 +120,9 @@ class Trainer(Predictor):
             sync_batch_norm=sync_batch_norm,
             parallel=self.parallel,
         )
-        keep = again and jax.tree.leaves(old_trainable) == jax.tree.leaves(self.compiled.trainable)
-        self.state = self.compiled.start(self.state, keep_slots=keep)
+        again = transformation is self._optimizer
+        self.state = self.compiled.start(self.state, keep_slots=again)
+        self._optimizer = transformation
         self._mark_written()
         self.signature = signature
         self._target_tensors = target_tensors
@@ -123,7 +132,8 @@ class Trainer(Predictor):
     def optimizer(self) -> OptimizerView:
         """Returns the optimizer: its learning rate `lr`, readable and settable while training."""
         self.require_compiled()
-        return OptimizerView(self)
+        assert self._optimizer is not None
+        return OptimizerView(self, self._optimizer)
 
     @property
     def metrics_names(self) -> list[str]:
@@ -167,7 +177,7 @@ class Trainer(Predictor):
             callbacks: in the order in which they are called.
             validation_split: share of the arrays' last rows that is evaluated, not trained on.
             validation_data: (x, y), (x, y, sample_weight), or a generator, Sequence or loader.
-            shuffle: draw a new order of rows for every pass; 'batch': of whole batches.
+            shuffle: draw a new order of rows for every fit and pass; 'batch': of whole batches.
             class_weight: weight by class id; by output name where there are several.
             sample_weight: weight of each row, or of each row and step.
             initial_epoch: number of the first epoch.
@@ -189,11 +199,12 @@ class Trainer(Predictor):
 
         Raises:
             RuntimeError: the model is not compiled.
+            TypeError: `resume` is no path.
             ValueError: the data do not fit, or the checkpoint is of another model or stands
                 before `initial_epoch`.
             FloatingPointError: `strict`, and a loss or gradient was not finite.
         """
-        self.require_compiled()
+        self.warn_if_frozen_since()
         self.read_layers()
         epochs = epochs_of(epochs, nb_epoch)
         reading = Reading(workers, use_multiprocessing, max_queue_size)
@@ -222,6 +233,8 @@ class Trainer(Predictor):
         )  # fmt: skip
         self.history = self.run.history
         if resume is not None:
+            if not isinstance(resume, str | PathLike):
+                raise TypeError(f"resume is the folder of a Checkpoint callback; found {resume!r}")
             self.run.resume(resume)
         return self.run.run()
 
@@ -277,23 +290,33 @@ class Trainer(Predictor):
         """
         if self.compiled is None:
             raise RuntimeError("You must compile the model before training or evaluating it.")
-        frozen_now = [layer for layer in self._layers() if not layer.trainable]
-        if len(frozen_now) != self.compiled.frozen_layers:
-            warnings.warn(
-                "Discrepancy between trainable weights and collected trainable weights, did you "
-                "set `layer.trainable` without calling `model.compile` after?",
-                stacklevel=3,
-            )
         return self.compiled
 
-    def _layers(self) -> Iterable[Layer]:
-        return self.graph.keras_layers()
+    def warn_if_frozen_since(self) -> None:
+        """Warns, before training, of a layer's `trainable` that was set after `compile`."""
+        frozen = sum(not layer.trainable for layer in self.graph.keras_layers())
+        if frozen != self.require_compiled().frozen_layers:
+            warn_caller(
+                "Discrepancy between trainable weights and collected trainable weights, did you "
+                "set `layer.trainable` without calling `model.compile` after?"
+            )
 
     def _or_own(self, x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
-        """Returns x and y, or in place of None what the inputs and `target_tensors` bring."""
+        """Returns x and y, or in place of None what the inputs and `target_tensors` bring.
+
+        Raises:
+            ValueError: y is given, and `target_tensors` too.
+        """
         if x is None:
             x = own_inputs(self.inputs)
-        if y is None and self._target_tensors is not None and kind_of(x) in ("arrays", "source"):
+        if self._target_tensors is None:
+            return x, y
+        if y is not None:
+            raise ValueError(
+                "y is given beside compile's target_tensors, which stand in its place: leave y "
+                "out, or compile without target_tensors"
+            )
+        if kind_of(x) in ("arrays", "source"):
             return with_targets(x, self._target_tensors, self.signature.trained)
         return x, y
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.data import Reading, as_feed, check_has_steps, kind_of
 from yolo_jax.model.feed import Feed
 from yolo_jax.model.signature import Signature
@@ -18,7 +19,7 @@ class Validation:
         freq: after every so many epochs, or the numbers of the epochs (from 1).
 
     Raises:
-        ValueError: `freq` is neither, or steps are missing where the data have no end.
+        ValueError: `freq` is neither, or holds nothing.
     """
 
     def __init__(self, feed: Feed, steps: int | None, freq: int | Sequence[int]) -> None:
@@ -28,6 +29,11 @@ class Validation:
             )
         if isinstance(freq, int) and freq < 1:
             raise ValueError(f"validation_freq has to be 1 or more; found {freq}")
+        if not isinstance(freq, int):
+            if not freq:
+                raise ValueError("validation_freq lists the epochs to validate after; it is empty")
+            for epoch in freq:
+                whole_number("an epoch in validation_freq (counted from 1)", epoch, 1)
         self.feed, self.steps, self.freq = feed, steps, freq
         # A generator goes on where it stood; what has a beginning starts there each time.
         self._stream = feed.batches() if feed.steps is None else None

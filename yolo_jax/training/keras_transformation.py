@@ -6,7 +6,7 @@ between steps without compiling anew (`optax.inject_hyperparams`).
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec, TypedDict
+from typing import Any, NamedTuple, NoReturn, ParamSpec, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -34,21 +34,32 @@ class KerasState(NamedTuple):
     slots: dict[str, PyTree]
 
 
+class KerasOptimizer(optax.GradientTransformationExtraArgs):
+    """A transformation that says where the numbers are which Keras's optimizers have themselves."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Raises AttributeError: it is a pair of functions, and a model's state has the numbers."""
+        raise AttributeError(
+            f"an optimizer has no {name!r} of its own: it is an optax transformation, two "
+            "functions. The model that is compiled with it has the rate, model.optimizer.lr, and "
+            "model.optimizer.iterations; the other numbers stay as they were given"
+        )
+
+
 class Options(TypedDict, total=False):
     """What every maker takes beside its own arguments.
 
     Attributes:
         lr: the learning rate under its old name, in place of `learning_rate`.
         decay: the rate of update t, from 0, is divided by 1 + decay·t.
-        clipnorm: largest norm of each variable's gradient.
-        global_clipnorm: largest norm of all gradients together.
-        clipvalue: largest absolute value of a gradient's elements, after the norms.
+        clipnorm: largest norm of all gradients together, as in Keras 2.3 (of each variable's by
+            itself from tf.keras on).
+        clipvalue: largest absolute value of a gradient's elements, after the norm.
     """
 
     lr: float | optax.Schedule | None
     decay: float
     clipnorm: float | None
-    global_clipnorm: float | None
     clipvalue: float | None
 
 
@@ -77,7 +88,6 @@ def transformation(
     lr: float | optax.Schedule | None = None,
     decay: float = 0.0,
     clipnorm: float | None = None,
-    global_clipnorm: float | None = None,
     clipvalue: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Makes the transformation of a rule for single arrays.
@@ -89,7 +99,6 @@ def transformation(
         lr: see `Options`, as those below.
         decay: the same.
         clipnorm: the same.
-        global_clipnorm: the same.
         clipvalue: the same.
 
     Raises:
@@ -100,7 +109,7 @@ def transformation(
         # a float, since inject_hyperparams takes numpy's scalars for constants
         chosen = finite_number("learning_rate", chosen, 0)
     finite_number("decay", decay, 0)
-    limits = {"clipnorm": clipnorm, "global_clipnorm": global_clipnorm, "clipvalue": clipvalue}
+    limits = {"clipnorm": clipnorm, "clipvalue": clipvalue}
     for name, limit in limits.items():
         if limit is not None:
             finite_number(name, limit, 0)
@@ -129,26 +138,15 @@ def transformation(
 
         return optax.GradientTransformation(init, update)
 
-    return optax.inject_hyperparams(build, hyperparam_dtype=jnp.float32)(learning_rate=chosen)
+    made = optax.inject_hyperparams(build, hyperparam_dtype=jnp.float32)(learning_rate=chosen)
+    return KerasOptimizer(*made)
 
 
-def _clip(
-    grads: list[Array],
-    *,
-    clipnorm: float | None,
-    global_clipnorm: float | None,
-    clipvalue: float | None,
-) -> list[Array]:
+def _clip(grads: list[Array], *, clipnorm: float | None, clipvalue: float | None) -> list[Array]:
     if clipnorm:
-        grads = [_shorten(grad, optax.tree.norm(grad), clipnorm) for grad in grads]
-    if global_clipnorm:
-        norm = optax.tree.norm(grads)
-        grads = [_shorten(grad, norm, global_clipnorm) for grad in grads]
+        # jnp.maximum, not division by the norm: that may be 0.
+        factor = clipnorm / jnp.maximum(optax.tree.norm(grads), clipnorm)
+        grads = [grad * factor for grad in grads]
     if clipvalue:
         grads = [jnp.clip(grad, -clipvalue, clipvalue) for grad in grads]
     return grads
-
-
-def _shorten(grad: Array, norm: Array, limit: float) -> Array:
-    # jnp.maximum, not division by the norm: that may be 0.
-    return grad * (limit / jnp.maximum(norm, limit))

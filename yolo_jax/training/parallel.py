@@ -69,8 +69,19 @@ class Parallel:
 
     @classmethod
     def over(cls, devices: Sequence[Device] | None = None) -> "Parallel":
-        """Returns the strategy over the given devices, or over all local ones."""
-        return cls(tuple(devices or jax.local_devices()))
+        """Returns the strategy over the given devices, or over all local ones.
+
+        Raises:
+            TypeError: they are no list of devices.
+        """
+        if devices is None:
+            return cls(tuple(jax.local_devices()))
+        is_list = isinstance(devices, Sequence | np.ndarray)
+        if not is_list or not len(devices) or not all(isinstance(d, jax.Device) for d in devices):
+            raise TypeError(
+                f"devices is a list of JAX's, such as jax.local_devices()[:1]; found {devices!r}"
+            )
+        return cls(tuple(devices))
 
     @property
     def axis_name(self) -> str | None:

@@ -20,8 +20,8 @@ class TrainState(NamedTuple):
         opt_state: the optimizer's, over the trainable parameters alone.
         ema: moving average of `params`, or None.
         key: seed of everything random, as raw key data.
-        failure: (step, term) of the first update that was refused for a value that is not
-            finite; −1 while there is none. See `step.FAILURES`.
+        failure: (step, term) of the first update of a fit that was refused for a value that is
+            not finite; −1 while there is none. See `step.FAILURES`.
     """
 
     step: Int[Array, ""]
@@ -49,6 +49,11 @@ def create_state(
         key=jax.random.key_data(jax.random.key(seed)),
         failure=jnp.full(2, -1, jnp.int32),
     )
+
+
+def without_failure(state: TrainState) -> TrainState:
+    """Returns the state with no refused update on record, as a fit begins."""
+    return state._replace(failure=jnp.full_like(state.failure, -1))
 
 
 def with_optimizer(

@@ -30,7 +30,7 @@ def constant(
     value: Any, dtype: DTypeLike | None = None, shape: Sequence[int] | None = None
 ) -> Array:
     """Returns an array, filled up to a shape."""
-    made = jnp.asarray(value, dtype or jnp.float32)
+    made = jnp.array(value, dtype or jnp.float32)
     return made if shape is None else jnp.broadcast_to(made, tuple(shape))
 
 

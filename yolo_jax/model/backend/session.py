@@ -93,11 +93,11 @@ def variable(value: Any, dtype: DTypeLike | None = None, name: str | None = None
         dtype: of its elements; float32 if left out.
         name: without effect.
     """
-    return nnx.Variable(jnp.asarray(value, dtype or floatx()))
+    return nnx.Variable(jnp.array(value, dtype or floatx()))  # a copy, as everywhere in K
 
 
 def get_value(x: Any) -> Any:
-    """Returns a NumPy array, or a number for the learning rate (`model.optimizer.lr`).
+    """Returns a NumPy array of its own, or a number for the learning rate (`model.optimizer.lr`).
 
     Raises:
         TypeError: `x` is symbolic.
@@ -107,7 +107,7 @@ def get_value(x: Any) -> Any:
             f"the symbolic tensor {x.name!r} has no value: K.function([inputs], [outputs]) "
             "computes it from arrays, as Model(inputs, outputs).predict does"
         )
-    return float(x) if isinstance(x, LearningRate) else np.asarray(x)
+    return float(x) if isinstance(x, LearningRate) else np.array(x)
 
 
 def eval(x: Any) -> Any:
@@ -135,7 +135,7 @@ def set_value(x: Any, value: Any) -> None:
                 f"set_value: the variable has the shape {x.shape}; found a value of shape "
                 f"{np.shape(value)}"
             )
-        x.set_value(jnp.asarray(value, x.dtype))
+        x.set_value(jnp.array(value, x.dtype))
     else:
         raise TypeError(
             "set_value takes model.optimizer.lr, a layer's variable (layer.weights[name]) or a "
@@ -233,7 +233,7 @@ def function(
             raise ValueError(f"K.function of {len(given)} inputs; found {len(values)} arrays")
         cast = [jnp.asarray(v, tensor.dtype) for v, tensor in zip(values, given, strict=True)]
         # The weights as they are at each call.
-        found = jax.device_get(run(nnx.state(graph), cast))
+        found = [np.array(array) for array in jax.device_get(run(nnx.state(graph), cast))]
         return found[0] if isinstance(outputs, SymbolicTensor) else found
 
     return call

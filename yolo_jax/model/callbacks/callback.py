@@ -14,17 +14,21 @@ class Callback:
 
     Hooks run in Keras's order: `set_model, set_params, on_train_begin, {on_epoch_begin,
     {on_train_batch_begin, on_train_batch_end}*, [on_test_begin, {on_test_batch_*}*, on_test_end],
-    on_epoch_end}*, on_train_end`. A batch's logs are fetched from the device when they are read:
-    a callback that reads none costs nothing.
+    on_epoch_end}*, on_train_end`, and `close` whatever ends a fit. A batch's logs are fetched from
+    the device when they are read: a callback that reads none costs nothing.
 
     Attributes:
         model: the model at work; `model.stop_training = True` ends the fit after this batch.
         params: `epochs`, `steps` and `verbose` of the call; of a loader's epoch that is over,
-            `input_wait`, the share of its steps' time that was spent waiting for data.
+            `input_wait`, the share of its steps' time that was spent waiting for data. Asked for
+            by name, Keras 2.3's `metrics`, `do_validation` and, where known, `samples` and
+            `batch_size` are there too.
+        validation_data: None, as in tf.keras: what is evaluated was given to `fit`.
     """
 
     model: "Model"
     params: dict[str, Any]
+    validation_data: Any = None
 
     def set_model(self, model: Any) -> None:
         """Receives the model before anything else."""
@@ -38,7 +42,7 @@ class Callback:
         """Runs before the first epoch."""
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Runs after the last epoch."""
+        """Runs after the last epoch, but not when an exception or Ctrl-C ended the fit."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Runs before each epoch (counted from 0)."""
@@ -83,6 +87,9 @@ class Callback:
 
     def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Runs after each batch of prediction."""
+
+    def close(self) -> None:
+        """Lets go of files and the like at the very end of a fit, whatever ended it."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps of the callback, as JSON holds it."""
@@ -138,6 +145,24 @@ class CallbackList(Callback):
         self.params = params
         for callback in self.callbacks:
             callback.set_params(params)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Closes every callback, whatever another one raises.
+
+        Args:
+            error: that ended the fit: it is not hidden by what a callback raises, which it notes.
+        """
+        first = error
+        for callback in self.callbacks:
+            try:
+                callback.close()
+            except Exception as found:
+                if first is None:
+                    first = found
+                else:
+                    first.add_note(f"Then {type(callback).__name__}.close() failed: {found!r}")
+        if first is not error and first is not None:
+            raise first
 
 
 def _each(hook: str) -> Callable[..., None]:

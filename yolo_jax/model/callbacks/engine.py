@@ -72,7 +72,7 @@ class Profile(Callback):
         if self._done == self.first_step + self.steps:
             self._stop()
 
-    def on_train_end(self, logs: Logs | None = None) -> None:
+    def close(self) -> None:
         """Ends the trace of a fit that was shorter."""
         self._stop()
 

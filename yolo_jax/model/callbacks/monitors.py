@@ -75,14 +75,15 @@ class EarlyStopping(Monitoring):
 
     `best` starts at the baseline, so only values beyond it count. With `restore_best_weights` there
     must be weights to restore, so there `best` starts at infinity and the baseline only keeps
-    the patience running, as Keras does from 2.4 on (2.3 crashes).
+    the patience running, as Keras does from 2.4 on (2.3 crashes). So values that improve without
+    reaching the baseline stop it only when they cease to improve.
 
     A checkpoint of the run holds the weights kept for restoring within its JSON, in base64: a third
     more than their size in memory.
 
     Args:
         monitor: log key to watch.
-        min_delta: least change that is an improvement.
+        min_delta: least change that is an improvement; below 0 a value may be that much worse.
         patience: epochs without improvement after which it stops; 0 is as 1.
         verbose: 1 says so when it stops.
         mode: `min`, `max` or `auto`.
@@ -95,7 +96,7 @@ class EarlyStopping(Monitoring):
         best_weights: of the best epoch, where they are to be restored.
 
     Raises:
-        ValueError: `patience` is no whole number, or `min_delta` no number.
+        ValueError: `patience` is no whole number, or `min_delta` or `baseline` no number.
     """
 
     def __init__(
@@ -112,7 +113,8 @@ class EarlyStopping(Monitoring):
         min_delta = finite_number("min_delta", min_delta)
         self.min_delta = min_delta if self.mode == "min" else -min_delta
         self.patience, self.verbose = whole_number("patience", patience), verbose
-        self.baseline, self.restore_best_weights = baseline, restore_best_weights
+        self.baseline = None if baseline is None else finite_number("baseline", baseline)
+        self.restore_best_weights = restore_best_weights
         self._resumed = False
         self._reset()
 

@@ -38,7 +38,7 @@ class ProgbarLogger(Callback):
         if count_mode not in ("steps", "samples"):
             raise ValueError(f"count_mode must be 'steps' or 'samples'; found {count_mode!r}")
         self.count_mode = count_mode
-        self._training = False
+        self._training, self._width = False, 0
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Receives the numbers of the call, `verbose` among them.
@@ -57,7 +57,7 @@ class ProgbarLogger(Callback):
         """Remembers that evaluation is a part of fit now."""
         self._training, self._width = True, 0
 
-    def on_train_end(self, logs: Logs | None = None) -> None:
+    def close(self) -> None:
         """Leaves the terminal's cursor on a line of its own, wherever training broke off."""
         self._training = False
         self._end_line()

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.training.optimizers import parameter_path
 
@@ -106,7 +107,8 @@ class TensorBoard(Callback):
             `MeanAP.pictures`; that callback stands before this one in the list.
 
     Raises:
-        ValueError: an argument that is not supported, or an unknown `update_freq`.
+        ValueError: an argument that is not supported, an unknown `update_freq`, or a
+            `histogram_freq` that is no number of epochs.
     """
 
     def __init__(
@@ -130,11 +132,14 @@ class TensorBoard(Callback):
         for name, value in unsupported.items():
             if value:
                 raise ValueError(f"TensorBoard's {name} is not supported; found {name}={value}")
-        if update_freq not in ("epoch", "batch") and not isinstance(update_freq, int):
+        is_number = isinstance(update_freq, int) and update_freq > 0
+        if update_freq not in ("epoch", "batch") and not is_number:
             raise ValueError(
-                f"update_freq is 'epoch', 'batch' or a number of samples; found {update_freq!r}"
+                "TensorBoard's update_freq is 'epoch', 'batch' or a number of samples, 1 or more; "
+                f"found {update_freq!r}"
             )
-        self.log_dir, self.histogram_freq = Path(log_dir), histogram_freq
+        self.log_dir = Path(log_dir)
+        self.histogram_freq = whole_number("TensorBoard's histogram_freq", histogram_freq)
         self.images = images
         self._samples_between: int | None = None
         if update_freq != "epoch":
@@ -161,7 +166,7 @@ class TensorBoard(Callback):
             writer.add_image(name, picture, epoch, dataformats="HWC")
         writer.flush()
 
-    def on_train_end(self, logs: Logs | None = None) -> None:
+    def close(self) -> None:
         """Closes the events file."""
         if self._writer is not None:
             self._writer.close()

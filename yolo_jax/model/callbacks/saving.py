@@ -1,9 +1,9 @@
 """Callbacks that save: `ModelCheckpoint` the model or its weights, `Checkpoint` the whole run."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.model.callbacks.monitors import Monitoring
@@ -132,6 +132,7 @@ class Checkpoint(Callback):
         if every_steps is not None:
             every_steps = whole_number("Checkpoint's every_steps", every_steps, 1)
         self.every_steps = every_steps
+        self._checkpoints: Checkpoints | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Opens the folder."""
@@ -150,17 +151,22 @@ class Checkpoint(Callback):
         self._save(logs or {})
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Waits until the last save is on the disk."""
-        self._checkpoints.close()
+        """Tells of a monitor that was never there."""
         # The default goes unused wherever nothing is validated.
         if self._logged and self.monitor not in (None, "val_loss", *self._logged):
-            warnings.warn(
+            warn_caller(
                 f"Checkpoint's monitor {self.monitor!r} was in no epoch's logs, so that no best "
                 f"checkpoint was kept. Available are: {', '.join(sorted(self._logged))}",
                 RuntimeWarning,
-                stacklevel=2,
             )
+
+    def close(self) -> None:
+        """Waits until the last save is on the disk."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        self._checkpoints = None
 
     def _save(self, logs: Logs) -> None:
         run = self.model.run
+        assert self._checkpoints is not None  # since the fit began
         self._checkpoints.save(run.batches, run.arrays(), run.progress(), dict(logs))

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from yolo_jax.model.graph.layer import Layer, LayerOptions
+from yolo_jax.model.graph.tensor import row_shape
 from yolo_jax.model.own_functions import call_own
 
 PyTree = Any
@@ -32,10 +33,10 @@ class Lambda(Layer):
         options: name, trainable, dtype, input_shape.
 
     Raises:
-        TypeError: the function cannot be called, `output_shape` or `mask` is none of these, or,
-            at a call, the function returns no array.
-        ValueError: at a call, if the `output_shape` function returns no shape, or the mask has not
-            as many rows as the batch.
+        TypeError: the function cannot be called, `output_shape`, `mask` or `arguments` is none of
+            these, or, at a call, the function returns no array.
+        ValueError: an `output_shape` with a size below 1; at a call, if the `output_shape` function
+            returns no shape, or the mask has not as many rows as the batch.
     """
 
     def __init__(
@@ -57,6 +58,13 @@ class Lambda(Layer):
             raise TypeError(
                 f"Lambda {self.name!r}: output_shape must be a list, a tuple, or a function; found "
                 f"{output_shape!r}"
+            )
+        if isinstance(output_shape, tuple | list):
+            output_shape = row_shape(f"Lambda {self.name!r}: output_shape", output_shape)
+        if not isinstance(arguments, Mapping | None):
+            raise TypeError(
+                f"Lambda {self.name!r}: arguments is a dict of keywords for the function; found "
+                f"{arguments!r}"
             )
         given = dict(arguments or {})
         # Functions in static fields: anchors and other arrays must not become parameters.
@@ -96,7 +104,7 @@ class Lambda(Layer):
 def _constant(name: str, mask: Any) -> Callable[[PyTree, PyTree], jax.Array]:
     """Returns a function that gives the mask, repeated where it is one for all rows."""
     marks = np.asarray(mask)
-    if marks.dtype.kind not in "biuf":
+    if marks.dtype.kind not in "biuf" or not marks.ndim:
         raise TypeError(
             f"Lambda {name!r}: mask is a function (inputs, mask), or an array of True and False; "
             f"found {mask!r}"

@@ -251,8 +251,8 @@ class Layer(nnx.Module):
         )
 
     def get_weights(self) -> list[np.ndarray]:
-        """Returns the arrays of `weights`."""
-        return [np.asarray(variable[...]) for variable in self.weights.values()]
+        """Returns copies of the arrays of `weights`."""
+        return [np.array(variable[...]) for variable in self.weights.values()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Takes arrays in the order of `weights`.
@@ -273,7 +273,8 @@ class Layer(nnx.Module):
                     f"found an array of shape {np.shape(value)}"
                 )
         for variable, value in zip(variables.values(), weights, strict=True):
-            variable.set_value(jnp.asarray(value, variable.dtype))
+            # A copy: on the CPU jnp.asarray may go on reading from the caller's own buffer.
+            variable.set_value(jnp.array(value, variable.dtype))
 
     def count_params(self) -> int:
         """Returns the number of scalars in the weights.

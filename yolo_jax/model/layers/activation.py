@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from yolo_jax.model.graph import Layer, LayerOptions
+from yolo_jax.model.graph import LayerOptions
 from yolo_jax.model.layers import arguments
+from yolo_jax.model.layers.single_input import SingleInput
 
 
-class Activation(Layer):
+class Activation(SingleInput):
     """Applies an activation.
 
     Args:
@@ -34,7 +35,7 @@ class Activation(Layer):
         return self.activation(inputs)
 
 
-class LeakyReLU(Layer):
+class LeakyReLU(SingleInput):
     """`x` where it is positive, `alpha * x` elsewhere.
 
     Args:
@@ -53,7 +54,7 @@ class LeakyReLU(Layer):
         return jnp.where(inputs >= 0, inputs, self.alpha * inputs)
 
 
-class ReLU(Layer):
+class ReLU(SingleInput):
     """Rectifier with a ceiling, a slope and a threshold.
 
     Args:
@@ -89,7 +90,7 @@ class ReLU(Layer):
         return arguments.relu(inputs, self.negative_slope, self.max_value, self.threshold)
 
 
-class Softmax(Layer):
+class Softmax(SingleInput):
     """Makes numbers along an axis positive, adding up to 1.
 
     Args:

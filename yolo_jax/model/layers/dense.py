@@ -7,16 +7,17 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Num
 
 from yolo_jax.core.numbers import whole_number
-from yolo_jax.model.graph import Layer, LayerOptions
+from yolo_jax.model.graph import LayerOptions
 from yolo_jax.model.graph.layer import Regularizer
 from yolo_jax.model.graph.session import next_key
 from yolo_jax.model.layers.arguments import Activation
 from yolo_jax.model.layers.arguments import activation as _activation
 from yolo_jax.model.layers.initializers import Initializer, initializer
 from yolo_jax.model.layers.named_weight import NamedWeight
+from yolo_jax.model.layers.single_input import SingleInput
 
 
-class Dense(Layer):
+class Dense(SingleInput):
     """`activation(inputs @ kernel + bias)` over the last axis.
 
     Args:
@@ -91,7 +92,7 @@ class Dense(Layer):
         return {name: value for name, value in found.items() if value is not None}
 
 
-class Embedding(Layer):
+class Embedding(SingleInput):
     """Rows of a table, looked up by whole numbers.
 
     Args:

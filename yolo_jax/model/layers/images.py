@@ -2,7 +2,8 @@
 
 from typing import ClassVar, Unpack
 
-from yolo_jax.model.graph import Layer, LayerOptions
+from yolo_jax.model.graph import LayerOptions
+from yolo_jax.model.layers.single_input import SingleInput
 
 
 class ImageOptions(LayerOptions, total=False):
@@ -15,7 +16,7 @@ class ImageOptions(LayerOptions, total=False):
     data_format: str | None
 
 
-class ImageLayer(Layer):
+class ImageLayer(SingleInput):
     """A layer over `[b, h, w, c]`.
 
     Args:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from yolo_jax.model.graph import Layer, LayerOptions
+from yolo_jax.model.layers.single_input import SingleInput
 
 
-class Masking(Layer):
+class Masking(SingleInput):
     """Leaves out the steps whose every feature is `mask_value`; they become 0.
 
     Args:

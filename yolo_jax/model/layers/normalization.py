@@ -7,12 +7,13 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
-from yolo_jax.model.graph import Layer, LayerOptions
+from yolo_jax.model.graph import LayerOptions
 from yolo_jax.model.graph.layer import Regularizer
 from yolo_jax.model.graph.session import next_key
 from yolo_jax.model.layers.arguments import axis_of
 from yolo_jax.model.layers.initializers import Initializer, initializer
 from yolo_jax.model.layers.named_weight import NamedWeight
+from yolo_jax.model.layers.single_input import SingleInput
 from yolo_jax.networks.blocks import masked_moments
 
 
@@ -61,7 +62,7 @@ class MaskedBatchNorm(nnx.BatchNorm):
         return outputs.astype(jnp.promote_types(x.dtype, self.param_dtype))
 
 
-class BatchNormalization(Layer):
+class BatchNormalization(SingleInput):
     """Normalises each feature by the batch's moments in training, by the moving ones elsewhere.
 
     The moving variance is the biased one, as in Keras 3. The mode is that of the inner
@@ -161,7 +162,7 @@ class BatchNormalization(Layer):
         return {name: value for name, value in found.items() if value is not None}
 
 
-class LayerNormalization(Layer):
+class LayerNormalization(SingleInput):
     """Normalises each row by its own moments along an axis.
 
     Args:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Num
 
 from yolo_jax.core.numbers import whole_number
-from yolo_jax.model.graph import Layer, LayerOptions
+from yolo_jax.model.graph import LayerOptions
+from yolo_jax.model.layers.single_input import SingleInput
 
 
-class Flatten(Layer):
+class Flatten(SingleInput):
     """Makes each row one-dimensional."""
 
     def call(self, inputs: Num[Array, "b ..."]) -> Num[Array, "b n"]:
@@ -19,7 +20,7 @@ class Flatten(Layer):
         return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
 
 
-class Reshape(Layer):
+class Reshape(SingleInput):
     """Gives each row another shape.
 
     Args:
@@ -55,7 +56,7 @@ class Reshape(Layer):
         return inputs.reshape(inputs.shape[0], *self.target_shape)
 
 
-class Permute(Layer):
+class Permute(SingleInput):
     """Puts the axes of each row in another order.
 
     Args:
@@ -88,7 +89,7 @@ class Permute(Layer):
         return inputs.transpose(0, *self.dims)
 
 
-class RepeatVector(Layer):
+class RepeatVector(SingleInput):
     """Repeats each row along a new axis.
 
     Args:
