@@ -37,5 +37,5 @@ def plot_history(
         axes.set_xlabel("epoch")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    figure.axes[0].legend()
+    figure.axes[0].legend(loc="upper right")
     figure.savefig(path)

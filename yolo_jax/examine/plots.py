@@ -24,7 +24,7 @@ def plot_boxes_per_image(per_image: Int[np.ndarray, "i"], max_boxes: int | None)
     axes.hist(per_image, (np.arange(0, most + 2, max(1, most // 40)) - 0.5).tolist(), color=_BLUE)
     if max_boxes is not None:
         axes.axvline(max_boxes + 0.5, color=_RED, label=f"max_boxes = {max_boxes}")
-        axes.legend()
+        axes.legend(loc="upper right")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="boxes in an image", ylabel="images", title="Boxes an image")
@@ -40,7 +40,7 @@ def plot_sides(sizes: Float[np.ndarray, "n 2"], input_size: int, strides: Sequen
     for stride in strides:
         axes.axvline(stride, color=_RED, linewidth=1, linestyle="--")
     axes.plot([], [], color=_RED, linestyle="--", label="a cell of each scale")
-    axes.legend()
+    axes.legend(loc="upper right")
     _logarithmic(axes, "x", (least, most))
     xlabel = f"side of a square of the box's area, px of the {input_size} px input"
     axes.set(xlabel=xlabel, ylabel="boxes", title="Sizes")
@@ -54,7 +54,7 @@ def plot_aspects(sizes: Float[np.ndarray, "n 2"]) -> bytes:
     reach = max(2.0, float(np.exp(np.abs(np.log(aspects)).max())) * 1.05)
     axes.hist(aspects, np.geomspace(1 / reach, reach, 61).tolist(), color=_BLUE)
     axes.axvline(1, color=_RED, linewidth=1, linestyle="--", label="square")
-    axes.legend()
+    axes.legend(loc="upper right")
     _logarithmic(axes, "x", (1 / reach, reach))
     axes.set(xlabel="width / height", ylabel="boxes", title="Aspects")
     return _png(figure)
