@@ -118,6 +118,11 @@ def test_classes_need_a_unit_each(loss):
             ValueError,
             "shuffle='batch' .* with a Rows",
         ),
+        (
+            {"batch_size": 0, "x": Rows(), "y": None},
+            ValueError,
+            "batch_size is .* 1 or more; found 0",
+        ),
         ({"use_multiprocessing": 3}, TypeError, "use_multiprocessing is True or False; found 3"),
         ({"max_queue_size": 0}, ValueError, "max_queue_size is a whole number, 1 or more; found 0"),
         ({"strict": 3}, TypeError, "strict is True or False; found 3"),

@@ -4,11 +4,11 @@ Each of loss, loss_weights, metrics and weighted_metrics is one thing for every 
 the outputs' order, or a dict by output name.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.numbers import finite_number
 from yolo_jax.model import loss_functions
 from yolo_jax.model import metrics as metric_functions
@@ -105,10 +105,9 @@ def _losses(loss: Loss, names: list[str]) -> list[LossFunction | None]:
             _check_names("loss", loss, names)
             left_out = [name for name in names if name not in loss]
             if left_out:
-                warnings.warn(
+                warn_caller(
                     f"Output {', '.join(left_out)} missing from loss dictionary: it is given no "
-                    "target and is not trained",
-                    stacklevel=4,
+                    "target and is not trained"
                 )
             each = [loss.get(name) for name in names]
         case str():

@@ -1,6 +1,5 @@
 """Darknet's `.weights` files for models of Keras layers, such as `keras_yolo3.yolo_body`."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.model.graph import Graph, Node
 from yolo_jax.model.layers import BatchNormalization, Conv2D
 from yolo_jax.networks import darknet
@@ -84,10 +84,9 @@ class DarknetLayers:
             filters = self._filters_of(Path(path))
             if filters not in (None, self.outputs[0].convolution.filters):
                 names = [output.convolution.name for output in self.outputs]
-                warnings.warn(
+                warn_caller(
                     f"{path} is of {filters // ANCHORS_PER_SCALE - 5} classes, and the model of "
-                    f"{self.num_classes}: {', '.join(names)} keep their weights",
-                    stacklevel=4,
+                    f"{self.num_classes}: {', '.join(names)} keep their weights"
                 )
                 self._set_outputs_aside(filters)
         darknet.load_weights(path, self)

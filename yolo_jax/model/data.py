@@ -316,9 +316,7 @@ def _batch_size(given: int | None, signature: Signature) -> int:
             f"the model's input has batch_size={signature.batch_size}; found batch_size={given}: "
             "leave it out"
         )
-    if isinstance(given, bool) or not hasattr(given, "__index__"):
-        raise TypeError(f"batch_size is a whole number of rows; found {given!r}")
-    return given
+    return whole_number("batch_size", given, 1)
 
 
 def check_has_steps(feed: Feed, steps: int | None, argument: str) -> None:

@@ -1,6 +1,5 @@
 """Asking a model: `predict`, and its graph as a module."""
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -11,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
 from yolo_jax.model.callbacks.params import Params, known_rows
 from yolo_jax.model.compile_arguments import output_names
@@ -80,10 +80,9 @@ class Predictor(Container):
         if not parts:
             raise ValueError("there was not one batch to predict")
         if wanted is not None and len(parts) < wanted:
-            warnings.warn(
+            warn_caller(
                 f"Your input ran out of data after {len(parts)} of {wanted} batches; the "
-                "predictions are of those.",
-                stacklevel=2,
+                "predictions are of those."
             )
         arrays = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return arrays[0] if self.single_output else arrays

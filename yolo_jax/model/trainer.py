@@ -1,6 +1,5 @@
 """Training a model: `compile`, `fit`, `evaluate`."""
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -333,5 +332,5 @@ def epochs_of(epochs: int, nb_epoch: int | None) -> int:
     """Returns the epochs, by their old name where that is given: warns the caller's caller."""
     if nb_epoch is None:
         return epochs
-    warnings.warn("The `nb_epoch` argument has been renamed `epochs`.", stacklevel=3)
+    warn_caller("The `nb_epoch` argument has been renamed `epochs`.")
     return nb_epoch

@@ -6,7 +6,6 @@ group for each layer, whose attribute `weight_names` names its datasets; all of 
 """
 
 import json
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.model.graph.session import NUMBERED
 
 Groups = Mapping[str, Mapping[str, nnx.Variable]]
@@ -150,7 +150,7 @@ def load_weights(
         message = f"layer {own!r} has weights of shapes {wanted}, and {path} has {found} for it"
         if not skip_mismatch:
             raise ValueError(f"{message}; skip_mismatch=True with by_name=True leaves it as it is")
-        warnings.warn(f"{message}: it keeps its own", stacklevel=4)
+        warn_caller(f"{message}: it keeps its own")
     for variable, array in fitting:
         variable.set_value(jnp.asarray(array, variable.dtype))
 

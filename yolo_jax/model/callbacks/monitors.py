@@ -2,11 +2,11 @@
 
 import base64
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
+from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.numbers import finite_number, whole_number
 from yolo_jax.model.callbacks.callback import Callback, Logs
 
@@ -30,10 +30,9 @@ class Monitoring(Callback):
         if not isinstance(monitor, str):
             raise TypeError(f"monitor is a key of the logs, such as 'val_loss'; found {monitor!r}")
         if mode not in ("auto", "min", "max"):
-            warnings.warn(
+            warn_caller(
                 f"{type(self).__name__} mode {mode!r} is unknown, fallback to auto mode.",
                 RuntimeWarning,
-                stacklevel=3,
             )
             mode = "auto"
         if mode == "auto":
@@ -50,11 +49,10 @@ class Monitoring(Callback):
         logs = logs or {}
         if self.monitor in logs:
             return float(logs[self.monitor])
-        warnings.warn(
+        warn_caller(
             f"{complaint} `{self.monitor}` which is not available. Available metrics are: "
             f"{','.join(logs)}",
             RuntimeWarning,
-            stacklevel=3,
         )
         return None
 
@@ -228,9 +226,8 @@ class ReduceLROnPlateau(Monitoring):
                 f"ReduceLROnPlateau does not support a factor >= 1.0; found factor={factor}"
             )
         if epsilon is not None:
-            warnings.warn(
-                "`epsilon` argument is deprecated and will be removed, use `min_delta` instead.",
-                stacklevel=2,
+            warn_caller(
+                "`epsilon` argument is deprecated and will be removed, use `min_delta` instead."
             )
             min_delta = epsilon
         self.factor, self.verbose = factor, verbose
