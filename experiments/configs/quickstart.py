@@ -38,7 +38,7 @@ def get_config() -> ExperimentConfig:
             hue=0.03,
         ),
         optimizer=OptimizerConfig(
-            learning_rate=1e-3, schedule="cosine", warmup_steps=60, ema_decay=0.99
+            learning_rate=2e-3, schedule="cosine", warmup_steps=60, ema_decay=0.99
         ),
         epochs=20,
         steps_per_epoch=30,
