@@ -51,6 +51,14 @@ def finish(runs: Path, *options: str, config: Path = CONFIG) -> str:
     return output
 
 
+def wait_for_save(process: subprocess.Popen, checkpoints: Path, pattern: str = "*") -> None:
+    """Waits until the training has saved such a thing, or has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and not any(checkpoints.glob(pattern)):
+        assert time.monotonic() < deadline, f"no {pattern} in {checkpoints}"
+        time.sleep(0.002)  # a save in hand lasts but a moment
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
@@ -88,16 +96,9 @@ def test_killed_at_random_moments_it_ends_bitwise_equal(finished: Path, tmp_path
     generator = random.Random(7)
     checkpoints = tmp_path / "short" / "checkpoints"
     for kill in range(3):
-        deadline = time.monotonic() + PATIENCE
         amid_save = kill == 2
-
-        def moment_has_come(amid_save: bool = amid_save) -> bool:
-            saves = list(checkpoints.glob("*tmp*" if amid_save else "*"))
-            return bool(saves)
-
         with started(tmp_path) as process:
-            while process.poll() is None and not moment_has_come() and time.monotonic() < deadline:
-                time.sleep(0.002)
+            wait_for_save(process, checkpoints, "*tmp*" if amid_save else "*")
             if not amid_save:
                 time.sleep(generator.uniform(0, 1.5))
             process.send_signal(signal.SIGKILL)
@@ -115,11 +116,8 @@ def test_killed_at_random_moments_it_ends_bitwise_equal(finished: Path, tmp_path
 def test_stopped_it_leaves_no_worker_and_no_traceback(number: signal.Signals, tmp_path: Path):
     options = ("--epochs", "40", "--data.workers", "2")
     checkpoints = tmp_path / "short" / "checkpoints"
-    deadline = time.monotonic() + PATIENCE
     with started(tmp_path, *options, stderr=subprocess.PIPE) as process:
-        while process.poll() is None and not list(checkpoints.glob("*")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for_save(process, checkpoints)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
         process.send_signal(number)

@@ -329,7 +329,7 @@ class Trainer(Predictor):
 
 
 def epochs_of(epochs: int, nb_epoch: int | None) -> int:
-    """Returns the epochs, by their old name where that is given: warns the caller's caller."""
+    """Returns the epochs, by their old name where that is given, which it warns of."""
     if nb_epoch is None:
         return epochs
     warn_caller("The `nb_epoch` argument has been renamed `epochs`.")
