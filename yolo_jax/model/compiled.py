@@ -19,7 +19,7 @@ from yolo_jax.model.objective import Objective, Rows
 from yolo_jax.model.optimizer import kept_slots
 from yolo_jax.networks.blocks import BatchNorm
 from yolo_jax.training.optimizers import not_matching, parameter_path, trainable_mask
-from yolo_jax.training.parallel import Parallel, Step
+from yolo_jax.training.parallel import Parallel, Step, unbound
 from yolo_jax.training.state import TrainState, combine, partition, with_optimizer
 from yolo_jax.training.step import (
     Fed,
@@ -219,7 +219,7 @@ class Compiled:
                 body = partial(body, axis_name=self.parallel.axis_name)
                 step = self.parallel.compile(body, replicated=2, donate=donate)
             else:
-                step = jax.jit(partial(body, axis_name=None), donate_argnums=donate)
+                step = jax.jit(unbound(partial(body, axis_name=None)), donate_argnums=donate)
             self._steps[key] = step
         return self._steps[key], padded if shared else fed
 

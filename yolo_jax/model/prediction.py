@@ -20,6 +20,7 @@ from yolo_jax.model.feed import Feed, as_inputs
 from yolo_jax.model.graph import Graph
 from yolo_jax.model.own_data import own_inputs
 from yolo_jax.model.signature import signature_of
+from yolo_jax.training.parallel import unbound
 from yolo_jax.training.step import predict_step
 
 PyTree = Any
@@ -115,7 +116,7 @@ class Predictor(Container):
         if self._predict is None:
             self.graph.eval()
             self._predict_graph = nnx.graphdef(self.graph)
-            self._predict = jax.jit(partial(predict_step, predict=self._outputs))
+            self._predict = jax.jit(unbound(partial(predict_step, predict=self._outputs)))
         rows = len(jax.tree.leaves(x)[0])
         outputs = jax.device_get(self._predict(self.state, x))
         return [np.broadcast_to(o, (rows,)) if o.ndim == 0 else o for o in outputs]

@@ -4,6 +4,7 @@ JAX implements pmap by jit and shard_map; state goes in and out replicated (`in_
 `out_axes=None`) and donated.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +25,18 @@ class Step:
         function: what jit or pmap made of the body.
         devices: that a batch's rows are split among.
         sharded_output: the result has the batch's rows.
+        body: of a pmapped function that holds it weakly, since pmap's cache never lets go of one.
     """
 
-    def __init__(self, function: Any, devices: int, sharded_output: bool = False) -> None:
+    def __init__(
+        self,
+        function: Any,
+        devices: int,
+        sharded_output: bool = False,
+        body: Callable[..., PyTree] | None = None,
+    ) -> None:
         self._function, self._devices, self._sharded_output = function, devices, sharded_output
+        self._body = body
         self._ahead: dict[tuple, Callable[..., PyTree]] = {}
 
     def compile_ahead(self, *args: PyTree) -> None:
@@ -51,6 +60,19 @@ class Step:
         count = self._devices
         split = jax.tree.map(lambda a: a.reshape(count, len(a) // count, *a.shape[1:]), batch)
         return *replicated, split
+
+
+def unbound(body: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Returns a function of positional arguments that does what a partial does.
+
+    To be compiled in its place: jit's cache keeps a function's signature, and with it what a
+    partial binds by name, so a model bound there would stay in memory for good.
+    """
+
+    def step(*args: PyTree) -> PyTree:
+        return body(*args)
+
+    return step
 
 
 def _shapes(batch: PyTree) -> tuple[tuple[int, ...], ...]:
@@ -106,16 +128,16 @@ class Parallel:
             sharded_output: the result has the batch's rows rather than being replicated.
         """
         if len(self.devices) == 1:
-            return Step(jax.jit(body, donate_argnums=donate), 1)
+            return Step(jax.jit(unbound(body), donate_argnums=donate), 1)
         mapped = jax.pmap(
-            body,
+            unbound(weakref.proxy(body)),
             axis_name=AXIS,
             in_axes=(*(None,) * replicated, 0),
             out_axes=0 if sharded_output else None,  # pyright: ignore[reportArgumentType]
             donate_argnums=donate,
             devices=self.devices,
         )
-        return Step(mapped, len(self.devices), sharded_output)
+        return Step(mapped, len(self.devices), sharded_output, body)
 
     def place(self, batch: PyTree) -> PyTree:
         """Puts a batch on the device ahead of its step; for several, the step splits it itself."""
