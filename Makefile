@@ -11,7 +11,7 @@ train: .venv/.complete
 	@.venv/bin/yolo-jax train experiments/configs/quickstart.py $(ARGS)
 
 test: .venv/.complete
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.complete
 	@.venv/bin/ruff check
