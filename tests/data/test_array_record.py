@@ -1,7 +1,5 @@
 import json
 import pickle
-import re
-import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -9,54 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolo_jax.data.images import ImageError, load_image, read_image
+from yolo_jax.data.images import load_image, read_image
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers.array_record import image_name, read_array_record
-from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.data.readers.columns import Columns
 from yolo_jax.data.writers import array_record as writer
 from yolo_jax.data.writers import folder
 from yolo_jax.data.writers.array_record import write_array_record
-
-TREES = Path(__file__).parents[2] / "experiments" / "data" / "tree_crowns"
-
-
-@pytest.fixture(scope="module")
-def trees():
-    dataset = read_coco(TREES / "validation.json", strict=True)[0]  # 12 images
-    annotations = [
-        replace(
-            annotation,
-            image_id=1000 - 7 * row,  # not in order
-            crowd=np.arange(len(annotation.crowd)) % 3 == 1,
-            source=("", "forêt")[row % 2],
-        )
-        for row, annotation in enumerate(dataset.annotations)
-    ]
-    annotations[4] = replace(
-        annotations[4],
-        boxes=np.zeros((0, 4), np.float32),
-        classes=np.zeros(0, np.int32),
-        crowd=np.zeros(0, bool),
-    )
-    return replace(dataset, annotations=tuple(annotations))
-
-
-@pytest.fixture(scope="module")
-def packed(trees, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packed") / "trees"
-    assert write_array_record(trees, folder, images_per_shard=5) == []
-    return folder
-
-
-@pytest.fixture
-def copy(packed, tmp_path):
-    return Path(shutil.copytree(packed, tmp_path / "copy"))
-
-
-def edit_manifest(folder, **fields):
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def assert_same(annotation, original):
@@ -216,7 +173,7 @@ def change(trees, row, **fields):
         ({"image_id": 2**31}, r"image 2147483648 \(.*jpg\): its id is not a whole number"),
         ({"classes": np.array([9] * 50)}, "it has a box of class 9, and there are 1 class names"),
         ({"path": Path("nowhere.jpg")}, "nowhere.jpg"),
-        ({"path": TREES}, "is a directory"),
+        ({"path": Path(__file__).parent}, "is a directory"),
     ],
 )
 def test_a_failed_packing_leaves_nothing(trees, tmp_path, fields, message):
@@ -249,127 +206,6 @@ def test_a_killed_packing_does_not_look_finished(trees, tmp_path, monkeypatch):
     assert left.name.startswith("new.unfinished-") and len(list(left.iterdir())) > 1
     with pytest.raises(FileNotFoundError, match=r"no manifest\.json: .* not finished; pack"):
         read_array_record(left)
-
-
-# What cannot be read
-
-
-def test_a_folder_that_is_not_packed(copy, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none does not exist: expected the folder"):
-        read_array_record(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"trees-00000\.array_record is a file, not a folder"):
-        read_array_record(copy / "trees-00000.array_record")
-    assert len(read_array_record(copy / "manifest.json")[0].annotations) == 12
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", r"manifest\.json is not JSON"),
-        ("[]", "is not the manifest of a packed data set"),
-        ('{"format": "other"}', "is not the manifest of a packed data set"),
-        (b"\xff", r"manifest\.json is not JSON in UTF-8"),
-    ],
-)
-def test_a_manifest_of_something_else(copy, text, message):
-    (copy / "manifest.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ValueError, match=message):
-        read_array_record(copy)
-
-
-FILE = {"name": "a", "size": 1, "sha256": "0", "images": 1}
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"version": 2}, "is of version 2, and this program reads version 1; pack the data again"),
-        ({"version": None}, "is of version None"),
-        ({"images": "12"}, "its 'images' is '12', not of type int"),
-        ({"images": 11}, r"says 11 images: its shards have 12 and annotations\.npz has 12"),
-        ({"class_names": []}, r"has 0 class names, and annotations\.npz has class 0"),
-        ({"shards": {}}, "its 'shards' is {}, not of type list"),
-        ({"shards": [3]}, r"its 'shards\[0\]' is 3, not the record of a file"),
-        ({"shards": [{**FILE, "size": True}]}, "its 'size' is True, not of type int"),
-        ({"shards": [{**FILE, "name": "../a"}]}, "is not that of a file in it"),
-        ({"shards": [{**FILE, "name": "a\0"}]}, "is missing"),
-        ({"annotations": None}, "its 'annotations' is None, not the record of a file"),
-    ],
-)
-def test_a_bad_manifest(copy, fields, message):
-    edit_manifest(copy, **fields)
-    with pytest.raises((ValueError, FileNotFoundError), match=r"manifest\.json.*|a\0.*") as caught:
-        read_array_record(copy)
-    assert caught.match(message)
-
-
-@pytest.mark.parametrize("name", ["annotations.npz", "trees-00002.array_record"])
-def test_files_that_are_missing_or_cut_short(copy, name):
-    path = copy / name
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match=rf"{name} is cut short or altered: it has \d+ bytes"):
-        read_array_record(copy)
-    path.unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{name} is missing: manifest\.json lists it"):
-        read_array_record(copy)
-
-
-def flip(path, place):
-    content = bytearray(path.read_bytes())
-    content[place] ^= 255
-    path.write_bytes(content)
-
-
-def test_altered_annotations_are_noticed_at_once(copy):
-    flip(copy / "annotations.npz", 500)
-    with pytest.raises(ValueError, match=r"annotations\.npz is altered: its sha256 is"):
-        read_array_record(copy)
-
-
-def test_an_altered_shard_is_noticed_when_asked_or_read(copy):
-    path = copy / "trees-00001.array_record"
-    flip(path, 64 * 1024 + 1000)  # in the first image, behind the file's own header
-    with pytest.raises(ValueError, match=r"trees-00001\.array_record is altered: its sha256"):
-        read_array_record(copy, verify=True)
-    dataset = read_array_record(copy)[0]
-    place = r"trees-00001\.array_record#\d \(.*\.jpg\) is damaged: .*hash mismatch.*; copy it again"
-    bad = []
-    for annotation in dataset.annotations:
-        try:
-            load_image(dataset, annotation)
-        except ImageError as error:
-            bad.append(str(error))
-    assert len(bad) == 1 and re.search(place, bad[0])
-
-
-def test_a_shard_that_goes_while_it_is_used(trees, copy):
-    dataset = read_array_record(copy)[0]
-    shutil.copy(copy / "trees-00002.array_record", copy / "trees-00001.array_record")
-    (copy / "trees-00002.array_record").unlink()
-    (copy / "trees-00000.array_record").write_bytes(b"0" * 70_000)
-    with pytest.raises(ImageError, match=r"00000\.array_record is damaged: it has no index"):
-        dataset.read(dataset.annotations[0])
-    with pytest.raises(ImageError, match=r"00001\.array_record is damaged: it has 2 records, not"):
-        dataset.read(dataset.annotations[5])
-    with pytest.raises(FileNotFoundError, match=r"00002\.array_record is missing"):
-        dataset.read(dataset.annotations[11])
-    with pytest.raises(ValueError, match="copy has no image 1001"):
-        dataset.read(replace(trees.annotations[0], image_id=1001))
-    loader = Loader(dataset, batch_size=12, image_shape=(64, 64))
-    with pytest.raises(ImageError, match="12 of the 12 images"):
-        list(loader.one_pass())
-
-
-def test_columns_that_are_none(tmp_path):
-    for content in (b"", b"text", pickle.dumps([1])):
-        (tmp_path / "a.npz").write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.npz does not hold the columns"):
-            Columns.load(tmp_path / "a.npz")
-    np.savez(tmp_path / "a.npz", image_id=np.zeros(1))
-    with pytest.raises(ValueError, match=r"a\.npz does not hold the columns.*size"):
-        Columns.load(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match="there are no images"):
-        Columns.of([], tmp_path)
 
 
 def test_image_is_decoded_by_our_own_rules(trees, packed):
