@@ -87,7 +87,7 @@ def test_a_complete_run_says_so_and_another_config_is_refused(finished: Path, ca
     assert cli.main(arguments) == 0
     assert "is complete after 4 epochs" in capsys.readouterr().out
     assert cli.main([*arguments, "--optimizer.learning-rate", "0.5"]) == 2
-    assert "optimizer.learning_rate (there 0.002, here 0.5)" in capsys.readouterr().err
+    assert "optimizer.learning_rate (there 0.001, here 0.5)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
