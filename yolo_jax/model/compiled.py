@@ -20,7 +20,7 @@ from yolo_jax.model.optimizer import kept_slots
 from yolo_jax.networks.blocks import BatchNorm
 from yolo_jax.training.optimizers import not_matching, parameter_path, trainable_mask
 from yolo_jax.training.parallel import Parallel, Step, unbound
-from yolo_jax.training.state import TrainState, combine, partition, with_optimizer
+from yolo_jax.training.state import TrainState, combine, copied, partition, with_optimizer
 from yolo_jax.training.step import (
     Fed,
     Forwarded,
@@ -133,7 +133,7 @@ class Compiled:
         if state.ema is not None:
             return state
         # A copy: the step donates its input, which must not hold one buffer twice.
-        return state._replace(ema=jax.tree.map(jnp.copy, state.params))
+        return state._replace(ema=copied(state.params))
 
     def train(
         self, state: TrainState, sums: Sums, fed: Fed, step: int = 0

@@ -25,7 +25,7 @@ from yolo_jax.model.summary import summary_lines
 from yolo_jax.model.weight_files import load_weights, save_weights
 from yolo_jax.networks import darknet
 from yolo_jax.training.parallel import Parallel
-from yolo_jax.training.state import create_state
+from yolo_jax.training.state import copied, create_state
 
 PyTree = Any
 
@@ -68,9 +68,7 @@ class Container:
         _, params, batch_stats, self._rest = nnx.split(self.graph, nnx.Param, nnx.BatchStat, ...)
         self.parallel = Parallel.over(jax.local_devices()[:1])
         # Copies: the step donates the state, and the layers keep their own arrays.
-        self.state = create_state(
-            jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, batch_stats), seed=seed
-        )
+        self.state = create_state(copied(params), copied(batch_stats), seed=seed)
         self._asked = False
         self._mark_written()
 
@@ -95,14 +93,14 @@ class Container:
         own, structure = jax.tree.flatten((self.state.params, self.state.batch_stats))
         # The others may lag behind what was trained since.
         taken = [
-            jnp.copy(now) if is_new else mine
+            copied(now) if is_new else mine
             for now, mine, is_new in zip(arrays, own, changed, strict=True)
         ]
-        copied = self.parallel.replicate(jax.tree.unflatten(structure, taken))
-        self.state = self.state._replace(params=copied[0], batch_stats=copied[1])
+        weights = self.parallel.replicate(jax.tree.unflatten(structure, taken))
+        self.state = self.state._replace(params=weights[0], batch_stats=weights[1])
         if self.state.ema is not None:
             # An average over weights that are gone would not be one of these.
-            self.state = self.state._replace(ema=jax.tree.map(jnp.copy, copied[0]))
+            self.state = self.state._replace(ema=copied(weights[0]))
         self._written = arrays
         if was_written:
             self._written_params = self.state.params
@@ -110,7 +108,7 @@ class Container:
     def write_back(self) -> None:
         """Gives the layers copies of the weights that training made."""
         # The next step gives the state's own arrays away.
-        nnx.update(self.graph, *jax.tree.map(jnp.copy, (self.state.params, self.state.batch_stats)))
+        nnx.update(self.graph, *copied((self.state.params, self.state.batch_stats)))
         self._mark_written()
 
     def refresh_layers(self) -> None:
@@ -142,7 +140,7 @@ class Container:
         if self.state.ema is None:
             yield
             return
-        nnx.update(self.graph, jax.tree.map(jnp.copy, self.state.ema))
+        nnx.update(self.graph, copied(self.state.ema))
         self._written = self._layers_arrays()
         try:
             yield

@@ -13,7 +13,7 @@ from typing import Protocol
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from yolo_jax.core.files import open_file
 from yolo_jax.networks.blocks import OutputConv
@@ -155,9 +155,10 @@ def transfer_heads(source: DarknetNetwork, target: DarknetNetwork) -> None:
             from_conv.darknet_parts(), to_conv.darknet_parts(), strict=True
         ):
             if isinstance(to_conv, OutputConv):
-                old = _by_anchor(from_part[...], source.num_classes)
-                new = _by_anchor(to_part[...], target.num_classes)
-                to_part[...] = new.at[..., :5].set(old[..., :5]).reshape(to_part[...].shape)
+                old = _by_anchor(from_part, source.num_classes)
+                new = _by_anchor(to_part, target.num_classes).copy()
+                new[..., :5] = old[..., :5]
+                to_part[...] = jnp.asarray(new.reshape(to_part[...].shape))
             else:
                 to_part[...] = from_part[...]
 
@@ -166,7 +167,7 @@ def _kept_shapes(network: DarknetNetwork) -> list[list[tuple[int, ...]]]:
     """Returns the shapes of each convolution's parts; of an output's, those without the classes."""
     return [
         [
-            _by_anchor(part[...], network.num_classes).shape[:-1]
+            _by_anchor(part, network.num_classes).shape[:-1]
             if isinstance(convolution, OutputConv)
             else part[...].shape
             for part in convolution.darknet_parts()
@@ -175,8 +176,10 @@ def _kept_shapes(network: DarknetNetwork) -> list[list[tuple[int, ...]]]:
     ]
 
 
-def _by_anchor(values: Float[Array, "... d"], num_classes: int) -> Float[Array, "... a k"]:
+def _by_anchor(part: nnx.Variable, num_classes: int) -> Float[np.ndarray, "... a k"]:
     """Splits an output convolution's last axis of d = a·(5 + C) in two: anchors, k = 5 + C."""
+    # On the host: on a device each shape of each of these operations is a program to load.
+    values = np.asarray(part[...])
     return values.reshape(*values.shape[:-1], -1, 5 + num_classes)
 
 

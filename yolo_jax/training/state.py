@@ -75,9 +75,16 @@ def with_optimizer(
     average = None
     if ema:
         started = state.params if state.ema is None else state.ema
-        # A copy: the step donates its input, which must not hold one buffer twice.
-        average = jax.tree.map(jnp.copy, started)
+        average = copied(started)
     return state._replace(opt_state=slots, ema=average)
+
+
+def copied(tree: PyTree) -> PyTree:
+    """Returns arrays of their own, where the step, which donates its input, gets shared ones.
+
+    Put on the device anew: `jnp.copy` is a program to compile or load for every shape.
+    """
+    return jax.device_put(tree, may_alias=False)
 
 
 def partition(tree: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
