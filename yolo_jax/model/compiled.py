@@ -132,7 +132,6 @@ class Compiled:
             self._steps.clear()
         if state.ema is not None:
             return state
-        # A copy: the step donates its input, which must not hold one buffer twice.
         return state._replace(ema=copied(state.params))
 
     def train(

@@ -80,7 +80,7 @@ def with_optimizer(
 
 
 def copied(tree: PyTree) -> PyTree:
-    """Returns arrays of their own, where the step, which donates its input, gets shared ones.
+    """Returns copies, which share no buffer with the tree: the step donates what it is given.
 
     Put on the device anew: `jnp.copy` is a program to compile or load for every shape.
     """
