@@ -1,18 +1,33 @@
 """The one convolution that every block uses, with pooling and upsampling beside it.
 
-XLA's CPU back end runs the gradients of convolutions at a third of the machine's matrix-product
-speed, so on CPU they are taken as matrix products; elsewhere they are XLA's own. The choice is
-made at lowering (`lax.platform_dependent`): a program lowered for TPU on a CPU machine gets TPU's.
+On CPU a convolution and its two gradients are each taken in the fastest of four ways: XLA's own, a
+matrix product (`cpu_convolution`), Winograd's with tiles of 2 or of 4 (`winograd`), by the table
+that `yolo-jax bench convolution` makes. Elsewhere they are XLA's.
+The choice is made at lowering (`lax.platform_dependent`): a program lowered for TPU on a CPU
+machine gets TPU's.
 """
 
-from functools import partial
+import math
+from collections.abc import Callable
+from functools import cache, partial, reduce
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
+from yolo_jax.networks.cpu_convolution import (
+    Padding,
+    forward_by_product,
+    input_gradient_by_product,
+    kernel_gradient_by_product,
+)
+from yolo_jax.networks.cpu_table import WAYS
+from yolo_jax.networks.winograd import (
+    forward_by_winograd,
+    input_gradient_by_winograd,
+    kernel_gradient_by_winograd,
+)
 
 
 def darknet_padding(kernel_size: int, stride: int) -> Padding:
@@ -26,7 +41,13 @@ def darknet_padding(kernel_size: int, stride: int) -> Padding:
     return (before, after), (before, after)
 
 
-def _xla_conv2d(inputs: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+def forward_by_xla(
+    inputs: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    stride: int,
+    padding: Padding,
+) -> Float[Array, "b h2 w2 d"]:
+    """Convolves by XLA's own operation."""
     return lax.conv_general_dilated(
         inputs,
         kernel,
@@ -36,7 +57,47 @@ def _xla_conv2d(inputs: Array, kernel: Array, stride: int, padding: Padding) -> 
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def kernel_gradient_by_xla(
+    inputs: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    grad: Float[Array, "b h2 w2 d"],
+    stride: int,
+    padding: Padding,
+) -> Float[Array, "kh kw c d"]:
+    """Takes the kernel's gradient by XLA's own operation."""
+    return jax.vjp(lambda k: forward_by_xla(inputs, k, stride, padding), kernel)[1](grad)[0]
+
+
+def input_gradient_by_xla(
+    inputs: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    grad: Float[Array, "b h2 w2 d"],
+    stride: int,
+    padding: Padding,
+) -> Float[Array, "b h w c"]:
+    """Takes the inputs' gradient by XLA's own operation."""
+    return jax.vjp(lambda x: forward_by_xla(x, kernel, stride, padding), inputs)[1](grad)[0]
+
+
+# Forward, the kernel's gradient and the inputs' by name, as the table names them.
+CPU_WAYS: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[..., Array]]] = {
+    "xla": (forward_by_xla, kernel_gradient_by_xla, input_gradient_by_xla),
+    "product": (forward_by_product, kernel_gradient_by_product, input_gradient_by_product),
+    **{
+        f"winograd {tile}": (
+            partial(forward_by_winograd, tile=tile),
+            partial(kernel_gradient_by_winograd, tile=tile),
+            partial(input_gradient_by_winograd, tile=tile),
+        )
+        for tile in (2, 4)
+    },
+}
+
+
+# Of fewer outputs a convolution takes no time to speak of, but each way takes time to compile.
+_FEW_POSITIONS = 256
+
+
 def conv2d(
     inputs: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw c d"],
@@ -54,72 +115,96 @@ def conv2d(
     Returns:
         Features of the inputs' dtype.
     """
-    return _xla_conv2d(inputs, kernel, stride, padding)
+    return _conv2d(inputs, kernel, stride, padding)
 
 
-def _conv2d_forward(inputs: Array, kernel: Array, stride: int, padding: Padding):
-    return _xla_conv2d(inputs, kernel, stride, padding), (inputs, kernel)
+def _forward(inputs: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    by_xla = partial(forward_by_xla, stride=stride, padding=padding)
+    best_on_cpu = partial(_cpu_ways(inputs, kernel, stride)[0], stride=stride, padding=padding)
+    return lax.platform_dependent(inputs, kernel, cpu=best_on_cpu, default=by_xla)
 
 
-def _conv2d_backward(stride: int, padding: Padding, residuals, grad: Array):
-    def as_xla(inputs: Array, kernel: Array, grad: Array) -> tuple[Array, Array]:
-        _, transpose = jax.vjp(lambda x, k: _xla_conv2d(x, k, stride, padding), inputs, kernel)
-        return transpose(grad)
-
-    def as_products(inputs: Array, kernel: Array, grad: Array) -> tuple[Array, Array]:
-        input_grad = as_xla(inputs, kernel, grad)[0]
-        return input_grad, _kernel_grad_as_products(inputs, kernel, grad, padding)
-
-    inputs, kernel = residuals
-    # With few input channels the products are too thin to pay (measured: 3 → 16 at 320²).
-    if stride != 1 or inputs.shape[-1] < 8:
-        return as_xla(inputs, kernel, grad)
-    return lax.platform_dependent(inputs, kernel, grad, cpu=as_products, default=as_xla)
+def _forward_keeping(inputs: Array, kernel: Array, stride: int, padding: Padding):
+    return _forward(inputs, kernel, stride, padding), (inputs, kernel)
 
 
-def _kernel_grad_as_products(
-    inputs: Array, kernel: Array, grad: Array, padding: Padding
-) -> Float[Array, "kh kw c d"]:
-    """Takes the kernel's gradient as a matrix product for each image (stride 1).
+def _backward(stride: int, padding: Padding, residuals: tuple[Array, Array], grad: Array):
+    def gradients(of_kernel: Callable[..., Array], of_inputs: Callable[..., Array]):
+        def take(inputs: Array, kernel: Array, grad: Array) -> tuple[Array, Array]:
+            shared = (inputs, kernel, grad, stride, padding)
+            return of_inputs(*shared), of_kernel(*shared)
 
-    The image's shifted copies lie side by side, one for each of the kernel's positions. Those of
-    one image stay in the processor's cache; those of a batch would not.
+        return take
+
+    best_on_cpu = gradients(*_cpu_ways(*residuals, stride)[1:])
+    by_xla = gradients(*CPU_WAYS["xla"][1:])
+    return lax.platform_dependent(*residuals, grad, cpu=best_on_cpu, default=by_xla)
+
+
+_conv2d = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
+_conv2d.defvjp(_forward_keeping, _backward)
+
+
+def _cpu_ways(inputs: Array, kernel: Array, stride: int) -> list[Callable[..., Array]]:
+    positions = math.prod(inputs.shape[:3]) // stride**2
+    names = ways_for(kernel.shape, stride) if positions >= _FEW_POSITIONS else ("xla",) * 3
+    return [CPU_WAYS[name][which] for which, name in enumerate(names)]
+
+
+@cache
+def ways_for(kernel_shape: tuple[int, int, int, int], stride: int) -> tuple[str, str, str]:
+    """Returns in which ways a CPU convolves and takes the kernel's and the inputs' gradient.
+
+    Of a kernel that the table lacks, as the one of the same size and stride with the most similar
+    channels and filters; of a size or stride that it lacks, XLA's except for the kernel's gradient.
     """
-    rows, columns, channels, filters = kernel.shape
-    height, width = grad.shape[1:3]
+    rows, columns, channels, filters = kernel_shape
 
-    def add_image(total: Array, image_and_grad: tuple[Array, Array]) -> tuple[Array, None]:
-        image, grad = image_and_grad
-        padded = jnp.pad(image, (*padding, (0, 0)))
-        shifted = [
-            padded[row : row + height, column : column + width]
-            for row in range(rows)
-            for column in range(columns)
-        ]
-        patches = jnp.concatenate(shifted, axis=-1).reshape(height * width, -1)
-        return total + patches.T @ grad.reshape(-1, filters), None
+    def distance(shape: tuple[int, int, int, int]) -> float:
+        return abs(math.log(shape[2] / channels)) + abs(math.log(shape[3] / filters))
 
-    total = jnp.zeros((rows * columns * channels, filters), grad.dtype)
-    return lax.scan(add_image, total, (inputs, grad))[0].reshape(kernel.shape)
-
-
-conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+    similar = [shape for shape in WAYS if shape[:2] == (rows, stride) and rows == columns]
+    return WAYS[min(similar, key=distance)] if similar else ("xla", "product", "xla")
 
 
 def max_pool_2x2(inputs: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h2 w2 c"]:
     """Takes the maximum of 2×2 windows; on stride 1 Darknet pads right and bottom with −∞.
 
-    On stride 2 height and width must be even. Written as a maximum of four slices: the gradient of
-    XLA's window reduction is nine times slower on CPU.
+    On stride 2 height and width must be even. Of equal values in a window the first has the
+    gradient then, as in Darknet and PyTorch; on stride 1 they share it.
     """
-    if stride == 1:
-        padding = ((0, 0), (0, 1), (0, 1), (0, 0))
-        inputs = jnp.pad(inputs, padding, constant_values=-jnp.inf)
-        upper, lower = inputs[:, :-1], inputs[:, 1:]
-        rows = jnp.maximum(upper, lower)
-        return jnp.maximum(rows[:, :, :-1], rows[:, :, 1:])
-    rows = jnp.maximum(inputs[:, ::2], inputs[:, 1::2])
-    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+    if stride == 2:
+        return _pool_halving(inputs)
+    padding = ((0, 0), (0, 1), (0, 1), (0, 0))
+    padded = jnp.pad(inputs, padding, constant_values=-jnp.inf)
+    # Slices: the gradient of XLA's window reduction is nine times slower on CPU.
+    rows = jnp.maximum(padded[:, :-1], padded[:, 1:])
+    return jnp.maximum(rows[:, :, :-1], rows[:, :, 1:])
+
+
+@jax.custom_vjp
+def _pool_halving(inputs: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
+    return _pool_keeping_places(inputs)[0]
+
+
+def _pool_keeping_places(inputs: Array) -> tuple[Array, UInt8[Array, "b h/2 w/2 c"]]:
+    corners = [inputs[:, row::2, column::2] for row in range(2) for column in range(2)]
+    largest = reduce(jnp.maximum, corners)
+    first, second, third, _ = (corner == largest for corner in corners)
+    # A byte for four values is all that the gradient needs to keep.
+    places = jnp.where(first, 0, jnp.where(second, 1, jnp.where(third, 2, 3)))
+    return largest, places.astype(jnp.uint8)
+
+
+def _pool_backward(places: UInt8[Array, "b h/2 w/2 c"], grad: Array) -> tuple[Array]:
+    batch, height, width, channels = places.shape
+    shape = (batch, height, 2, width, 2, channels)
+    here = 2 * lax.broadcasted_iota(jnp.uint8, shape, 2) + lax.broadcasted_iota(jnp.uint8, shape, 4)
+    spread = jnp.where(here == places[:, :, None, :, None], grad[:, :, None, :, None], 0)
+    return (spread.reshape(batch, 2 * height, 2 * width, channels),)
+
+
+_pool_halving.defvjp(_pool_keeping_places, _pool_backward)
 
 
 def upsample_2x(inputs: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
