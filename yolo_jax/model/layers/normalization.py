@@ -14,7 +14,7 @@ from yolo_jax.model.layers.arguments import axis_of
 from yolo_jax.model.layers.initializers import Initializer, initializer
 from yolo_jax.model.layers.named_weight import NamedWeight
 from yolo_jax.model.layers.single_input import SingleInput
-from yolo_jax.networks.blocks import masked_moments
+from yolo_jax.networks.normalisation import masked_moments
 
 
 class MaskedBatchNorm(nnx.BatchNorm):
