@@ -1,17 +1,22 @@
-"""Loss and gradient from padded boxes, by number of classes, against writing the gradient alone.
+"""Loss and gradient from padded boxes, by number of classes, beside PyTorch's from dense grids.
+
+PyTorch's is plain and vectorised, and has its grids ready. The first table sets ours against
+writing the heads' gradient and nothing else.
 
 Command: yolo-jax bench loss
-Hardware: 2 CPU cores, about a minute.
+Hardware: 2 CPU cores, about 3 minutes.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks.sides.turns import Case, Side, measure, save
 from yolo_jax.core.anchors import YOLOV3
 from yolo_jax.detection.loss import DetectionLoss
 
@@ -23,6 +28,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="yolo-jax bench loss", description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 20, 80])
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--turns", type=int, default=15, help="beside PyTorch")
+    parser.add_argument("--json", type=Path, help="write machine, medians and ratios")
     options = parser.parse_args()
     print(f"YOLOv3's three heads at {SIDE}², batch {BATCH}, {BOXES} boxes an image, ms an image;")
     print(f"median (least) of {options.repeats} runs on {jax.devices()[0].device_kind}")
@@ -44,6 +51,18 @@ def main() -> None:
         shown = [f"{np.median(each):.3f} ({each.min():.3f})" for each in (measured, written)]
         difference = np.median(measured) - np.median(written)
         print(f"{classes:7d}  {shown[0]:>16s}  {shown[1]:>16s}  {difference:.3f}")
+    save(options.json, [beside_pytorch(classes, options.turns) for classes in (20, 80)])
+
+
+def beside_pytorch(classes: int, turns: int) -> Case:
+    """Measures loss and gradient of a batch beside PyTorch's, eager and compiled."""
+    arguments = ["loss", "--batch", BATCH, "--side", SIDE, "--classes", classes, "--boxes", BOXES]
+    sides = {
+        "yolo_jax, padded boxes": Side("yolo_jax", arguments, peer=False),
+        "PyTorch, dense": Side("pytorch", arguments, peer=True),
+        "PyTorch, torch.compile": Side("pytorch", [*arguments, "--compile"], peer=True),
+    }
+    return measure(f"loss_{classes}", sides, turns)
 
 
 def example(classes: int) -> tuple[list[jax.Array], jax.Array, jax.Array]:

@@ -1,0 +1,1 @@
+"""Set side by side: each side is a child process that works when it is told to."""

@@ -1,0 +1,284 @@
+"""YOLOv3 and YOLOv3-tiny in plain PyTorch, channels last, with keras-yolo3's loss: a side.
+
+Runs in `.venv-bench`, and knows nothing of yolo_jax.
+"""
+# pyright: reportMissingImports=false
+
+import argparse
+import os
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from experiments.benchmarks.sides import inputs
+from experiments.benchmarks.sides.serving import serve
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, batch normalisation, leaky ReLU in place."""
+
+    def __init__(self, channels: int, filters: int, size: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(channels, filters, size, stride, padding=size // 2, bias=False),
+            nn.BatchNorm2d(filters, eps=1e-6, momentum=0.01),
+            nn.LeakyReLU(0.1, inplace=True),
+        )
+
+    def folded(self) -> nn.Sequential:
+        """Returns the block of evaluation, with the normalisation in the convolution."""
+        convolution, norm, activation = self
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        return nn.Sequential(fuse_conv_bn_eval(convolution, norm), activation)
+
+
+class Residual(nn.Module):
+    """1×1 to half the channels, 3×3 back, added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = ConvBlock(channels, channels // 2, 1)
+        self.expand = ConvBlock(channels // 2, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the input plus what the two convolutions make of it."""
+        return x + self.expand(self.reduce(x))
+
+
+def _stage(channels: int, blocks: int) -> nn.Sequential:
+    down = ConvBlock(channels, 2 * channels, 3, stride=2)
+    return nn.Sequential(down, *(Residual(2 * channels) for _ in range(blocks)))
+
+
+def _neck(channels: int, filters: int) -> nn.Sequential:
+    blocks, inside = [], channels
+    for _ in range(2):
+        blocks += [ConvBlock(inside, filters, 1), ConvBlock(filters, 2 * filters, 3)]
+        inside = 2 * filters
+    return nn.Sequential(*blocks, ConvBlock(inside, filters, 1))
+
+
+def _head(filters: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(ConvBlock(filters, 2 * filters, 3), nn.Conv2d(2 * filters, outputs, 1))
+
+
+class YOLOv3(nn.Module):
+    """Darknet-53 and three scales."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        outputs = 3 * (5 + num_classes)
+        self.stem = ConvBlock(3, 32, 3)
+        blocks = (1, 2, 8, 8, 4)
+        self.stages = nn.ModuleList(_stage(32 << i, count) for i, count in enumerate(blocks))
+        self.necks = nn.ModuleList([_neck(1024, 512), _neck(768, 256), _neck(384, 128)])
+        self.lifts = nn.ModuleList([ConvBlock(512, 256, 1), ConvBlock(256, 128, 1)])
+        self.heads = nn.ModuleList(_head(filters, outputs) for filters in (512, 256, 128))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Returns the raw heads, coarse to fine."""
+        x = self.stem(x)
+        kept = []
+        for stage in self.stages:
+            x = stage(x)
+            kept.append(x)
+        found = []
+        for scale, (neck, head) in enumerate(zip(self.necks, self.heads, strict=True)):
+            if scale:
+                x = functional.interpolate(self.lifts[scale - 1](x), scale_factor=2.0)
+                x = torch.cat([x, kept[-1 - scale]], dim=1)
+            x = neck(x)
+            found.append(head(x))
+        return found
+
+
+class TinyYOLOv3(nn.Module):
+    """Seven convolutions between poolings, and two scales."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        outputs = 3 * (5 + num_classes)
+        widths = (3, 16, 32, 64, 128, 256, 512, 1024)
+        self.body = nn.ModuleList(
+            ConvBlock(channels, filters, 3)
+            for channels, filters in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.neck = ConvBlock(1024, 256, 1)
+        self.lift = ConvBlock(256, 128, 1)
+        self.coarse, self.fine = _head(256, outputs), _head_of(384, 256, outputs)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Returns the raw heads, coarse to fine."""
+        fine = x
+        for index, block in enumerate(self.body):
+            x = block(x)
+            if index == 4:
+                fine = x
+            if index < 5:
+                x = functional.max_pool2d(x, 2)
+            elif index == 5:
+                x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1), value=-torch.inf), 2, 1)
+        x = self.neck(x)
+        lifted = functional.interpolate(self.lift(x), scale_factor=2.0)
+        return [self.coarse(x), self.fine(torch.cat([lifted, fine], dim=1))]
+
+
+def _head_of(channels: int, filters: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(ConvBlock(channels, filters, 3), nn.Conv2d(filters, outputs, 1))
+
+
+NETWORKS = {"yolov3": YOLOv3, "tiny": TinyYOLOv3}
+
+
+class Loss(nn.Module):
+    """keras-yolo3's loss from dense grids, vectorised; see the design's words for it."""
+
+    def __init__(self, sizes: list[np.ndarray], side: int, ignore_thresh: float = 0.5) -> None:
+        super().__init__()
+        self.sizes = [torch.from_numpy(each) for each in sizes]
+        self.side, self.ignore_thresh = side, ignore_thresh
+
+    def forward(self, heads: list[Tensor], grids: list[Tensor], boxes: Tensor) -> Tensor:
+        """Returns the batch's mean loss.
+
+        Args:
+            heads: [b, 3·(5+C), gh, gw].
+            grids: [b, gh, gw, 3, 5+C] of 0–1.
+            boxes: of each scale's true boxes, xyxy px [b, t, 4]; rows without a box are 0.
+        """
+        scales = zip(heads, grids, boxes, self.sizes, strict=True)
+        return sum((self._scale(*scale) for scale in scales), torch.zeros(()))
+
+    def _scale(self, head: Tensor, true: Tensor, boxes: Tensor, sizes: Tensor) -> Tensor:
+        batch, height, width = true.shape[:3]
+        raw = head.permute(0, 2, 3, 1).reshape(batch, height, width, 3, -1)
+        shape = torch.tensor([width, height])
+        cells = torch.stack(
+            torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1
+        )
+        cells = cells[:, :, None]
+        with torch.no_grad():
+            centre = (raw[..., :2].sigmoid() + cells) / shape * self.side
+            half = raw[..., 2:4].exp() * sizes / 2
+            found = torch.cat([centre - half, centre + half], -1).reshape(batch, -1, 4)
+            best = _iou(found, boxes).amax(-1).reshape(batch, height, width, 3)
+            ignore = (best < self.ignore_thresh).float()
+        mask = true[..., 4]
+        weight = (mask * (2 - true[..., 2] * true[..., 3]))[..., None]
+        offset = true[..., :2] * shape - cells
+        wanted = torch.log((true[..., 2:4] * self.side / sizes).clamp_min(1e-9))
+        wanted = torch.where(mask[..., None] > 0, wanted, 0.0)
+        bce = functional.binary_cross_entropy_with_logits
+        objectness = bce(raw[..., 4], mask, reduction="none")
+        total = (
+            (weight * bce(raw[..., :2], offset, reduction="none")).sum()
+            + (weight * 0.5 * (wanted - raw[..., 2:4]).square()).sum()
+            + (mask * objectness + (1 - mask) * ignore * objectness).sum()
+            + (mask[..., None] * bce(raw[..., 5:], true[..., 5:], reduction="none")).sum()
+        )
+        return total / batch
+
+
+def _iou(found: Tensor, true: Tensor) -> Tensor:
+    """Returns IoU [b, n, t] of xyxy boxes [b, n, 4] and [b, t, 4]."""
+    low = torch.maximum(found[:, :, None, :2], true[:, None, :, :2])
+    high = torch.minimum(found[:, :, None, 2:], true[:, None, :, 2:])
+    both = (high - low).clamp_min(0).prod(-1)
+    areas = [(each[..., 2:] - each[..., :2]).prod(-1) for each in (found, true)]
+    return both / (areas[0][:, :, None] + areas[1][:, None] - both + 1e-9)
+
+
+def training(options: argparse.Namespace) -> Callable[[], object]:
+    """Returns a training step: SGD with momentum, from uint8 images to new weights."""
+    given = _inputs(options)
+    model = NETWORKS[options.network](options.classes).to(memory_format=torch.channels_last)
+    loss = Loss(given.sizes, options.side)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    image = torch.from_numpy(given.image)
+    grids = [torch.from_numpy(each) for each in given.grids]
+    boxes = [torch.from_numpy(each) for each in given.scale_boxes]
+
+    def objective(image: Tensor) -> Tensor:
+        return loss(model(_to_unit(image)), grids, boxes)
+
+    if options.compile:
+        objective = torch.compile(objective)
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        value = objective(image)
+        value.backward()
+        optimizer.step()
+        return value.item()
+
+    return step
+
+
+def inference(options: argparse.Namespace) -> Callable[[], object]:
+    """Returns the network's forward pass, batch normalisation folded."""
+    given = _inputs(options)
+    model = NETWORKS[options.network](options.classes).eval()
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ConvBlock):
+                setattr(module, name, child.folded())
+    model = model.to(memory_format=torch.channels_last)
+    image = torch.from_numpy(given.image)
+    run = torch.compile(model) if options.compile else model
+
+    @torch.inference_mode()
+    def infer() -> list[Tensor]:
+        return run(_to_unit(image))
+
+    return infer
+
+
+def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
+    """Returns loss and gradients of the heads."""
+    given = _inputs(options)
+    loss = Loss(given.sizes, options.side)
+    call = torch.compile(loss) if options.compile else loss
+    grids = [torch.from_numpy(each) for each in given.grids]
+    boxes = [torch.from_numpy(each) for each in given.scale_boxes]
+    torch.manual_seed(0)
+    heads = [
+        torch.randn(*grid.shape[:3], grid.shape[3] * grid.shape[4]).permute(0, 3, 1, 2)
+        for grid in grids
+    ]
+
+    def step() -> tuple[Tensor, ...]:
+        leaves = [head.detach().requires_grad_() for head in heads]
+        return torch.autograd.grad(call(leaves, grids, boxes), leaves)
+
+    return step
+
+
+def _to_unit(image: Tensor) -> Tensor:
+    return image.permute(0, 3, 1, 2).float().div(255)  # channels last as it stands
+
+
+def _inputs(options: argparse.Namespace) -> inputs.Inputs:
+    return inputs.make_inputs(
+        options.network,
+        batch=options.batch,
+        side=options.side,
+        num_classes=options.classes,
+        count=options.boxes,
+    )
+
+
+def main() -> None:
+    """Serves one kind of work."""
+    works = {"train": training, "infer": inference, "loss": loss_alone}
+    options = inputs.parse_arguments(works)
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.manual_seed(0)
+    serve(works[options.work](options), torch=torch.__version__)
+
+
+if __name__ == "__main__":
+    main()
