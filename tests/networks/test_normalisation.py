@@ -5,9 +5,7 @@ import pytest
 from flax import nnx
 
 from yolo_jax.core.precision import Precision
-from yolo_jax.networks.blocks import ConvBlock, fold_batch_norm
-from yolo_jax.networks.normalisation import BatchNorm, Shift, masked_moments
-from yolo_jax.networks.yolov3 import TinyYOLOv3
+from yolo_jax.networks.normalisation import BatchNorm, masked_moments
 
 
 def test_batch_norm_in_training_and_in_use():
@@ -163,28 +161,3 @@ def test_one_pass_loses_nothing_once_the_moving_mean_is_near():
     norm(jnp.asarray(values))
     exact = values.astype(np.float64).var((0, 1, 2))
     np.testing.assert_allclose(norm.var[...], 0.01 * exact, rtol=1e-4)
-
-
-def test_a_folded_network_gives_the_same():
-    network = TinyYOLOv3(3, rngs=nnx.Rngs(0))
-    rng = np.random.default_rng(10)
-    for _, part in nnx.iter_graph(network):
-        if isinstance(part, BatchNorm):
-            for variable in (part.scale, part.bias, part.mean):
-                variable[...] = jnp.asarray(rng.normal(1, 0.3, variable.shape), jnp.float32)
-            part.var[...] = jnp.asarray(rng.uniform(0.5, 2, part.var.shape), jnp.float32)
-    image = jnp.asarray(rng.uniform(size=(2, 64, 64, 3)), jnp.float32)
-    folded = fold_batch_norm(fold_batch_norm(network))
-    assert not any(isinstance(part, BatchNorm) for _, part in nnx.iter_graph(folded))
-    found = nnx.jit(lambda n, x: n(x))(folded, image)
-    network.eval()
-    expected = nnx.jit(lambda n, x: n(x))(network, image)
-    for ours, plain in zip(found, expected, strict=True):
-        assert np.abs(ours - plain).max() <= 1e-5 * np.abs(plain).max()
-
-
-def test_a_folded_block_has_no_darknet_weights():
-    block = fold_batch_norm(ConvBlock(3, 4, 3, precision=Precision(), rngs=nnx.Rngs(0)))
-    assert isinstance(block.norm, Shift)
-    with pytest.raises(ValueError, match="take those of the network that was folded"):
-        block.darknet_parts()
