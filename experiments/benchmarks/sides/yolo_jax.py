@@ -1,7 +1,12 @@
 """yolo_jax's own work, as a side like the others."""
 
 import argparse
+import itertools
+import os
+import threading
+import traceback
 from collections.abc import Callable, Sequence
+from threading import Semaphore, Thread
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +18,35 @@ from experiments.benchmarks.sides import inputs
 from experiments.benchmarks.sides.serving import serve
 from yolo_jax.cli import use_compilation_cache
 from yolo_jax.detection.loss import DetectionLoss
+from yolo_jax.model.callbacks import Callback, Logs
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import detection
 from yolo_jax.model.model import Model
 from yolo_jax.networks.blocks import fold_batch_norm
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
+
+
+class Turns(Callback):
+    """Lets `fit` take one step at a time, and looks at its loss as a progress bar does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._go, self._done = Semaphore(0), Semaphore(0)
+
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Waits for its turn."""
+        self._go.acquire()
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Ends its turn, when the step is done."""
+        assert logs is not None
+        float(logs["loss"])
+        self._done.release()
+
+    def take(self) -> None:
+        """Lets a step be taken, and waits for its end."""
+        self._go.release()
+        self._done.acquire()
 
 
 def training(options: argparse.Namespace) -> Callable[[], object]:
@@ -28,8 +57,22 @@ def training(options: argparse.Namespace) -> Callable[[], object]:
     model = Model(image, list(apply(network, image)))
     loss = DetectionLoss(NETWORKS[options.network][1], options.classes)
     model.compile(optax.sgd(1e-3, momentum=0.9), detection(loss), devices=jax.devices()[:1])
-    targets = {"boxes": given.boxes, "classes": given.classes}
-    return lambda: model.train_on_batch(given.image, targets)
+    batch = given.image, {"boxes": given.boxes, "classes": given.classes}
+    turns = Turns()
+
+    def fit() -> None:
+        # It ends with the process.
+        model.fit(itertools.repeat(batch), steps_per_epoch=10**6, verbose=0, callbacks=[turns])
+
+    # A failure there is the side's.
+    threading.excepthook = _end
+    Thread(target=fit, daemon=True).start()
+    return turns.take
+
+
+def _end(failed: threading.ExceptHookArgs) -> None:
+    traceback.print_exception(failed.exc_value)
+    os._exit(1)
 
 
 def inference(options: argparse.Namespace) -> Callable[[], object]:
