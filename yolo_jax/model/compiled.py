@@ -1,9 +1,8 @@
 """What `compile` makes of a model: its losses by row, and its steps over the devices."""
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,13 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
+from yolo_jax.model.augmenting import EXCESS, Transform, Transforms, augmented
 from yolo_jax.model.dependence import shapes_where_trained
 from yolo_jax.model.feed import as_inputs, pad_rows
-from yolo_jax.model.graph import Graph, Layer
+from yolo_jax.model.freezing import batch_norms, is_frozen, trained_parameters
+from yolo_jax.model.graph import Graph
 from yolo_jax.model.objective import Objective, Rows
 from yolo_jax.model.optimizer import kept_slots
-from yolo_jax.networks.blocks import BatchNorm
-from yolo_jax.training.optimizers import not_matching, parameter_path, trainable_mask
 from yolo_jax.training.parallel import Parallel, Step, unbound
 from yolo_jax.training.state import TrainState, combine, copied, partition, with_optimizer
 from yolo_jax.training.step import (
@@ -32,27 +31,7 @@ from yolo_jax.training.step import (
     train_step,
 )
 
-_log = logging.getLogger(__name__)
 PyTree = Any
-# Returns images, boxes and classes, and maybe how many boxes of each row it had no room for.
-Transform = Callable[..., tuple[Array, Array, Array] | tuple[Array, Array, Array, Array | None]]
-# Of the sums: boxes that an augmentation had no room for. No log has this name.
-_EXCESS = "augment/excess"
-
-
-@runtime_checkable
-class Transforms(Protocol):
-    """Augmentations of which each step takes one, such as those to several sizes.
-
-    Attributes:
-        transforms: all of them.
-    """
-
-    transforms: Sequence[Transform]
-
-    def at(self, step: int) -> Transform:
-        """Returns that of a step; the same object where it is the same."""
-        ...
 
 
 class Compiled:
@@ -94,9 +73,7 @@ class Compiled:
             raise ValueError(f"ema_decay is from 0 to below 1, or None; found {ema_decay}")
         self.objective, self.parallel = objective, parallel
         self.optimizer = optax.with_extra_args_support(optimizer)
-        self.trainable = _all_of(
-            trainable_mask(params, frozen), not_matching(params, _frozen_layers(graph, params))
-        )
+        self.trainable = trained_parameters(graph, params, frozen)
         self.frozen_layers = sum(not layer.trainable for layer in graph.keras_layers())
         self._inputs, self._rest = graph.inputs, rest
         self._augment, self._ema_decay = augment, ema_decay
@@ -105,10 +82,10 @@ class Compiled:
         self._eval_graph = nnx.graphdef(graph)
         marks = nnx.merge(self._eval_graph, self.trainable, batch_stats, rest)
         # A batch normalisation that is not trained keeps to its moving statistics.
-        self.frozen_norms = [_is_frozen(norm) for norm in batch_norms(marks)]
+        self.frozen_norms = [is_frozen(norm) for norm in batch_norms(marks)]
         graph.train()
-        for norm, is_frozen in zip(batch_norms(graph), self.frozen_norms, strict=True):
-            norm.use_running_average = is_frozen
+        for norm, keeps in zip(batch_norms(graph), self.frozen_norms, strict=True):
+            norm.use_running_average = keeps
         self._train_graph = nnx.graphdef(graph)
         graph.eval()
         self._steps: dict[tuple[str, bool, Transform | None], Callable] = {}
@@ -241,7 +218,7 @@ class Compiled:
 
             def values(state: TrainState, fed: Fed) -> PyTree:
                 keys = example_keys(state.key, state.step, row_count(fed), None)
-                x, y, _ = _augmented(fed, keys, augment)
+                x, y, _ = augmented(fed, keys, augment)
                 module = nnx.merge(
                     self._eval_graph, state.params, state.batch_stats, self._rest, copy=True
                 )
@@ -265,7 +242,7 @@ class Compiled:
         augment: Transform | None,
     ) -> Forwarded:
         """Runs graph and losses on this device's rows."""
-        x, y, excess = _augmented(fed, keys, augment)
+        x, y, excess = augmented(fed, keys, augment)
         graphdef = self._train_graph if training else self._eval_graph
         module = nnx.merge(graphdef, params, batch_stats, self._rest, copy=True)
         if self._sync_batch_norm:
@@ -282,58 +259,5 @@ class Compiled:
         share = share + module.penalty() * kept.sum() / jnp.maximum(total, 1)
         sums["loss"] = (share * total, kept.sum())
         if excess is not None:
-            sums[_EXCESS] = (excess * kept).sum()
+            sums[EXCESS] = (excess * kept).sum()
         return Forwarded(share, kept.sum(), nnx.state(module, nnx.BatchStat), sums)
-
-
-def _augmented(
-    fed: Fed, keys: Array | None, augment: Transform | None
-) -> tuple[PyTree, PyTree, Array | None]:
-    """Returns inputs and targets as the network gets them, and the boxes of each row left out."""
-    if augment is None:
-        return fed.x, fed.y, None
-    image, boxes, classes, *excess = augment(keys, fed.x, **fed.y)
-    return image, {"boxes": boxes, "classes": classes}, excess[0] if excess else None
-
-
-def report_excess(sums: Sums, epoch: int) -> None:
-    """Warns of boxes that an epoch's augmentation had no room for.
-
-    Args:
-        sums: of the epoch, fetched.
-        epoch: its number, from 0.
-    """
-    if sums.get(_EXCESS):
-        _log.warning(
-            "epoch %d: %d boxes of augmented images had no row, and taught nothing; raise the "
-            "augmentation's max_boxes",
-            epoch + 1,
-            sums[_EXCESS],
-        )
-
-
-def batch_norms(module: nnx.Module) -> list[BatchNorm | nnx.BatchNorm]:
-    """Returns a module's batch normalisations, ours and flax's, in a fixed order."""
-    kinds = (BatchNorm, nnx.BatchNorm)
-    return [node for _, node in nnx.iter_graph(module) if isinstance(node, kinds)]
-
-
-def _is_frozen(norm: BatchNorm | nnx.BatchNorm) -> bool:
-    """Tells whether no parameter is trained; each holds its mark in place of its value."""
-    marks = [mark.get_value() for mark in (norm.scale, norm.bias) if mark is not None]
-    return bool(marks) and not any(marks)
-
-
-def _frozen_layers(graph: Graph, params: PyTree) -> list[str]:
-    """Returns patterns for the parameters of the layers whose `trainable` is False."""
-    paths = [parameter_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    prefixes = [
-        "/".join(map(str, path)) + "/"
-        for path, module in nnx.iter_graph(graph)
-        if isinstance(module, Layer) and not module.trainable
-    ]
-    return [f"{prefix}*" for prefix in prefixes if any(p.startswith(prefix) for p in paths)]
-
-
-def _all_of(left: PyTree, right: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: a and b, left, right)

@@ -15,9 +15,9 @@ import numpy as np
 from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.core.numbers import whole_number
+from yolo_jax.model.augmenting import report_excess
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
 from yolo_jax.model.callbacks.params import Params, known_rows
-from yolo_jax.model.compiled import report_excess
 from yolo_jax.model.evaluating import BatchLogs, evaluate
 from yolo_jax.model.feed import Feed, LoaderFeed
 from yolo_jax.model.graph.session import NUMBERED

@@ -9,6 +9,7 @@ import optax
 
 from yolo_jax.core.caller import warn_caller
 from yolo_jax.model.arrays import split, standardize
+from yolo_jax.model.augmenting import Transform, Transforms
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
 from yolo_jax.model.compile_arguments import (
     Loss,
@@ -16,7 +17,7 @@ from yolo_jax.model.compile_arguments import (
     check_target_tensors,
     output_names,
 )
-from yolo_jax.model.compiled import Compiled, Transform, Transforms
+from yolo_jax.model.compiled import Compiled
 from yolo_jax.model.data import Reading, as_feed, check_has_steps, is_to_be_split, kind_of
 from yolo_jax.model.evaluating import evaluate
 from yolo_jax.model.fit import FitRun
