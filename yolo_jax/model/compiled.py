@@ -11,6 +11,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
+from yolo_jax.core.caller import warn_caller
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.augmenting import EXCESS, Transform, Transforms, augmented
 from yolo_jax.model.dependence import shapes_where_trained
 from yolo_jax.model.feed import as_inputs, pad_rows
@@ -48,10 +50,12 @@ class Compiled:
         ema_decay: of the moving average of the weights, or None.
         frozen: patterns of parameter paths that are not trained.
         sync_batch_norm: normalise by the statistics of all devices' rows.
+        accumulate: parts that a training batch is taken in, one after the other.
         parallel: the devices.
 
     Raises:
-        ValueError: `frozen` matches nothing, or leaves nothing to train; or `ema_decay` is none.
+        ValueError: `frozen` matches nothing, or leaves nothing to train; or `ema_decay` or
+            `accumulate` is none.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Compiled:
         ema_decay: float | None,
         frozen: Iterable[str],
         sync_batch_norm: bool,
+        accumulate: int,
         parallel: Parallel,
     ) -> None:
         if ema_decay is not None and not 0 <= ema_decay < 1:
@@ -78,6 +83,7 @@ class Compiled:
         self._inputs, self._rest = graph.inputs, rest
         self._augment, self._ema_decay = augment, ema_decay
         self._sync_batch_norm = sync_batch_norm
+        self._accumulate = whole_number("accumulate", accumulate, 1)
         graph.eval()
         self._eval_graph = nnx.graphdef(graph)
         marks = nnx.merge(self._eval_graph, self.trainable, batch_stats, rest)
@@ -184,32 +190,48 @@ class Compiled:
         """Returns the step for a batch, and the batch as it takes it.
 
         Rows that do not divide are filled up; where padding would spoil a loss that is one number
-        for the batch, every device computes the whole batch instead.
+        for the batch, every device computes the whole batch instead, in one part.
         """
-        padded = pad_rows(fed, len(self.parallel.devices))
+        parts = self._accumulate if kind == "train" else 1
+        padded = pad_rows(fed, parts * len(self.parallel.devices))
         shared = padded is fed or not self._has_scalar_loss(replicated[0], padded, augment)
         key = (kind, shared, augment)
         if key not in self._steps:
-            body = self._body(kind, augment)
             if shared:
-                body = partial(body, axis_name=self.parallel.axis_name)
+                body = self._body(kind, augment, parts, self.parallel.axis_name)
                 step = self.parallel.compile(body, replicated=2, donate=donate)
             else:
-                step = jax.jit(unbound(partial(body, axis_name=None)), donate_argnums=donate)
+                if parts > 1:
+                    self._warn_of_whole_batch(row_count(fed))
+                body = self._body(kind, augment, 1, None)
+                step = jax.jit(unbound(body), donate_argnums=donate)
             self._steps[key] = step
         return self._steps[key], padded if shared else fed
 
-    def _body(self, kind: str, augment: Transform | None) -> Callable:
+    def _warn_of_whole_batch(self, rows: int) -> None:
+        devices = len(self.parallel.devices)
+        warn_caller(
+            f"compile(accumulate={self._accumulate}): a batch of {rows} rows is taken whole, with "
+            "the memory of that. Its loss is one number for the batch, which rows that only fill "
+            f"it up would change: give batches of a multiple of {self._accumulate * devices} rows "
+            f"(accumulate × {devices} devices), or a loss by row"
+        )
+
+    def _body(
+        self, kind: str, augment: Transform | None, parts: int, axis_name: str | None
+    ) -> Callable:
         """Returns what a step of a kind computes on one device."""
         forward = partial(self._forward, augment=augment)
         if kind == "evaluate":
-            return partial(evaluate_step, forward=forward)
+            return partial(evaluate_step, forward=forward, axis_name=axis_name)
         return partial(
             train_step,
             forward=forward,
             optimizer=self.optimizer,
             trainable=self.trainable,
             ema_decay=self._ema_decay,
+            accumulate=parts,
+            axis_name=axis_name,
         )
 
     def _has_scalar_loss(self, state: TrainState, fed: Fed, augment: Transform | None) -> bool:
@@ -254,6 +276,11 @@ class Compiled:
         total = psum(kept.sum(), axis_name)
         rows = Rows(kept, total, partial(psum, axis_name=axis_name))
         outputs, masks = module.call(as_inputs(x, self._inputs), fed.row_mask, keys)
+        if training and self._accumulate > 1 and any(mask is not None for mask in masks):
+            raise ValueError(
+                f"compile(accumulate={self._accumulate}) with a mask: how many steps of the batch "
+                "count is known when all of it is there; leave out accumulate or the mask"
+            )
         share, sums = self.objective(y, outputs, masks, fed.weight, rows)
         # Each device adds its rows' part of what does not depend on rows.
         share = share + module.penalty() * kept.sum() / jnp.maximum(total, 1)

@@ -68,6 +68,7 @@ class Trainer(Predictor):
         ema_decay: float | None = None,
         frozen: Iterable[str] = (),
         sync_batch_norm: bool = False,
+        accumulate: int = 1,
         devices: Sequence[Device] | None = None,
     ) -> None:
         """Prepares training.
@@ -90,12 +91,14 @@ class Trainer(Predictor):
                 whose `trainable` is False; batch normalisation whose parameters are frozen uses
                 its moving statistics.
             sync_batch_norm: normalise by the statistics of all devices' rows.
+            accumulate: parts that each batch is taken in, one after the other: the same step with
+                the memory of one part, except that batch normalisation sees the parts one by one.
             devices: that share each batch; None takes all local ones.
 
         Raises:
             TypeError: an argument is of no kind that is taken.
-            ValueError: a name is no output's, a list has the wrong length, there is no loss, or
-                `frozen` matches nothing.
+            ValueError: a name is no output's, a list has the wrong length, there is no loss,
+                `frozen` matches nothing, or `accumulate` is no whole number above 0.
         """
         if isinstance(optimizer, OptimizerView):
             optimizer = optimizer.transformation
@@ -118,6 +121,7 @@ class Trainer(Predictor):
             ema_decay=ema_decay,
             frozen=frozen,
             sync_batch_norm=sync_batch_norm,
+            accumulate=accumulate,
             parallel=self.parallel,
         )
         again = transformation is self._optimizer

@@ -116,6 +116,7 @@ def train_step(
     optimizer: optax.GradientTransformationExtraArgs,
     trainable: PyTree,
     ema_decay: float | None,
+    accumulate: int,
     axis_name: str | None,
 ) -> tuple[TrainState, Sums]:
     """Takes one step of gradient descent.
@@ -132,6 +133,8 @@ def train_step(
         optimizer: over the trainable parameters.
         trainable: pytree of bools like `state.params`.
         ema_decay: of the average of parameters, or None.
+        accumulate: parts of the rows whose gradients are taken one after the other, and added up;
+            divides the rows.
         axis_name: the mapped axis, or None on one device.
 
     Returns:
@@ -140,12 +143,21 @@ def train_step(
     chosen, frozen = partition(state.params, trainable)
     keys = example_keys(state.key, state.step, row_count(fed), axis_name)
 
-    def objective(chosen: PyTree) -> tuple[Array, Forwarded]:
+    def objective(
+        chosen: PyTree, batch_stats: PyTree, fed: Fed, keys: Array
+    ) -> tuple[Array, Forwarded]:
         params = combine(chosen, frozen)
-        out = forward(params, state.batch_stats, fed, keys, training=True, axis_name=axis_name)
+        out = forward(params, batch_stats, fed, keys, training=True, axis_name=axis_name)
         return out.loss, out
 
-    grads, out = jax.grad(objective, has_aux=True)(chosen)
+    gradient = partial(jax.grad(objective, has_aux=True), chosen)
+    if accumulate == 1:
+        grads, out = gradient(state.batch_stats, fed, keys)
+    else:
+        parts = jax.tree.map(
+            lambda a: a.reshape(accumulate, len(a) // accumulate, *a.shape[1:]), (fed, keys)
+        )
+        grads, out = _gradient_of_parts(gradient, state.batch_stats, parts, axis_name)
     batch_stats = _mean_statistics(out.batch_stats, out.rows, axis_name)
     grads, loss, new_sums = psum((grads, out.loss, out.sums), axis_name)
     # The loss is for transformations that look at it, such as `reduce_on_plateau`.
@@ -158,6 +170,49 @@ def train_step(
     looked_at = jnp.stack([loss, optax.tree.norm(grads), optax.tree.norm(updates)])
     new_state = _refuse_unless_finite(state, updated, looked_at)
     return new_state, add_sums(sums, new_sums)
+
+
+def _gradient_of_parts(
+    gradient: Callable[[PyTree, Fed, Array], tuple[PyTree, Forwarded]],
+    batch_stats: PyTree,
+    parts: tuple[Fed, Key[Array, "k b"]],
+    axis_name: str | None,
+) -> tuple[PyTree, Forwarded]:
+    """Returns the gradient of all rows from those of its parts, with the memory of one.
+
+    Each part's loss is a mean over its rows on all devices, so it counts by their number.
+
+    Args:
+        gradient: takes statistics, rows and keys; returns the gradient of the parameters.
+        batch_stats: that the first part starts with; each hands them on to the next.
+        parts: rows and keys, their leaves `[parts, rows of one, …]`.
+        axis_name: the mapped axis.
+    """
+    one = jax.tree.map(lambda a: a[0], parts)
+    shapes = jax.eval_shape(gradient, batch_stats, *one)
+    nothing, out = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def add(carry: tuple, part: tuple[Fed, Array]) -> tuple[tuple, None]:
+        total, grads, out = carry
+        new_grads, new = gradient(out.batch_stats, *part)
+        rows = psum(new.rows, axis_name)
+        # Means of the rows so far, and of one more part; a part may be padding alone.
+        share = rows / jnp.maximum(total + rows, 1)
+
+        def mean(old: Array, new: Array) -> Array:
+            return (old + share * (new - old)).astype(old.dtype)
+
+        added = Forwarded(
+            mean(out.loss, new.loss),
+            out.rows + new.rows,
+            new.batch_stats,
+            add_sums(out.sums, new.sums),
+        )
+        return (total + rows, jax.tree.map(mean, grads, new_grads), added), None
+
+    start = (jnp.zeros(()), nothing, out._replace(batch_stats=batch_stats))
+    (_, grads, out), _ = lax.scan(add, start, parts)
+    return grads, out
 
 
 def _refuse_unless_finite(
