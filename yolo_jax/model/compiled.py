@@ -1,6 +1,6 @@
 """What `compile` makes of a model: its losses by row, and its steps over the devices."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.augmenting import EXCESS, Transform, Transforms, augmented
 from yolo_jax.model.dependence import shapes_where_trained
-from yolo_jax.model.feed import as_inputs, pad_rows
+from yolo_jax.model.feed import as_inputs, pad_rows, stack
 from yolo_jax.model.freezing import batch_norms, is_frozen, trained_parameters
 from yolo_jax.model.graph import Graph
 from yolo_jax.model.objective import Objective, Rows
@@ -28,12 +28,16 @@ from yolo_jax.training.step import (
     Sums,
     evaluate_step,
     example_keys,
+    in_turn,
     psum,
     row_count,
     train_step,
 )
 
 PyTree = Any
+# What one call may take of small steps, where `compile` was not told: so few that it is over in
+# some hundredths of a second, lest hooks of epochs, Ctrl-C and memory wait for it.
+_STEPS_AT_ONCE, _MULTIPLICATIONS_AT_ONCE, _BYTES_AT_ONCE = 32, 10**8, 4 * 2**20
 
 
 class Compiled:
@@ -51,11 +55,12 @@ class Compiled:
         frozen: patterns of parameter paths that are not trained.
         sync_batch_norm: normalise by the statistics of all devices' rows.
         accumulate: parts that a training batch is taken in, one after the other.
+        steps_per_execution: training steps that one call takes; None: as many as are small.
         parallel: the devices.
 
     Raises:
-        ValueError: `frozen` matches nothing, or leaves nothing to train; or `ema_decay` or
-            `accumulate` is none.
+        ValueError: `frozen` matches nothing, or leaves nothing to train; or `ema_decay`,
+            `accumulate` or `steps_per_execution` is none.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Compiled:
         frozen: Iterable[str],
         sync_batch_norm: bool,
         accumulate: int,
+        steps_per_execution: int | None,
         parallel: Parallel,
     ) -> None:
         if ema_decay is not None and not 0 <= ema_decay < 1:
@@ -84,6 +90,9 @@ class Compiled:
         self._augment, self._ema_decay = augment, ema_decay
         self._sync_batch_norm = sync_batch_norm
         self._accumulate = whole_number("accumulate", accumulate, 1)
+        if steps_per_execution is not None:
+            whole_number("steps_per_execution (or None)", steps_per_execution, 1)
+        self.steps_per_execution = steps_per_execution
         graph.eval()
         self._eval_graph = nnx.graphdef(graph)
         marks = nnx.merge(self._eval_graph, self.trainable, batch_stats, rest)
@@ -97,6 +106,7 @@ class Compiled:
         self._steps: dict[tuple[str, bool, Transform | None], Callable] = {}
         self._scalar_loss: bool | None = None
         self._zeros: dict[bool, Sums] = {}
+        self._row_work = 0.0  # multiplications; known once training has its zeros
 
     def start(self, state: TrainState, *, keep_slots: bool = False) -> TrainState:
         """Returns the state on the devices, with new optimizer slots or those that still fit."""
@@ -118,11 +128,43 @@ class Compiled:
         return state._replace(ema=copied(state.params))
 
     def train(
-        self, state: TrainState, sums: Sums, fed: Fed, step: int = 0
+        self, state: TrainState, sums: Sums, feds: Sequence[Fed], step: int = 0, room: int = 1
     ) -> tuple[TrainState, Sums]:
-        """Takes a step; `state` is donated, and `step` picks one of several augmentations."""
-        augment = self._augment_at(step)
-        return self._run("train", (state, sums), fed, augment, donate=(0,))
+        """Takes a step for each batch, in one call where its program has room for several.
+
+        Args:
+            state: donated.
+            sums: so far.
+            feds: batches of the same shapes, no more than there is room for.
+            step: number of the first; picks one of several augmentations.
+            room: batches that the program takes; fewer are filled up, and it stops before those.
+        """
+        one, _ = self._step("train", (state, sums), feds[0], self._augment_at(step), donate=(0,))
+        if room == 1 or not isinstance(one, Step):  # the devices do not share these rows
+            for number, fed in enumerate(feds, step):
+                augment = self._augment_at(number)
+                state, sums = self._run("train", (state, sums), fed, augment, donate=(0,))
+            return state, sums
+        multiple = self._accumulate * len(self.parallel.devices)
+        stacked = stack([pad_rows(fed, multiple) for fed in feds], room)
+        return self._steps_in_turn(self._augment_at(step))(
+            state, sums, np.int32(len(feds)), stacked
+        )
+
+    def steps_at_once(self, state: TrainState, fed: Fed) -> int:
+        """Returns how many steps one call takes: as compile was told, or as many as are small.
+
+        A call costs the host some tenths of a millisecond, which only small steps feel. The choice
+        depends on shapes alone, never on a clock: a step's numbers may differ by rounding.
+        """
+        if isinstance(self._augment, Transforms):
+            return 1
+        if self.steps_per_execution is not None:
+            return self.steps_per_execution
+        self.zero_sums(state, fed, training=True)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(fed))
+        by_work = _MULTIPLICATIONS_AT_ONCE // max(self._row_work * row_count(fed), 1)
+        return max(1, min(_STEPS_AT_ONCE, _BYTES_AT_ONCE // max(size, 1), int(by_work)))
 
     def compile_ahead(self, state: TrainState, sums: Sums, fed: Fed) -> None:
         """Compiles the training step of each of several augmentations, before the first is due."""
@@ -158,7 +200,8 @@ class Compiled:
                 return out.loss, out.sums
 
             if training:
-                found = shapes_where_trained(forward, chosen, state, fed)
+                found, work = shapes_where_trained(forward, chosen, state, fed)
+                self._row_work = work / row_count(fed)
             else:
                 found = jax.eval_shape(forward, chosen, state, fed)[1]
             zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
@@ -207,6 +250,16 @@ class Compiled:
                 step = jax.jit(unbound(body), donate_argnums=donate)
             self._steps[key] = step
         return self._steps[key], padded if shared else fed
+
+    def _steps_in_turn(self, augment: Transform | None) -> Callable:
+        """Returns the training steps of several batches as one."""
+        key = ("train in turn", True, augment)
+        if key not in self._steps:
+            one = self._body("train", augment, self._accumulate, self.parallel.axis_name)
+            self._steps[key] = self.parallel.compile(
+                in_turn(one), replicated=3, donate=(0,), stacked=True
+            )
+        return self._steps[key]
 
     def _warn_of_whole_batch(self, rows: int) -> None:
         devices = len(self.parallel.devices)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -154,3 +155,13 @@ def pad_rows(fed: Fed, multiple: int) -> Fed:
     mask = np.ones(rows, bool) if fed.row_mask is None else np.asarray(fed.row_mask)
     padded = jax.tree.map(lambda array: array[index], fed._replace(row_mask=None))
     return padded._replace(row_mask=np.concatenate([mask, np.zeros(missing, bool)]))
+
+
+def stack(feds: Sequence[Fed], room: int) -> Fed:
+    """Stacks batches of the same shapes, `[room, rows, …]`; the last one fills what is left."""
+
+    def stacked(*arrays: Array | np.ndarray) -> Array | np.ndarray:
+        on_host = all(isinstance(array, np.ndarray) for array in arrays)
+        return np.stack(arrays) if on_host else jnp.stack(arrays)
+
+    return jax.tree.map(stacked, *feds, *[feds[-1]] * (room - len(feds)))

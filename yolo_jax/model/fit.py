@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from yolo_jax.model.history import History
 from yolo_jax.model.validation import Validation
 from yolo_jax.training.checkpoint import Checkpoints
 from yolo_jax.training.state import without_failure
-from yolo_jax.training.step import FAILURES, Sums, row_count
+from yolo_jax.training.step import FAILURES, Fed, Sums, row_count
 
 if TYPE_CHECKING:
     from yolo_jax.model.trainer import Trainer
@@ -67,6 +67,9 @@ class FitRun:
         self.batches = initial_epoch * (steps or feed.steps or 0) if feed.numbered else 0
         self.sums: Sums | None = None
         self._stored_sums: list[Any] | None = None
+        # Batches that were read and not trained on yet, and how many a call takes (0: unknown).
+        self._read: deque[Fed] = deque()
+        self._at_once = 0
         self.interrupted = self._failure_said = False
         self.history = History()
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
@@ -223,18 +226,20 @@ class FitRun:
             # Before the data are asked for, as in tf_keras: where they end, a batch begins in vain.
             self.callbacks.on_train_batch_begin(self.step)
             asked = time.perf_counter()
-            fed = next(stream, None)
+            feds = self._next_batches(stream, steps)
             self._waited += time.perf_counter() - asked
-            if fed is None:
+            if not feds:
                 self._say_out_of_data(steps)
                 return
             if self.sums is None:
-                self.sums = self._first_sums(fed)
-            model.state, self.sums = compiled.train(model.state, self.sums, fed, self.batches)
-            self.step, self.batches = self.step + 1, self.batches + 1
+                self.sums = self._first_sums(feds[0])
+            model.state, self.sums = compiled.train(
+                model.state, self.sums, feds, self.batches, room=self._at_once
+            )
+            self.step, self.batches = self.step + len(feds), self.batches + len(feds)
             names = compiled.objective.log_names
             batch, results = self.step - 1, compiled.objective.results
-            logs = BatchLogs(batch, row_count(fed), self.sums, names, results)
+            logs = BatchLogs(batch, sum(map(row_count, feds)), self.sums, names, results)
             self.callbacks.on_train_batch_end(batch, logs)
             model.take_changes()
             ahead.append(self.sums)
@@ -242,6 +247,28 @@ class FitRun:
                 jax.block_until_ready(ahead.popleft())
             if model.stop_training:
                 return
+
+    def _next_batches(self, stream: Iterator[Fed], steps: int | None) -> list[Fed]:
+        """Returns the batches of one call, which have the same shapes; none where they end."""
+        if not self._read:
+            self._read.extend(islice(stream, 1))
+        if self._read and not self._at_once:
+            self._at_once = self._choose_at_once(self._read[0], steps)
+        left = self._at_once if steps is None else min(self._at_once, steps - self.step)
+        self._read.extend(islice(stream, max(left - len(self._read), 0)))
+        forms = map(_form, islice(self._read, left))
+        alike = sum(1 for _ in takewhile(lambda form: form == _form(self._read[0]), forms))
+        return [self._read.popleft() for _ in range(alike)]
+
+    def _choose_at_once(self, fed: Fed, steps: int | None) -> int:
+        """Returns the steps of a call; one, unless told, where something may happen in between."""
+        compiled = self.model.require_compiled()
+        if compiled.steps_per_execution is None and (
+            self.callbacks.has_batch_hooks or not self.feed.numbered
+        ):
+            return 1
+        found = compiled.steps_at_once(self.model.state, fed)
+        return found if steps is None else min(found, steps)
 
     def _first_sums(self, fed: Any) -> Sums:
         """Returns the sums that the epoch starts with: nothing, or what a checkpoint held."""
@@ -301,6 +328,12 @@ class FitRun:
             raise FloatingPointError(message)
         self._failure_said = True
         warn_caller(message)
+
+
+def _form(fed: Fed) -> tuple:
+    """Returns what batches have to share so that one program takes them."""
+    leaves, structure = jax.tree.flatten(fed)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _shown(order: dict[str, Any]) -> str:

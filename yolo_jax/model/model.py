@@ -85,7 +85,7 @@ class Model(Trainer):
         self.warn_if_frozen_since()
         fed = self._batch(x, y, sample_weight, class_weight)
         sums = compiled.zero_sums(self.state, fed, training=True)
-        self.state, sums = compiled.train(self.state, sums, fed)
+        self.state, sums = compiled.train(self.state, sums, [fed])
         self.write_back()
         return self._returned(self._batch_results(sums, reset_metrics), return_dict)
 

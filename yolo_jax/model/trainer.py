@@ -69,6 +69,7 @@ class Trainer(Predictor):
         frozen: Iterable[str] = (),
         sync_batch_norm: bool = False,
         accumulate: int = 1,
+        steps_per_execution: int | None = None,
         devices: Sequence[Device] | None = None,
     ) -> None:
         """Prepares training.
@@ -93,12 +94,17 @@ class Trainer(Predictor):
             sync_batch_norm: normalise by the statistics of all devices' rows.
             accumulate: parts that each batch is taken in, one after the other: the same step with
                 the memory of one part, except that batch normalisation sees the parts one by one.
+            steps_per_execution: training steps that one call of the device takes; batch hooks run
+                once for them all. None: as many as are small, where no callback has batch hooks
+                (the progress bar has) and no generator makes the batches; else one. `Transforms`
+                take one in any case, since the next step may have another augmentation.
             devices: that share each batch; None takes all local ones.
 
         Raises:
             TypeError: an argument is of no kind that is taken.
             ValueError: a name is no output's, a list has the wrong length, there is no loss,
-                `frozen` matches nothing, or `accumulate` is no whole number above 0.
+                `frozen` matches nothing, or `accumulate` or `steps_per_execution` is no whole
+                number above 0.
         """
         if isinstance(optimizer, OptimizerView):
             optimizer = optimizer.transformation
@@ -122,6 +128,7 @@ class Trainer(Predictor):
             frozen=frozen,
             sync_batch_norm=sync_batch_norm,
             accumulate=accumulate,
+            steps_per_execution=steps_per_execution,
             parallel=self.parallel,
         )
         again = transformation is self._optimizer

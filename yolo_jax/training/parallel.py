@@ -25,6 +25,7 @@ class Step:
         function: what jit or pmap made of the body.
         devices: that a batch's rows are split among.
         sharded_output: the result has the batch's rows.
+        stacked: the last argument is several batches, `[k, rows, …]`.
         body: of a pmapped function that holds it weakly, since pmap's cache never lets go of one.
     """
 
@@ -33,10 +34,11 @@ class Step:
         function: Any,
         devices: int,
         sharded_output: bool = False,
+        stacked: bool = False,
         body: Callable[..., PyTree] | None = None,
     ) -> None:
         self._function, self._devices, self._sharded_output = function, devices, sharded_output
-        self._body = body
+        self._stacked, self._body = stacked, body
         self._ahead: dict[tuple, Callable[..., PyTree]] = {}
 
     def compile_ahead(self, *args: PyTree) -> None:
@@ -57,9 +59,13 @@ class Step:
         if self._devices == 1:
             return args
         *replicated, batch = args
-        count = self._devices
-        split = jax.tree.map(lambda a: a.reshape(count, len(a) // count, *a.shape[1:]), batch)
-        return *replicated, split
+        axis = int(self._stacked)
+
+        def split(array: Any) -> Any:
+            shape = (*array.shape[:axis], self._devices, -1, *array.shape[axis + 1 :])
+            return array.reshape(shape).swapaxes(0, axis)
+
+        return *replicated, jax.tree.map(split, batch)
 
 
 def unbound(body: Callable[..., PyTree]) -> Callable[..., PyTree]:
@@ -117,6 +123,7 @@ class Parallel:
         replicated: int,
         donate: tuple[int, ...] = (),
         sharded_output: bool = False,
+        stacked: bool = False,
     ) -> "Step":
         """Compiles a step's body, when it is called or ahead of that.
 
@@ -126,6 +133,7 @@ class Parallel:
             replicated: how many arguments precede the batch.
             donate: arguments whose buffers the result may take over.
             sharded_output: the result has the batch's rows rather than being replicated.
+            stacked: the batch is several, `[k, rows, …]`, whose rows are split.
         """
         if len(self.devices) == 1:
             return Step(jax.jit(unbound(body), donate_argnums=donate), 1)
@@ -137,7 +145,7 @@ class Parallel:
             donate_argnums=donate,
             devices=self.devices,
         )
-        return Step(mapped, len(self.devices), sharded_output, body)
+        return Step(mapped, len(self.devices), sharded_output, stacked, body)
 
     def place(self, batch: PyTree) -> PyTree:
         """Puts a batch on the device ahead of its step; for several, the step splits it itself."""

@@ -172,6 +172,22 @@ def train_step(
     return new_state, add_sums(sums, new_sums)
 
 
+def in_turn(body: Callable[[TrainState, Sums, Fed], tuple[TrainState, Sums]]) -> Callable:
+    """Returns a step for several batches, stacked `[k, …]`, of which it takes `count` one by one.
+
+    The count is no part of the program: a shorter call needs no other one, and a step's numbers
+    are the same in whatever call it falls.
+    """
+
+    def steps(state: TrainState, sums: Sums, count: Array, batches: Fed) -> tuple[TrainState, Sums]:
+        def step(index: Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+            return body(*carry, jax.tree.map(lambda a: a[index], batches))
+
+        return lax.fori_loop(0, count, step, (state, sums))
+
+    return steps
+
+
 def _gradient_of_parts(
     gradient: Callable[[PyTree, Fed, Array], tuple[PyTree, Forwarded]],
     batch_stats: PyTree,

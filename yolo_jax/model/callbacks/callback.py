@@ -100,6 +100,7 @@ class Callback:
 
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 
 
 class CallbackList(Callback):
@@ -123,6 +124,15 @@ class CallbackList(Callback):
     def __iter__(self) -> Iterator[Callback]:
         """Iterates over the callbacks."""
         return iter(self.callbacks)
+
+    @property
+    def has_batch_hooks(self) -> bool:
+        """Tells whether a callback does something before or after each training batch."""
+        return any(
+            getattr(getattr(callback, name), "__func__", None) is not getattr(Callback, name)
+            for callback in self.callbacks
+            for name in _BATCH_HOOKS
+        )
 
     def append(self, callback: Callback) -> None:
         """Adds a callback that is called after those before it."""

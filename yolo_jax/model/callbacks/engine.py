@@ -52,24 +52,25 @@ class Profile(Callback):
             )
         self.folder, self.first_step, self.steps = Path(folder), first_step, steps
         self._done = 0
-        self._tracing = False
+        self._tracing = self._traced = False
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Counts from the fit's first step."""
-        self._done = 0
+        self._done, self._traced = 0, False
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Starts the trace, where it is time, once the device has done what came before."""
-        if self._done == self.first_step:
+        self._begun = batch
+        if self._done >= self.first_step and not self._traced:
             jax.block_until_ready(self.model.state.step)
             self.folder.mkdir(parents=True, exist_ok=True)
             jax.profiler.start_trace(str(self.folder))
-            self._tracing = True
+            self._tracing = self._traced = True
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Ends the trace after its last step."""
-        self._done += 1
-        if self._done == self.first_step + self.steps:
+        self._done += batch + 1 - self._begun  # several, where one call takes them
+        if self._done >= self.first_step + self.steps:
             self._stop()
 
     def close(self) -> None:

@@ -69,9 +69,14 @@ class ProgbarLogger(Callback):
         if self._verbose and (self._terminal or self._verbose not in (1, 2)):
             print(self._title, flush=True)
 
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Remembers the first of the batches that one call takes."""
+        self._begun = batch
+        super().on_train_batch_begin(batch, logs)
+
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Moves the bar."""
-        self._move(logs or {}, with_values=True)
+        self._move(logs or {}, with_values=True, steps=batch + 1 - self._begun)
         super().on_train_batch_end(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -137,8 +142,8 @@ class ProgbarLogger(Callback):
         else:
             print(line, flush=True)
 
-    def _move(self, logs: Logs, *, with_values: bool) -> None:
-        self._steps += 1
+    def _move(self, logs: Logs, *, with_values: bool, steps: int = 1) -> None:
+        self._steps += steps
         # The size is known to the host; every other value would wait for the device.
         self._rows += int(logs.get("size", 0))
         now = time.perf_counter()

@@ -107,7 +107,8 @@ class Checkpoint(Callback):
         keep: latest ones kept.
         monitor: log key whose least value marks the best one, kept too. One that was in no
             epoch's logs is told of at the end.
-        every_steps: save within epochs as well, after so many batches.
+        every_steps: save within epochs as well, after so many batches, or as soon behind them as
+            a call of several steps ends.
 
     Raises:
         ValueError: `keep` or `every_steps` is no whole number above 0.
@@ -139,9 +140,14 @@ class Checkpoint(Callback):
         self._logged: set[str] = set()
         self._checkpoints = Checkpoints(self.folder, keep=self.keep, monitor=self.monitor)
 
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Remembers the first of the batches that one call takes."""
+        self._begun = batch
+
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Saves within the epoch where asked for; the epoch's end saves by itself."""
-        due = self.every_steps is not None and (batch + 1) % self.every_steps == 0
+        every = self.every_steps
+        due = every is not None and (batch + 1) // every > self._begun // every
         if due and batch + 1 != self.params["steps"]:
             self._save({})
 
