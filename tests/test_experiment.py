@@ -118,6 +118,8 @@ def test_a_failed_first_start_leaves_no_folder(tmp_path: Path):
         "--augment.mosaic-zoom 1 0.5",
         "--name a/b",
         "--freeze-body.epochs -1",
+        "--train.accumulate 0",
+        "--train.accumulate 5",  # of batches of 4
         "--freeze-body.learning-rate nan",
     ],
 )

@@ -141,6 +141,22 @@ class FreezeBodyConfig:
 
 
 @dataclass(frozen=True)
+class TrainConfig:
+    """How a step is taken; its numbers stay the same, but for batch normalisation in parts.
+
+    Attributes:
+        accumulate: parts that a batch is taken in, one after the other, with the memory of one;
+            batch normalisation sees each part by itself. A part is filled up where it has to be.
+        remat: keep the input of each stage of the body alone for its gradients, and run the stage
+            again for them: less memory, a third more arithmetic. On CPU it saves nothing: its
+            compiler merges the second run with the first.
+    """
+
+    accumulate: _Count = 1
+    remat: bool = False
+
+
+@dataclass(frozen=True)
 class ExperimentConfig:
     """One experiment.
 
@@ -152,6 +168,7 @@ class ExperimentConfig:
         augment: augmentation on the device.
         optimizer: the optimizer and its learning rate.
         freeze_body: the stage before it, if any.
+        train: how a step is taken.
         epochs: number of the last epoch; a larger one resumes a finished run.
         batch_size: rows of a batch, over all devices.
         steps_per_epoch: batches an epoch; None: one pass over the data.
@@ -170,6 +187,7 @@ class ExperimentConfig:
     augment: Augment = field(default_factory=Augment)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     freeze_body: FreezeBodyConfig = field(default_factory=FreezeBodyConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     epochs: _Count = 10
     batch_size: _Count = 8
     steps_per_epoch: _Count | None = None
@@ -184,11 +202,17 @@ class ExperimentConfig:
         """Checks what no field by itself can show.
 
         Raises:
-            ValueError: `name` is not that of one folder, or every crop is larger than the canvas,
-                of which it would show a speck amid grey.
+            ValueError: `name` is not that of one folder, a batch has fewer rows than it is to be
+                taken in parts, or every crop is larger than the canvas, of which it would show a
+                speck amid grey.
         """
         if Path(self.name).name != self.name or self.name in ("", ".."):
             raise ValueError(f"name is {self.name!r}; expected that of one folder in {self.runs}")
+        if self.train.accumulate > self.batch_size:
+            raise ValueError(
+                f"train.accumulate is {self.train.accumulate}, parts of a batch of "
+                f"{self.batch_size} rows (batch_size); expected no more parts than rows"
+            )
         canvas, crop = self.data.canvas_size or self.network.input_size, self.augment.crop
         if crop is not None and crop[0] > canvas:
             what = "data.canvas_size" if self.data.canvas_size else "network.input_size"

@@ -186,7 +186,7 @@ def _mixed_batches(config: ExperimentConfig, images: int) -> int | None:
 def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
     """Returns the config's network with its starting weights."""
     kind = config.network.kind
-    network = create_network(kind, num_classes, seed=config.seed)
+    network = create_network(kind, num_classes, seed=config.seed, remat=config.train.remat)
     weights = config.network.weights
     if weights == "scratch":
         return network
@@ -225,6 +225,7 @@ def fit_stages(
             augment=augment,
             ema_decay=config.optimizer.ema_decay,
             frozen=stage.frozen,
+            accumulate=config.train.accumulate,
         )
         model.fit(
             data.train,

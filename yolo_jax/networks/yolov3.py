@@ -4,6 +4,7 @@ Source: Redmon & Farhadi, YOLOv3 (arXiv:1804.02767); darknet's yolov3.cfg and yo
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import jax.numpy as jnp
@@ -35,10 +36,23 @@ def _nearest(side: int) -> int:
     return max(STRIDE, round(side / STRIDE) * STRIDE)
 
 
+def _in_turn(
+    blocks: Sequence[ConvBlock | Residual], x: Float[Array, "b h w c"], row_mask: RowMask
+) -> Float[Array, "b h2 w2 d"]:
+    for block in blocks:
+        x = block(x, row_mask)
+    return x
+
+
 class Darknet53(nnx.Module):
-    """The body of YOLOv3: five stages of residual blocks, each halving the resolution."""
+    """The body of YOLOv3: five stages of residual blocks, each halving the resolution.
+
+    Attributes:
+        remat: keep each stage's input alone for its gradients, and run the stage again for them.
+    """
 
     stage_blocks = (1, 2, 8, 8, 4)
+    remat = False
 
     def __init__(self, *, precision: Precision, rngs: nnx.Rngs) -> None:
         block = partial(ConvBlock, precision=precision, rngs=rngs)
@@ -57,14 +71,12 @@ class Darknet53(nnx.Module):
         self, image: Float[Array, "b h w 3"], row_mask: RowMask = None
     ) -> tuple[Array, Array, Array]:
         """Returns the features at strides 8, 16 and 32 (256, 512 and 1024 channels)."""
-        features = []
-        x = self.stem(image, row_mask)
+        run = nnx.remat(_in_turn) if self.remat else _in_turn
+        features, before = [image], [self.stem]
         for downsample, stage in zip(self.downsamples, self.stages, strict=True):
-            x = downsample(x, row_mask)
-            for residual in stage:
-                x = residual(x, row_mask)
-            features.append(x)
-        return features[2], features[3], features[4]
+            features.append(run([*before, downsample, *stage], features[-1], row_mask))
+            before = []
+        return features[3], features[4], features[5]
 
     def convolutions(self) -> list[ConvBlock]:
         """Returns the 52 convolutions in the order of the .cfg file."""
@@ -167,9 +179,14 @@ class YOLOv3(nnx.Module):
 
 
 class TinyBody(nnx.Module):
-    """The body of YOLOv3-tiny: seven convolutions with max-pools between, then a 1×1."""
+    """The body of YOLOv3-tiny: seven convolutions with max-pools between, then a 1×1.
+
+    Attributes:
+        remat: keep each convolution's input alone for its gradients, and run it again for them.
+    """
 
     filters = (16, 32, 64, 128, 256, 512, 1024)
+    remat = False
 
     def __init__(self, *, precision: Precision, rngs: nnx.Rngs) -> None:
         block = partial(ConvBlock, precision=precision, rngs=rngs)
@@ -182,8 +199,9 @@ class TinyBody(nnx.Module):
     def __call__(self, x: Float[Array, "b h w 3"], row_mask: RowMask) -> tuple[Array, Array]:
         """Returns the features at strides 16 and 32 (256 channels each)."""
         fine = x
+        run = nnx.remat(_in_turn) if self.remat else _in_turn
         for index, block in enumerate(self.blocks):
-            x = block(x, row_mask)
+            x = run([block], x, row_mask)
             if index == 4:
                 fine = x
             if index < 6:
@@ -261,13 +279,15 @@ NETWORKS: dict[str, tuple[type[Network], AnchorSet]] = {
 }
 
 
-def create_network(kind: str, num_classes: int, *, seed: int = 0) -> Network:
+def create_network(kind: str, num_classes: int, *, seed: int = 0, remat: bool = False) -> Network:
     """Returns a new network in this backend's number formats, whose boxes start as unlikely.
 
     Args:
         kind: a key of `NETWORKS`.
         num_classes: of the data.
         seed: of the kernels' draws.
+        remat: training runs each stage of the body a second time for its gradients rather than
+            keep all that it computes.
 
     Raises:
         ValueError: no such kind, or no class.
@@ -285,7 +305,9 @@ def create_network(kind: str, num_classes: int, *, seed: int = 0) -> Network:
         return network
 
     # Under jit the draws of all kernels are one program.
-    return nnx.jit(create)()
+    network = nnx.jit(create)()
+    network.body.remat = remat
+    return network
 
 
 def set_objectness_prior(network: Network, probability: float) -> None:
