@@ -148,8 +148,7 @@ class TrainConfig:
         accumulate: parts that a batch is taken in, one after the other, with the memory of one;
             batch normalisation sees each part by itself. A part is filled up where it has to be.
         remat: keep the input of each stage of the body alone for its gradients, and run the stage
-            again for them: less memory, a third more arithmetic. On CPU it saves nothing: its
-            compiler merges the second run with the first.
+            again for them: less memory, a third more arithmetic. On CPU no saving was seen.
     """
 
     accumulate: _Count = 1
