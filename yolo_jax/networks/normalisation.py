@@ -199,19 +199,18 @@ def _keep_rows(row_mask: Bool[Array, "b"] | None, values: Array) -> Array:
 def _normalise_forward(inputs, scale, bias, moving, row_mask, slope, axis_name):
     centre, var = moving
     values = inputs.astype(jnp.float32)
-    # A deviation for each sum: a CPU would write out one that both share.
-    total = _keep_rows(row_mask, values - centre).sum((0, 1, 2))
-    squares = jnp.square(_keep_rows(row_mask, values - lax.optimization_barrier(centre)))
-    squares = squares.sum((0, 1, 2))
+    # Behind the barrier it is another deviation: one shared by both sums a CPU would write out.
+    total = _keep_rows(row_mask, values - lax.optimization_barrier(centre)).sum((0, 1, 2))
+    squares = jnp.square(_keep_rows(row_mask, values - centre)).sum((0, 1, 2))
     rows = jnp.asarray(len(inputs) if row_mask is None else row_mask.sum(), jnp.float32)
     count = rows * math.prod(inputs.shape[1:3])
     if axis_name is not None:
         total, squares, count = lax.psum((total, squares, count), axis_name)
     divisor = jnp.maximum(count, 1)
     # A device whose rows are all padding has no moments: zeros would blow its numbers up.
-    shift = total / divisor
-    mean = centre + shift
-    spread = squares / divisor - jnp.square(shift)
+    offset = total / divisor
+    mean = centre + offset
+    spread = squares / divisor - jnp.square(offset)
     var = jnp.where(count > 0, jnp.maximum(spread, 0), var)
     root = _root(var)
     outputs = _leaky(_scaled(inputs, *_affine(scale, bias, mean, root)), slope)
