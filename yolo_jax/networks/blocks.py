@@ -5,11 +5,11 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Float, Num
 
 from yolo_jax.core.precision import Precision
 from yolo_jax.networks.convolution import conv2d, darknet_padding
-from yolo_jax.networks.normalisation import BatchNorm, Shift
+from yolo_jax.networks.normalisation import BatchNorm, RowMask, Shift
 
 LEAKY_SLOPE = 0.1  # Darknet's
 
@@ -43,7 +43,7 @@ class ConvBlock(nnx.Module):
         self.stride = stride
 
     def __call__(
-        self, inputs: Float[Array, "b h w c"], row_mask: Bool[Array, "b"] | None = None
+        self, inputs: Float[Array, "b h w c"], row_mask: RowMask = None
     ) -> Float[Array, "b h2 w2 d"]:
         """Applies the three in turn."""
         kernel = jnp.asarray(self.kernel[...], inputs.dtype)
@@ -96,7 +96,7 @@ class Residual(nnx.Module):
         self.expand = ConvBlock(channels // 2, channels, 3, precision=precision, rngs=rngs)
 
     def __call__(
-        self, inputs: Float[Array, "b h w c"], row_mask: Bool[Array, "b"] | None = None
+        self, inputs: Float[Array, "b h w c"], row_mask: RowMask = None
     ) -> Float[Array, "b h w c"]:
         """Returns the input plus what the two convolutions make of it."""
         return inputs + self.expand(self.reduce(inputs, row_mask), row_mask)

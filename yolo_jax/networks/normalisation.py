@@ -1,6 +1,7 @@
 """Batch normalisation with the leaky ReLU behind it, in few passes over memory."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
 from yolo_jax.core.precision import Precision
+from yolo_jax.networks.bands import Bands
 
 # Darknet's numbers: normalize_cpu divides by (sqrt(variance) + 1e-6), and the moving statistics
 # keep 0.99 of themselves a step.
 EPSILON = 1e-6
 MOMENTUM = 0.99
+# Rows that count: those of a mask, or of halves that share some; None: all.
+RowMask = Bool[Array, "b"] | Bands | None
 # A channel that is constant over the batch would have an infinite gradient through the root.
 _SMALLEST_VARIANCE = 1e-10
 
@@ -89,7 +93,7 @@ class BatchNorm(nnx.Module):
     def __call__(
         self,
         inputs: Float[Array, "b h w c"],
-        row_mask: Bool[Array, "b"] | None = None,
+        row_mask: RowMask = None,
         *,
         slope: float = 1.0,
     ) -> Float[Array, "b h w c"]:
@@ -97,15 +101,15 @@ class BatchNorm(nnx.Module):
 
         Args:
             inputs: to be normalised.
-            row_mask: rows that count; None: all.
+            row_mask: what counts in the statistics.
             slope: of the leaky ReLU behind; 1 is none.
         """
         if self.use_running_average:
             return _leaky(_scaled(inputs, *self.moving_affine()), slope).astype(inputs.dtype)
         moving = self.mean[...], self.var[...]
-        outputs, mean, var = _normalise(
-            inputs, self.scale[...], self.bias[...], moving, row_mask, slope, self.axis_name
-        )
+        parameters = self.scale[...], self.bias[...]
+        masks = _masks(row_mask, inputs)
+        outputs, mean, var = _normalise(inputs, *parameters, moving, masks, slope, self.axis_name)
         self._update(self.mean, mean)
         self._update(self.var, var)
         return outputs
@@ -133,7 +137,7 @@ class Shift(nnx.Module):
     def __call__(
         self,
         inputs: Float[Array, "b h w c"],
-        row_mask: Bool[Array, "b"] | None = None,
+        row_mask: RowMask = None,
         *,
         slope: float = 1.0,
     ) -> Float[Array, "b h w c"]:
@@ -161,12 +165,40 @@ def _leaky(values: Array, slope: float) -> Array:
     return values if slope == 1 else jnp.maximum(values, slope * values)
 
 
+# As many axes as the inputs, of size 1 where it does not vary.
+Mask = Bool[Array, "#b #h 1 1"] | None
+
+
+class Masks(NamedTuple):
+    """Masks of a batch norm's inputs; None keeps all.
+
+    Attributes:
+        real: False where rows only fill the batch: they have no gradient.
+        counted: what the moments are taken over. Of rows that halves share, one copy counts; all
+            are normalised by the moments, and so have a part in their gradient.
+    """
+
+    real: Mask
+    counted: Mask
+
+
+def _masks(row_mask: RowMask, inputs: Float[Array, "b h w c"]) -> Masks:
+    in_bands = isinstance(row_mask, Bands)
+    rows = row_mask.row_mask if in_bands else row_mask
+    real = None if rows is None else rows[:, None, None, None]
+    if not in_bands:
+        return Masks(real, real)
+    counted = jnp.repeat(row_mask.counted(inputs.shape[1]), len(inputs) // 2, axis=0)
+    counted = counted[:, :, None, None]
+    return Masks(real, counted if real is None else counted & real)
+
+
 def _normalise_batch(
     inputs: Float[Array, "b h w c"],
     scale: Float[Array, "c"],
     bias: Float[Array, "c"],
     moving: tuple[Float[Array, "c"], Float[Array, "c"]],
-    row_mask: Bool[Array, "b"] | None,
+    masks: Masks,
     slope: float,
     axis_name: str | None,
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "c"], Float[Array, "c"]]:
@@ -181,7 +213,7 @@ def _normalise_batch(
         bias: beta.
         moving: mean and variance so far, which stand in where no row counts. Deviations are taken
             from this mean, so that one pass gives both moments without cancellation.
-        row_mask: rows that count. The others have no part in the moments, nor any gradient.
+        masks: what is real has a gradient; what counts has a part in the moments.
         slope: of the leaky ReLU.
         axis_name: mapped axis over which the moments are taken.
 
@@ -189,21 +221,23 @@ def _normalise_batch(
         Outputs of the inputs' dtype, and the batch's mean and biased variance, which have no
         gradient.
     """
-    return _normalise_forward(inputs, scale, bias, moving, row_mask, slope, axis_name)[0]
+    return _normalise_forward(inputs, scale, bias, moving, masks, slope, axis_name)[0]
 
 
-def _keep_rows(row_mask: Bool[Array, "b"] | None, values: Array) -> Array:
-    return values if row_mask is None else jnp.where(row_mask[:, None, None, None], values, 0)
+def _keep(mask: Mask, values: Array) -> Array:
+    return values if mask is None else jnp.where(mask, values, 0)
 
 
-def _normalise_forward(inputs, scale, bias, moving, row_mask, slope, axis_name):
+def _normalise_forward(inputs, scale, bias, moving, masks, slope, axis_name):
+    counted = masks.counted
     centre, var = moving
     values = inputs.astype(jnp.float32)
     # Behind the barrier it is another deviation: one shared by both sums a CPU would write out.
-    total = _keep_rows(row_mask, values - lax.optimization_barrier(centre)).sum((0, 1, 2))
-    squares = jnp.square(_keep_rows(row_mask, values - centre)).sum((0, 1, 2))
-    rows = jnp.asarray(len(inputs) if row_mask is None else row_mask.sum(), jnp.float32)
-    count = rows * math.prod(inputs.shape[1:3])
+    total = _keep(counted, values - lax.optimization_barrier(centre)).sum((0, 1, 2))
+    squares = jnp.square(_keep(counted, values - centre)).sum((0, 1, 2))
+    count = jnp.asarray(math.prod(inputs.shape[:3]), jnp.float32)
+    if counted is not None:
+        count = counted.sum(dtype=jnp.float32) * (math.prod(inputs.shape[:3]) / counted.size)
     if axis_name is not None:
         total, squares, count = lax.psum((total, squares, count), axis_name)
     divisor = jnp.maximum(count, 1)
@@ -214,19 +248,19 @@ def _normalise_forward(inputs, scale, bias, moving, row_mask, slope, axis_name):
     var = jnp.where(count > 0, jnp.maximum(spread, 0), var)
     root = _root(var)
     outputs = _leaky(_scaled(inputs, *_affine(scale, bias, mean, root)), slope)
-    residuals = inputs, scale, bias, mean, var, row_mask, divisor
+    residuals = inputs, scale, bias, mean, var, masks, divisor
     return (outputs.astype(inputs.dtype), mean, var), residuals
 
 
 def _normalise_backward(slope, axis_name, residuals, grads):
-    inputs, scale, bias, mean, var, row_mask, count = residuals
+    inputs, scale, bias, mean, var, masks, count = residuals
     root = _root(var)
     factor, shift = _affine(scale, bias, mean, root)
     grad = grads[0].astype(jnp.float32)
     if slope != 1:
         grad = jnp.where(_scaled(inputs, factor, shift) > 0, grad, slope * grad)
-    grad = _keep_rows(row_mask, grad)
-    deviation = _keep_rows(row_mask, inputs.astype(jnp.float32) - mean)
+    grad = _keep(masks.real, grad)
+    deviation = _keep(masks.real, inputs.astype(jnp.float32) - mean)
     total, product = grad.sum((0, 1, 2)), (grad * deviation).sum((0, 1, 2))
     scale_grad, bias_grad = product / (root + EPSILON), total
     if axis_name is not None:
@@ -235,7 +269,7 @@ def _normalise_backward(slope, axis_name, residuals, grads):
     by_mean = total / count
     by_deviation = product / ((root + EPSILON) * root * count)
     by_deviation = jnp.where(var > _SMALLEST_VARIANCE, by_deviation, 0)
-    input_grad = factor * _keep_rows(row_mask, grad - by_mean - by_deviation * deviation)
+    input_grad = factor * (grad - _keep(masks.counted, by_mean + by_deviation * deviation))
     return input_grad.astype(inputs.dtype), scale_grad, bias_grad, None, None
 
 

@@ -7,20 +7,21 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Num
 
 from yolo_jax.core.anchors import TINY, YOLOV3, AnchorSet
 from yolo_jax.core.precision import Precision
+from yolo_jax.networks.bands import fills_lanes, halved, joined
 from yolo_jax.networks.blocks import ConvBlock, OutputConv, Residual, image_to_unit
 from yolo_jax.networks.convolution import max_pool_2x2, upsample_2x
+from yolo_jax.networks.normalisation import RowMask
 
 ANCHORS_PER_SCALE = 3
 _OBJECTNESS_PRIOR = 0.01
 STRIDE = 32  # of the coarsest scale: input sizes are its multiples
-
-RowMask = Bool[Array, "b"] | None
 
 
 def check_input_size(height: int, width: int) -> None:
@@ -48,14 +49,17 @@ class Darknet53(nnx.Module):
     """The body of YOLOv3: five stages of residual blocks, each halving the resolution.
 
     Attributes:
+        halves: take the first features in halves of images, where that fills a TPU's lanes; see
+            `bands`. It changes the result by rounding alone.
         remat: keep each stage's input alone for its gradients, and run the stage again for them.
     """
 
     stage_blocks = (1, 2, 8, 8, 4)
     remat = False
 
-    def __init__(self, *, precision: Precision, rngs: nnx.Rngs) -> None:
+    def __init__(self, *, precision: Precision, rngs: nnx.Rngs, halves: bool = False) -> None:
         block = partial(ConvBlock, precision=precision, rngs=rngs)
+        self.halves = halves
         self.stem = block(3, 32, 3)
         downsamples, stages = [], []
         for index, count in enumerate(self.stage_blocks):
@@ -68,15 +72,23 @@ class Darknet53(nnx.Module):
         self.stages = nnx.List(stages)
 
     def __call__(
-        self, image: Float[Array, "b h w 3"], row_mask: RowMask = None
+        self, image: Float[Array, "b h w 3"], row_mask: Bool[Array, "b"] | None = None
     ) -> tuple[Array, Array, Array]:
         """Returns the features at strides 8, 16 and 32 (256, 512 and 1024 channels)."""
         run = nnx.remat(_in_turn) if self.remat else _in_turn
-        features, before = [image], [self.stem]
-        for downsample, stage in zip(self.downsamples, self.stages, strict=True):
-            features.append(run([*before, downsample, *stage], features[-1], row_mask))
-            before = []
-        return features[3], features[4], features[5]
+        # To stride 4, where halves are joined.
+        first = [self.stem, self.downsamples[0], *self.stages[0], self.downsamples[1]]
+        if self.halves and fills_lanes(len(image)):
+            halves, bands = halved(image, row_mask)
+            x = joined(run(first, halves, bands), bands)
+        else:
+            x = run(first, image, row_mask)
+        x = run([*self.stages[1]], x, row_mask)
+        features = []
+        for downsample, stage in zip(self.downsamples[2:], self.stages[2:], strict=True):
+            x = run([downsample, *stage], x, row_mask)
+            features.append(x)
+        return features[0], features[1], features[2]
 
     def convolutions(self) -> list[ConvBlock]:
         """Returns the 52 convolutions in the order of the .cfg file."""
@@ -143,7 +155,7 @@ class YOLOv3(nnx.Module):
         self.fine = head(128 + 256, 128)
 
     def __call__(
-        self, image: Num[Array, "b h w 3"], row_mask: RowMask = None
+        self, image: Num[Array, "b h w 3"], row_mask: Bool[Array, "b"] | None = None
     ) -> tuple[Array, Array, Array]:
         """Predicts three scales, coarse to fine.
 
@@ -238,7 +250,7 @@ class TinyYOLOv3(nnx.Module):
         self.fine_output = output(256, outputs)
 
     def __call__(
-        self, image: Num[Array, "b h w 3"], row_mask: RowMask = None
+        self, image: Num[Array, "b h w 3"], row_mask: Bool[Array, "b"] | None = None
     ) -> tuple[Array, Array]:
         """Predicts two scales, coarse to fine.
 
@@ -279,8 +291,10 @@ NETWORKS: dict[str, tuple[type[Network], AnchorSet]] = {
 }
 
 
-def create_network(kind: str, num_classes: int, *, seed: int = 0, remat: bool = False) -> Network:
-    """Returns a new network in this backend's number formats, whose boxes start as unlikely.
+def create_network(
+    kind: str, num_classes: int, *, seed: int = 0, remat: bool = False, backend: str | None = None
+) -> Network:
+    """Returns a new network whose boxes start as unlikely.
 
     Args:
         kind: a key of `NETWORKS`.
@@ -288,6 +302,8 @@ def create_network(kind: str, num_classes: int, *, seed: int = 0, remat: bool = 
         seed: of the kernels' draws.
         remat: training runs each stage of the body a second time for its gradients rather than
             keep all that it computes.
+        backend: `cpu`, `gpu` or `tpu`, on which it is to run: it decides on the number formats, and
+            on how the first features are taken. None asks JAX, which starts its devices.
 
     Raises:
         ValueError: no such kind, or no class.
@@ -297,11 +313,14 @@ def create_network(kind: str, num_classes: int, *, seed: int = 0, remat: bool = 
     if num_classes < 1:
         raise ValueError(f"a detector needs classes: num_classes is {num_classes}, not 1 or more")
     kind_of_network, _ = NETWORKS[kind]
+    backend = backend or jax.default_backend()
 
     def create() -> Network:
-        precision = Precision.for_backend()
+        precision = Precision.for_backend(backend)
         network = kind_of_network(num_classes, precision=precision, rngs=nnx.Rngs(seed))
         set_objectness_prior(network, _OBJECTNESS_PRIOR)
+        if isinstance(network, YOLOv3):
+            network.body.halves = backend == "tpu"
         return network
 
     # Under jit the draws of all kernels are one program.
