@@ -69,6 +69,7 @@ class DetectionLoss:
     ignore_thresh: float = 0.5
     exact_centres: bool = True
 
+    @jax.named_scope("loss")
     def __call__(
         self,
         heads: Sequence[Float[Array, "b gh gw *rest"]],

@@ -324,9 +324,11 @@ class Compiled:
             for norm in batch_norms(module):
                 norm.axis_name = axis_name
         kept = jnp.ones(row_count(fed))
+        # What is known beforehand the devices need not add up.
+        total = jnp.float32(kept.size * (jax.lax.axis_size(axis_name) if axis_name else 1))
         if fed.row_mask is not None:
             kept = jnp.asarray(fed.row_mask, jnp.float32)
-        total = psum(kept.sum(), axis_name)
+            total = psum(kept.sum(), axis_name)
         rows = Rows(kept, total, partial(psum, axis_name=axis_name))
         outputs, masks = module.call(as_inputs(x, self._inputs), fed.row_mask, keys)
         if training and self._accumulate > 1 and any(mask is not None for mask in masks):

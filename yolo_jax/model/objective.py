@@ -233,5 +233,7 @@ def _share(values: Array, weight: Array | None, mask: Array | None, rows: Rows) 
         # A row that weighs nothing may have a label that is none, and so a loss of NaN.
         is_weighed = _times(jnp.ones_like(values), weight) != 0
         weighted = jnp.where(is_weighed, _times(values, weight), 0)
-    count = rows.psum(present.sum())
+    # Without a mask every row has as many values, and the devices need not add them up.
+    values_a_row = values.size // rows.kept.size
+    count = rows.total * values_a_row if mask is None else rows.psum(present.sum())
     return jnp.where(present > 0, weighted * present, 0).sum() / jnp.maximum(count, 1)
