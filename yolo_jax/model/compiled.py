@@ -20,7 +20,7 @@ from yolo_jax.model.freezing import batch_norms, is_frozen, trained_parameters
 from yolo_jax.model.graph import Graph
 from yolo_jax.model.objective import Objective, Rows
 from yolo_jax.model.optimizer import kept_slots
-from yolo_jax.training.parallel import Parallel, Step, unbound
+from yolo_jax.training.parallel import Device, Parallel, Step, unbound
 from yolo_jax.training.state import TrainState, combine, copied, partition, with_optimizer
 from yolo_jax.training.step import (
     Fed,
@@ -139,11 +139,11 @@ class Compiled:
             step: number of the first; picks one of several augmentations.
             room: batches that the program takes; fewer are filled up, and it stops before those.
         """
-        one, _ = self._step("train", (state, sums), feds[0], self._augment_at(step), donate=(0,))
+        one, _ = self._step("train", (state, sums), feds[0], self._augment_at(step))
         if room == 1 or not isinstance(one, Step):  # the devices do not share these rows
             for number, fed in enumerate(feds, step):
                 augment = self._augment_at(number)
-                state, sums = self._run("train", (state, sums), fed, augment, donate=(0,))
+                state, sums = self._run("train", (state, sums), fed, augment)
             return state, sums
         multiple = self._accumulate * len(self.parallel.devices)
         stacked = stack([pad_rows(fed, multiple) for fed in feds], room)
@@ -170,13 +170,23 @@ class Compiled:
         """Compiles the training step of each of several augmentations, before the first is due."""
         if isinstance(self._augment, Transforms):
             for augment in self._augment.transforms:
-                step, batch = self._step("train", (state, sums), fed, augment, donate=(0,))
+                step, batch = self._step("train", (state, sums), fed, augment)
                 if isinstance(step, Step):
                     step.compile_ahead(state, sums, batch)
 
+    def lower(
+        self, state: TrainState, sums: Sums, fed: Fed, devices: Sequence[Device]
+    ) -> jax.stages.Lowered:
+        """Lowers the training step, by shapes alone, for devices that need not be here."""
+        parallel = Parallel(tuple(devices))
+        augment = self._augment_at(0)
+        body = self._body("train", augment, self._accumulate, parallel.axis_name)
+        step = parallel.compile(body, replicated=2, donate=(0,))
+        return step.lower(state, sums, fed, device=devices[0])
+
     def evaluate(self, state: TrainState, sums: Sums, fed: Fed) -> Sums:
         """Adds a batch's losses to the sums."""
-        return self._run("evaluate", (state, sums), fed, None, donate=())
+        return self._run("evaluate", (state, sums), fed, None)
 
     def _augment_at(self, step: int) -> Transform | None:
         return self._augment.at(step) if isinstance(self._augment, Transforms) else self._augment
@@ -208,27 +218,13 @@ class Compiled:
             self._zeros[training] = zeros
         return self.parallel.replicate(self._zeros[training])
 
-    def _run(
-        self,
-        kind: str,
-        replicated: tuple,
-        fed: Fed,
-        augment: Transform | None,
-        *,
-        donate: tuple[int, ...],
-    ) -> PyTree:
+    def _run(self, kind: str, replicated: tuple, fed: Fed, augment: Transform | None) -> PyTree:
         """Runs a step on a batch, whose rows the devices share."""
-        step, batch = self._step(kind, replicated, fed, augment, donate=donate)
+        step, batch = self._step(kind, replicated, fed, augment)
         return step(*replicated, batch)
 
     def _step(
-        self,
-        kind: str,
-        replicated: tuple,
-        fed: Fed,
-        augment: Transform | None,
-        *,
-        donate: tuple[int, ...],
+        self, kind: str, replicated: tuple, fed: Fed, augment: Transform | None
     ) -> tuple[Callable, Fed]:
         """Returns the step for a batch, and the batch as it takes it.
 
@@ -240,6 +236,7 @@ class Compiled:
         shared = padded is fed or not self._has_scalar_loss(replicated[0], padded, augment)
         key = (kind, shared, augment)
         if key not in self._steps:
+            donate = (0,) if kind == "train" else ()
             if shared:
                 body = self._body(kind, augment, parts, self.parallel.axis_name)
                 step = self.parallel.compile(body, replicated=2, donate=donate)

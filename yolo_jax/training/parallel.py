@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 PyTree = Any
 Device = Any  # jax.Device, which type checkers take for a variable
@@ -46,6 +46,21 @@ class Step:
         shapes = _shapes(args[-1])
         if shapes not in self._ahead:
             self._ahead[shapes] = self._function.lower(*self._split(args)).compile()
+
+    def lower(self, *args: PyTree, device: Device = None) -> jax.stages.Lowered:
+        """Lowers for arguments of these shapes and dtypes.
+
+        Args:
+            args: of which the last is the batch.
+            device: that of a step of one device; None: where JAX would run it.
+        """
+        args = self._split(args)
+        if self._devices == 1 and device is not None:
+            place = SingleDeviceSharding(device)
+            args = jax.tree.map(
+                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), args
+            )
+        return self._function.lower(*args)
 
     def __call__(self, *args: PyTree) -> PyTree:
         """Takes a step; the last argument is the batch."""
