@@ -1,0 +1,59 @@
+import importlib.util
+import json
+import sys
+
+import pytest
+
+from experiments.benchmarks import _hlo, tpu
+from yolo_jax import cli
+
+PROGRAM = """\
+HloModule jit_step
+
+%fused (a: bf16[64,4,4,32]) -> bf16[64,4,4,32] {
+  ROOT %conv.1 = bf16[64,4,4,32]{0,3,2,1:T(8,128)(2,1)} convolution(%a, %b), \
+window={size=1x1}, dim_labels=b01f_01oi->b01f
+}
+
+ENTRY %main (a.1: bf16[64,4,4,32], b.1: bf16[1,1,32,32]) -> bf16[64,4,4,32] {
+  %a.1 = bf16[64,4,4,32]{0,3,2,1:T(8,128)(2,1)} parameter(0)
+  %b.1 = bf16[1,1,32,32]{3,2,1,0:T(8,128)(2,1)} parameter(1)
+  %copy-start = (f32[8]{0:T(256)}, f32[8]{0:T(256)}) copy-start(%c)
+  %sum = (f32[32]{0:T(128)}, f32[]{:T(128)}) all-reduce(%d, %e), channel_id=1
+  ROOT %fusion = bf16[64,4,4,32]{0,3,2,1:T(8,128)(2,1)} fusion(%a.1, %b.1), calls=%fused
+}
+"""
+
+
+def test_bytes_are_counted_in_the_tiles_of_memory():
+    found = _hlo.instructions(PROGRAM.replace("all-reduce(%d, %e)", "all-reduce()"))
+    fusion, reduction = found
+    assert fusion.category == "convolution: input gradient"
+    array, kernel = 64 * 4 * 4 * 32 * 2, 32 * 32 * 2
+    assert fusion.unpadded * 1e9 == pytest.approx(2 * array + kernel)
+    # 64 images in tiles of 128, 32 channels of a kernel too.
+    assert fusion.gigabytes * 1e9 == pytest.approx(2 * 2 * array + 4 * kernel)
+    assert _hlo.by_category(found)[reduction.category] == reduction.gigabytes
+    assert reduction.category == "between chips"
+    assert _hlo.all_reduces(PROGRAM) == [33 * 4]
+
+
+def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    monkeypatch.setattr(sys, "argv", ["tpu"])
+    with pytest.raises(SystemExit, match=r"found no libtpu.*pip install -e '\.\[plan\]'"):
+        tpu.main()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is missing, XLA's compiler for TPUs: pip install -e '.[plan]'",
+)
+def test_a_step_over_chips_has_one_all_reduce(tmp_path):
+    file = tmp_path / "tpu.json"
+    options = ["--network", "tiny", "--size", "32", "--batch", "1", "--json", str(file)]
+    assert cli.main(["bench", "tpu", *options]) == 0
+    figures = json.loads(file.read_text())["figures"]
+    assert figures["all-reduces"] == 1
+    assert figures["GB accessed"] > 0
