@@ -72,6 +72,16 @@ def test_folding_again_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, nnx.state(once), nnx.state(fold_batch_norm(once)))
 
 
+def test_weights_on_the_host_are_folded_as_those_on_a_device():
+    graph, state = nnx.split(trained())
+    on_host = nnx.merge(graph, jax.device_get(state))  # NumPy's arrays, which are read-only
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        nnx.state(fold_batch_norm(on_host)),
+        nnx.state(fold_batch_norm(trained())),
+    )
+
+
 def test_darknet_files_take_no_folded_network():
     block = fold_batch_norm(trained()).convolutions()[0]
     with pytest.raises(ValueError, match="folded BatchNorm has no Darknet weights"):

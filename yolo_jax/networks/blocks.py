@@ -117,6 +117,8 @@ def fold_batch_norm(module: ModuleT) -> ModuleT:
     for _, part in nnx.iter_graph(folded):
         if isinstance(part, ConvBlock) and isinstance(part.norm, BatchNorm):
             factor, _ = part.norm.moving_affine()
-            part.kernel[...] = (part.kernel[...] * factor).astype(part.kernel.dtype)
+            # A new variable: a kernel on the host may not be written to.
+            kernel = part.kernel[...]
+            part.kernel = nnx.Param((kernel * factor).astype(kernel.dtype))
             part.norm = Shift(part.norm)
     return folded
