@@ -256,8 +256,8 @@ class FitRun:
             self._at_once = self._choose_at_once(self._read[0], steps)
         left = self._at_once if steps is None else min(self._at_once, steps - self.step)
         self._read.extend(islice(stream, max(left - len(self._read), 0)))
-        forms = map(_form, islice(self._read, left))
-        alike = sum(1 for _ in takewhile(lambda form: form == _form(self._read[0]), forms))
+        forms = [_form(fed) for fed in islice(self._read, left)]
+        alike = sum(1 for _ in takewhile(lambda form: form == forms[0], forms))
         return [self._read.popleft() for _ in range(alike)]
 
     def _choose_at_once(self, fed: Fed, steps: int | None) -> int:

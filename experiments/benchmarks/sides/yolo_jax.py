@@ -3,8 +3,6 @@
 import argparse
 import itertools
 import os
-import threading
-import traceback
 from collections.abc import Callable, Sequence
 from threading import Semaphore, Thread
 
@@ -49,8 +47,8 @@ class Turns(Callback):
         self._done.acquire()
 
 
-def training(options: argparse.Namespace) -> Callable[[], object]:
-    """Returns a step of `fit`: SGD with momentum, from uint8 images to new weights."""
+def train(options: argparse.Namespace) -> None:
+    """Serves steps of `fit`: SGD with momentum, from uint8 images to new weights."""
     given = _inputs(options)
     network = create_network(options.network, options.classes)
     image = Input((options.side, options.side, 3), name="image", dtype=jnp.uint8)
@@ -60,19 +58,14 @@ def training(options: argparse.Namespace) -> Callable[[], object]:
     batch = given.image, {"boxes": given.boxes, "classes": given.classes}
     turns = Turns()
 
-    def fit() -> None:
-        # It ends with the process.
-        model.fit(itertools.repeat(batch), steps_per_epoch=10**6, verbose=0, callbacks=[turns])
+    def answer() -> None:
+        try:
+            serve(turns.take, jax=jax.__version__)
+        finally:
+            os._exit(0)  # `fit` would wait for its next turn
 
-    # A failure there is the side's.
-    threading.excepthook = _end
-    Thread(target=fit, daemon=True).start()
-    return turns.take
-
-
-def _end(failed: threading.ExceptHookArgs) -> None:
-    traceback.print_exception(failed.exc_value)
-    os._exit(1)
+    Thread(target=answer, daemon=True).start()
+    model.fit(itertools.repeat(batch), steps_per_epoch=10**6, verbose=0, callbacks=[turns])
 
 
 def inference(options: argparse.Namespace) -> Callable[[], object]:
@@ -115,9 +108,12 @@ def _inputs(options: argparse.Namespace) -> inputs.Inputs:
 def main() -> None:
     """Serves one kind of work."""
     use_compilation_cache()
-    works = {"train": training, "infer": inference, "loss": loss_alone}
-    options = inputs.parse_arguments(works)
-    serve(works[options.work](options), jax=jax.__version__)
+    works = {"infer": inference, "loss": loss_alone}
+    options = inputs.parse_arguments(["train", *works])
+    if options.work == "train":
+        train(options)
+    else:
+        serve(works[options.work](options), jax=jax.__version__)
 
 
 if __name__ == "__main__":
