@@ -157,6 +157,12 @@ def pad_rows(fed: Fed, multiple: int) -> Fed:
     return padded._replace(row_mask=np.concatenate([mask, np.zeros(missing, bool)]))
 
 
+def form_of(fed: Fed) -> tuple:
+    """Returns what batches have to share so that one program takes them."""
+    leaves, structure = jax.tree.flatten(fed)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
 def stack(feds: Sequence[Fed], room: int) -> Fed:
     """Stacks batches of the same shapes, `[room, rows, …]`; the last one fills what is left."""
 

@@ -19,7 +19,7 @@ from yolo_jax.model.augmenting import report_excess
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
 from yolo_jax.model.callbacks.params import Params, known_rows
 from yolo_jax.model.evaluating import BatchLogs, evaluate
-from yolo_jax.model.feed import Feed, LoaderFeed
+from yolo_jax.model.feed import Feed, LoaderFeed, form_of
 from yolo_jax.model.graph.session import NUMBERED
 from yolo_jax.model.history import History
 from yolo_jax.model.validation import Validation
@@ -69,6 +69,7 @@ class FitRun:
         self._stored_sums: list[Any] | None = None
         # Batches that were read and not trained on yet, and how many a call takes (0: unknown).
         self._read: deque[Fed] = deque()
+        self._failure: Exception | None = None  # of reading ahead
         self._at_once = 0
         self.interrupted = self._failure_said = False
         self.history = History()
@@ -250,15 +251,28 @@ class FitRun:
 
     def _next_batches(self, stream: Iterator[Fed], steps: int | None) -> list[Fed]:
         """Returns the batches of one call, which have the same shapes; none where they end."""
-        if not self._read:
-            self._read.extend(islice(stream, 1))
+        self._read_until(1, stream)
         if self._read and not self._at_once:
             self._at_once = self._choose_at_once(self._read[0], steps)
         left = self._at_once if steps is None else min(self._at_once, steps - self.step)
-        self._read.extend(islice(stream, max(left - len(self._read), 0)))
-        forms = [_form(fed) for fed in islice(self._read, left)]
+        self._read_until(left, stream)
+        forms = [form_of(fed) for fed in islice(self._read, left)]
         alike = sum(1 for _ in takewhile(lambda form: form == forms[0], forms))
         return [self._read.popleft() for _ in range(alike)]
+
+    def _read_until(self, count: int, stream: Iterator[Fed]) -> None:
+        """Reads ahead; what fails then is raised once the batches before it are taken."""
+        if self._failure is not None and not self._read:
+            raise self._failure
+        while self._failure is None and len(self._read) < count:
+            try:
+                self._read.append(next(stream))
+            except StopIteration:
+                return
+            except Exception as error:
+                if not self._read:
+                    raise
+                self._failure = error
 
     def _choose_at_once(self, fed: Fed, steps: int | None) -> int:
         """Returns the steps of a call; one, unless told, where something may happen in between."""
@@ -328,12 +342,6 @@ class FitRun:
             raise FloatingPointError(message)
         self._failure_said = True
         warn_caller(message)
-
-
-def _form(fed: Fed) -> tuple:
-    """Returns what batches have to share so that one program takes them."""
-    leaves, structure = jax.tree.flatten(fed)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _shown(order: dict[str, Any]) -> str:
