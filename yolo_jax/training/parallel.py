@@ -45,7 +45,7 @@ class Step:
         """Compiles for arguments like these, which stay as they are."""
         shapes = _shapes(args[-1])
         if shapes not in self._ahead:
-            self._ahead[shapes] = self._function.lower(*self._split(args)).compile()
+            self._ahead[shapes] = self.lower(*args).compile()
 
     def lower(self, *args: PyTree, device: Device = None) -> jax.stages.Lowered:
         """Lowers for arguments of these shapes and dtypes.

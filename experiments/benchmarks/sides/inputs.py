@@ -78,3 +78,14 @@ def parse_arguments(works: Iterable[str], arguments: Sequence[str] | None = None
     parser.add_argument("--boxes", type=int, default=8)
     parser.add_argument("--compile", action="store_true", help="PyTorch's torch.compile")
     return parser.parse_args(arguments)
+
+
+def inputs_of(options: Namespace) -> Inputs:
+    """Returns the inputs that a side was started for."""
+    return make_inputs(
+        options.network,
+        batch=options.batch,
+        side=options.side,
+        num_classes=options.classes,
+        count=options.boxes,
+    )

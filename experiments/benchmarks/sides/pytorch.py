@@ -194,7 +194,7 @@ def _iou(found: Tensor, true: Tensor) -> Tensor:
 
 def training(options: argparse.Namespace) -> Callable[[], object]:
     """Returns a training step: SGD with momentum, from uint8 images to new weights."""
-    given = _inputs(options)
+    given = inputs.inputs_of(options)
     model = NETWORKS[options.network](options.classes).to(memory_format=torch.channels_last)
     loss = Loss(given.sizes, options.side)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
@@ -220,7 +220,7 @@ def training(options: argparse.Namespace) -> Callable[[], object]:
 
 def inference(options: argparse.Namespace) -> Callable[[], object]:
     """Returns the network's forward pass, batch normalisation folded."""
-    given = _inputs(options)
+    given = inputs.inputs_of(options)
     model = NETWORKS[options.network](options.classes).eval()
     for module in list(model.modules()):
         for name, child in module.named_children():
@@ -239,7 +239,7 @@ def inference(options: argparse.Namespace) -> Callable[[], object]:
 
 def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
     """Returns loss and gradients of the heads."""
-    given = _inputs(options)
+    given = inputs.inputs_of(options)
     loss = Loss(given.sizes, options.side)
     call = torch.compile(loss) if options.compile else loss
     grids = [torch.from_numpy(each) for each in given.grids]
@@ -259,16 +259,6 @@ def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
 
 def _to_unit(image: Tensor) -> Tensor:
     return image.permute(0, 3, 1, 2).float().div(255)  # channels last as it stands
-
-
-def _inputs(options: argparse.Namespace) -> inputs.Inputs:
-    return inputs.make_inputs(
-        options.network,
-        batch=options.batch,
-        side=options.side,
-        num_classes=options.classes,
-        count=options.boxes,
-    )
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class Turns(Callback):
 
 def train(options: argparse.Namespace) -> None:
     """Serves steps of `fit`: SGD with momentum, from uint8 images to new weights."""
-    given = _inputs(options)
+    given = inputs.inputs_of(options)
     network = create_network(options.network, options.classes)
     image = Input((options.side, options.side, 3), name="image", dtype=jnp.uint8)
     model = Model(image, list(apply(network, image)))
@@ -70,7 +70,7 @@ def train(options: argparse.Namespace) -> None:
 
 def inference(options: argparse.Namespace) -> Callable[[], object]:
     """Returns the network's forward pass."""
-    given = _inputs(options)
+    given = inputs.inputs_of(options)
     network = create_network(options.network, options.classes)
     graphdef, state = nnx.split(fold_batch_norm(network))
     run = jax.jit(lambda state, image: nnx.merge(graphdef, state, copy=True)(image))
@@ -79,7 +79,7 @@ def inference(options: argparse.Namespace) -> Callable[[], object]:
 
 def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
     """Returns loss and gradients of the heads, from padded boxes."""
-    given = _inputs(options)
+    given = inputs.inputs_of(options)
     loss = DetectionLoss(NETWORKS[options.network][1], options.classes)
     generator = np.random.default_rng(0)
     heads = [
@@ -93,16 +93,6 @@ def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
     run = jax.jit(jax.grad(total))
     boxes, classes = jnp.asarray(given.boxes), jnp.asarray(given.classes)
     return lambda: jax.block_until_ready(run(heads, boxes, classes))
-
-
-def _inputs(options: argparse.Namespace) -> inputs.Inputs:
-    return inputs.make_inputs(
-        options.network,
-        batch=options.batch,
-        side=options.side,
-        num_classes=options.classes,
-        count=options.boxes,
-    )
 
 
 def main() -> None:
