@@ -165,10 +165,8 @@ def test_a_finished_run_goes_on_to_more_epochs_by_its_own_schedule(finished: Pat
 
 def test_bench_names_what_there_is(capsys):
     assert cli.main(["bench", "nothing"]) == 2
-    assert (
-        "one of augment, data, loss, packed, quickstart, second_start, soak; found nothing"
-        in capsys.readouterr().err
-    )
+    names = "augment, convolution, data, infer, loop, loss, packed, quickstart, second_start"
+    assert f"one of {names}, soak, step, tpu; found nothing" in capsys.readouterr().err
 
 
 def test_an_unknown_field_and_a_missing_config_are_refused(capsys, tmp_path: Path):

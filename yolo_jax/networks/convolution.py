@@ -146,8 +146,11 @@ _conv2d.defvjp(_forward_keeping, _backward)
 
 
 def _cpu_ways(inputs: Array, kernel: Array, stride: int) -> list[Callable[..., Array]]:
-    positions = math.prod(inputs.shape[:3]) // stride**2
-    names = ways_for(kernel.shape, stride) if positions >= _FEW_POSITIONS else ("xla",) * 3
+    names = ("xla",) * 3
+    # Sizes that are not known yet are symbols.
+    if all(isinstance(size, int) for size in inputs.shape):
+        positions = math.prod(inputs.shape[:3]) // stride**2
+        names = ways_for(kernel.shape, stride) if positions >= _FEW_POSITIONS else names
     return [CPU_WAYS[name][which] for which, name in enumerate(names)]
 
 

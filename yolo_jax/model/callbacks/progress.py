@@ -70,13 +70,14 @@ class ProgbarLogger(Callback):
             print(self._title, flush=True)
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Remembers the first of the batches that one call takes."""
+        """Remembers where the batches begin: past 0 where an epoch is resumed in its midst."""
         self._begun = batch
         super().on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Moves the bar."""
         self._move(logs or {}, with_values=True, steps=batch + 1 - self._begun)
+        self._begun = batch + 1
         super().on_train_batch_end(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -126,7 +127,7 @@ class ProgbarLogger(Callback):
         self._verbose = self.params["verbose"]
         self._terminal = sys.stdout.isatty()
         self._started = self._shown = time.perf_counter()
-        self._rows = self._steps = self._width = 0
+        self._rows = self._steps = self._width = self._begun = 0
 
     def _start_alone(self) -> None:
         if not self._training:
