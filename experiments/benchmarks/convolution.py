@@ -1,7 +1,8 @@
 """Every convolution of YOLOv3 (batch 2) and YOLOv3-tiny (batch 8) at 416², in each way.
 
-With --write the table that the networks choose by is made anew: of each shape the simplest way
-that is within a twentieth of the fastest.
+Inference is the forward pass of one image, with kernels transformed beforehand. With --write the
+table that the networks choose by is made anew: of each shape the simplest way that is within a
+twentieth of the fastest.
 
 Command: yolo-jax bench convolution
 Hardware: 2 CPU cores, about 10 minutes.
@@ -21,20 +22,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from yolo_jax.networks import blocks, convolution, cpu_table
+from yolo_jax.networks import blocks, convolution, cpu_table, winograd
 from yolo_jax.networks.yolov3 import NETWORKS
 
 SIDE, CLASSES, NEAR = 416, 80, 1.05
 BATCHES = {"yolov3": 2, "tiny": 8}
-PARTS = ("forward", "kernel gradient", "input gradient")
+PARTS = ("forward", "kernel gradient", "input gradient", "inference, one")
 # Kernel shape, stride, and shape of the inputs.
 Shape = tuple[tuple[int, int, int, int], int, tuple[int, int, int, int]]
 TABLE_HEAD = '''\
 """In which way a CPU convolves fastest; made by `yolo-jax bench convolution --write`."""
 
-# (kernel size, stride, channels, filters): ways of the forward pass, and of the gradients of the
-# kernel and of the inputs.
-WAYS: dict[tuple[int, int, int, int], tuple[str, str, str]] = {
+# (kernel size, stride, channels, filters): ways of the forward pass, of the gradients of the kernel
+# and of the inputs, and of the forward pass in inference.
+WAYS: dict[tuple[int, int, int, int], tuple[str, str, str, str]] = {
 '''
 
 
@@ -46,7 +47,9 @@ def main() -> None:
     options = parser.parse_args()
     names = list(convolution.CPU_WAYS)
     print(f"ms, least of {options.repeats}: {' / '.join(names)}, then GFLOP/s of the fastest")
-    totals: dict[tuple[int, int, int, int], np.ndarray] = defaultdict(lambda: np.zeros((3, 4)))
+    totals: dict[tuple[int, int, int, int], np.ndarray] = defaultdict(
+        lambda: np.zeros((len(PARTS), len(names)))
+    )
     for shape, count in shapes_of_networks().items():
         times = measure(shape, options.repeats)
         (size, _, channels, filters), stride, (batch, height, width, _) = shape
@@ -55,7 +58,8 @@ def main() -> None:
         print(f"{size}×{size} {channels}→{filters}, {stride}, {batch}×{height}² ×{count}")
         for part, row in zip(PARTS, times, strict=True):
             cells = " / ".join(f"{ms:7.1f}" for ms in row)
-            print(f"  {part:16s}{cells} {flops / row.min():6.0f}", flush=True)
+            images = 1 if part == PARTS[-1] else batch
+            print(f"  {part:16s}{cells} {flops * images / batch / row.min():6.0f}", flush=True)
     table = {key: tuple(names[_choose(row)] for row in times) for key, times in totals.items()}
     print("all of both networks, ms:")
     for index, part in enumerate(PARTS):
@@ -93,34 +97,34 @@ def shapes_of_networks() -> Counter[Shape]:
 
 
 def measure(shape: Shape, repeats: int) -> np.ndarray:
-    """Returns least ms [forward | kernel gradient | input gradient, way]; ∞: not possible."""
+    """Returns least ms [part, way]; ∞: not possible."""
     kernel_shape, stride, inputs_shape = shape
     padding = convolution.darknet_padding(kernel_shape[0], stride)
     generator = np.random.default_rng(0)
     inputs = jnp.asarray(generator.normal(size=inputs_shape), jnp.float32)
     kernel = jnp.asarray(generator.normal(size=kernel_shape), jnp.float32)
     grad = convolution.forward_by_xla(inputs, kernel, stride, padding)
-    arguments = ((inputs, kernel), (inputs, kernel, grad), (inputs, kernel, grad))
-    possible = [
-        name
-        for name in convolution.CPU_WAYS
-        if not name.startswith("winograd") or (kernel_shape[0], stride) == (3, 1)
-    ]
-    times = np.full((3, len(convolution.CPU_WAYS), repeats), np.inf)
-    runs = [
-        [
-            jax.jit(partial(way, stride=stride, padding=padding))
-            for way in convolution.CPU_WAYS[name]
-        ]
-        for name in possible
-    ]
+    times = np.full((len(PARTS), len(convolution.CPU_WAYS), repeats), np.inf)
+    runs = {}
+    for column, (name, ways) in enumerate(convolution.CPU_WAYS.items()):
+        by_winograd = name.startswith("winograd")
+        if by_winograd and (kernel_shape[0], stride) != (3, 1):
+            continue
+        forward, *gradients = (jax.jit(partial(w, stride=stride, padding=padding)) for w in ways)
+        runs[0, column] = partial(forward, inputs, kernel)
+        for row, gradient in enumerate(gradients, 1):
+            runs[row, column] = partial(gradient, inputs, kernel, grad)
+        runs[3, column] = partial(forward, inputs[:1], kernel)
+        if by_winograd:
+            tile = int(name.split()[1])
+            infer = jax.jit(partial(winograd.convolve_transformed, padding=padding, tile=tile))
+            runs[3, column] = partial(infer, inputs[:1], winograd.transform_kernel(kernel, tile))
     for repeat in range(-1, repeats):  # the first compiles
-        for column, ways in enumerate(runs):
-            for row, run in enumerate(ways):
-                start = time.perf_counter()
-                jax.block_until_ready(run(*arguments[row]))
-                if repeat >= 0:
-                    times[row, column, repeat] = (time.perf_counter() - start) * 1000
+        for place, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            if repeat >= 0:
+                times[*place, repeat] = (time.perf_counter() - start) * 1000
     return times.min(axis=2)
 
 

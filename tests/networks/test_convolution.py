@@ -111,6 +111,25 @@ def test_products_are_equal_to_xlas_convolutions(size, stride, padding, cached, 
     assert_near(found, kernel_grad, 1e-5)
 
 
+@pytest.mark.parametrize("rows", [5000, 5001])
+@pytest.mark.parametrize(("left", "right"), [(3, 7), (7, 3)])
+def test_a_sum_over_many_rows_is_a_product(rows, left, right):
+    rng = np.random.default_rng(0)
+    left, right = (rng.normal(size=(rows, size)).astype(np.float32) for size in (left, right))
+    found = cpu_convolution.sum_over_rows(jnp.asarray(left), jnp.asarray(right))
+    assert_near(found, left.T @ right, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (7, 9), (3, 5)])
+@pytest.mark.parametrize(("size", "stride", "padding"), KINDS[:-1])
+def test_blocks_of_columns_are_equal_to_xlas_convolutions(size, stride, padding, shape):
+    image, kernel = arrays(size, *shape)
+    output, grad, _, kernel_grad = xla_and_its_gradients(image, kernel, stride, padding)
+    forward, kernel_gradient, _ = convolution.CPU_WAYS["blocks"]
+    assert_near(forward(image, kernel, stride, padding), output, 1e-6)
+    assert_near(kernel_gradient(image, kernel, grad, stride, padding), kernel_grad, 1e-5)
+
+
 @pytest.mark.parametrize("shape", [(8, 12), (7, 9), (3, 5)])
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((2, 1), (0, 2))])
 @pytest.mark.parametrize("tile", [2, 4])
@@ -146,7 +165,7 @@ WAYS = [
 def test_a_convolution_is_xlas_whatever_the_table_says(
     size, stride, way, dtype, share, monkeypatch
 ):
-    monkeypatch.setattr(convolution, "ways_for", lambda *shape: (way, way, way))
+    monkeypatch.setattr(convolution, "ways_for", lambda *shape: (way,) * 4)
     monkeypatch.setattr(convolution, "_FEW_POSITIONS", 0)
     image, kernel = arrays(size, 8, 10, dtype)
     padding = darknet_padding(size, stride)
@@ -160,7 +179,7 @@ def test_a_convolution_is_xlas_whatever_the_table_says(
 @pytest.mark.parametrize("way", ["product", "winograd 2"])
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 def test_the_platform_that_a_program_is_lowered_for_decides(platform, way, monkeypatch):
-    monkeypatch.setattr(convolution, "ways_for", lambda *shape: (way, way, way))
+    monkeypatch.setattr(convolution, "ways_for", lambda *shape: (way,) * 4)
     monkeypatch.setattr(convolution, "_FEW_POSITIONS", 0)
     image, kernel = arrays(3, 8, 10)
 
@@ -174,7 +193,7 @@ def test_the_platform_that_a_program_is_lowered_for_decides(platform, way, monke
 
 
 def test_a_shape_that_the_table_lacks_is_treated_as_the_most_similar(monkeypatch):
-    first, second, third = ("xla", "product", "xla"), ("product",) * 3, ("winograd 2",) * 3
+    first, second, third = (("xla", "product", "xla", "xla"), ("product",) * 4, ("winograd 2",) * 4)
     table = {(3, 1, 32, 64): first, (3, 1, 512, 1024): third, (3, 2, 32, 64): second}
     monkeypatch.setattr(convolution, "WAYS", table)
     find = convolution.ways_for.__wrapped__
@@ -182,5 +201,5 @@ def test_a_shape_that_the_table_lacks_is_treated_as_the_most_similar(monkeypatch
     assert find((3, 3, 256, 512), 1) == third
     assert find((3, 3, 512, 1024), 2) == second
     # Winograd's way takes no other kernels, so no entry is like these.
-    assert find((5, 5, 512, 1024), 1) == ("xla", "product", "xla")
-    assert find((3, 1, 512, 1024), 1) == ("xla", "product", "xla")
+    assert find((5, 5, 512, 1024), 1) == ("xla", "product", "xla", "xla")
+    assert find((3, 1, 512, 1024), 1) == ("xla", "product", "xla", "xla")

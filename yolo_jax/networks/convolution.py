@@ -1,8 +1,9 @@
 """The one convolution that every block uses, with pooling and upsampling beside it.
 
-On CPU a convolution and its two gradients are each taken in the fastest of four ways: XLA's own, a
-matrix product (`cpu_convolution`), Winograd's with tiles of 2 or of 4 (`winograd`), by the table
-that `yolo-jax bench convolution` makes. Elsewhere they are XLA's.
+On CPU a convolution and its two gradients are each taken in the fastest of five ways: XLA's own, a
+matrix product (`cpu_convolution`), one of blocks of columns (`cpu_blocks`), or Winograd's with
+tiles of 2 or of 4 (`winograd`), by the table that `yolo-jax bench convolution` makes. Elsewhere
+they are XLA's.
 The choice is made at lowering (`lax.platform_dependent`): a program lowered for TPU on a CPU
 machine gets TPU's.
 """
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
+from yolo_jax.networks.cpu_blocks import forward_by_blocks, kernel_gradient_by_blocks
 from yolo_jax.networks.cpu_convolution import (
     Padding,
     forward_by_product,
@@ -83,6 +85,7 @@ def input_gradient_by_xla(
 CPU_WAYS: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[..., Array]]] = {
     "xla": (forward_by_xla, kernel_gradient_by_xla, input_gradient_by_xla),
     "product": (forward_by_product, kernel_gradient_by_product, input_gradient_by_product),
+    "blocks": (forward_by_blocks, kernel_gradient_by_blocks, input_gradient_by_product),
     **{
         f"winograd {tile}": (
             partial(forward_by_winograd, tile=tile),
@@ -153,12 +156,14 @@ def _cpu_ways(inputs: Array, kernel: Array, stride: int) -> list[Callable[..., A
         names = ("product",) * 3
     else:
         names = ways_for(kernel.shape, stride)
-    return [CPU_WAYS[name][which] for which, name in enumerate(names)]
+    return [CPU_WAYS[name][which] for which, name in enumerate(names[:3])]
 
 
 @cache
-def ways_for(kernel_shape: tuple[int, int, int, int], stride: int) -> tuple[str, str, str]:
+def ways_for(kernel_shape: tuple[int, int, int, int], stride: int) -> tuple[str, str, str, str]:
     """Returns in which ways a CPU convolves and takes the kernel's and the inputs' gradient.
+
+    The fourth is that of inference, where a kernel may be transformed beforehand.
 
     Of a kernel that the table lacks, as the one of the same size and stride with the most similar
     channels and filters; of a size or stride that it lacks, XLA's except for the kernel's gradient.
@@ -169,7 +174,12 @@ def ways_for(kernel_shape: tuple[int, int, int, int], stride: int) -> tuple[str,
         return abs(math.log(shape[2] / channels)) + abs(math.log(shape[3] / filters))
 
     similar = [shape for shape in WAYS if shape[:2] == (rows, stride) and rows == columns]
-    return WAYS[min(similar, key=distance)] if similar else ("xla", "product", "xla")
+    return WAYS[min(similar, key=distance)] if similar else ("xla", "product", "xla", "xla")
+
+
+def inference_tile(kernel: Float[Array, "kh kw c d"], stride: int) -> int | None:
+    """Returns the tile of Winograd's way where a CPU infers fastest by it; else None."""
+    return {"winograd 2": 2, "winograd 4": 4}.get(ways_for(kernel.shape, stride)[3])
 
 
 def max_pool_2x2(inputs: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h2 w2 c"]:

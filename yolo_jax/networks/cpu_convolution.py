@@ -18,6 +18,8 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Of what is computed at once before a matrix product, or behind it.
 CACHED_BYTES = 12e6
+# Of fewer a product is taken as it stands.
+_MANY_ROWS = 4096
 
 
 def forward_by_product(
@@ -50,18 +52,32 @@ def kernel_gradient_by_product(
     rows, columns, channels, filters = kernel.shape
     if rows == columns == stride == 1:
         flat = inputs.reshape(-1, channels), grad.reshape(-1, filters)
-        return jnp.dot(flat[0].T, flat[1]).reshape(kernel.shape)
+        return sum_over_rows(*flat).reshape(kernel.shape)
 
     def add(total: Array, group: tuple[Array, Array]) -> tuple[Array, None]:
         images, grad = group
         patches = _patches(images, rows, columns, stride, padding)
         patches = patches.reshape(-1, patches.shape[-1])
-        return total + jnp.dot(patches.T, grad.reshape(-1, filters)), None
+        return total + sum_over_rows(patches, grad.reshape(-1, filters)), None
 
     total = jnp.zeros((rows * columns * channels, filters), grad.dtype)
     images = _grouped(inputs, kernel, stride)
     groups = images, grad.reshape(*images.shape[:2], *grad.shape[1:])
     return lax.scan(add, total, groups)[0].reshape(kernel.shape)
+
+
+def sum_over_rows(left: Float[Array, "m c"], right: Float[Array, "m d"]) -> Float[Array, "c d"]:
+    """Returns leftᵀ · right.
+
+    Of many rows XLA lays the first operand out anew, on one core: so the narrower one comes first,
+    and the rows' halves are taken at once, which keeps XLA from exchanging them.
+    """
+    if len(left) < _MANY_ROWS or len(left) % 2:
+        return jnp.dot(left.T, right)
+    left, right = (part.reshape(2, -1, part.shape[-1]) for part in (left, right))
+    if left.shape[-1] <= right.shape[-1]:
+        return jnp.einsum("nmc,nmd->ncd", left, right).sum(0)
+    return jnp.einsum("nmc,nmd->ndc", left, right).sum(0).T
 
 
 def input_gradient_by_product(

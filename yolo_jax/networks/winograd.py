@@ -62,7 +62,7 @@ def forward_by_winograd(
 ) -> Float[Array, "b h2 w2 d"]:
     """Convolves with tiles of `tile` × `tile` outputs, 2 or 4; `stride` must be 1."""
     _check(kernel, stride)
-    return _convolve(inputs, _transform_kernel(_KERNEL[tile], kernel), padding, tile)
+    return convolve_transformed(inputs, transform_kernel(kernel, tile), padding, tile)
 
 
 def input_gradient_by_winograd(
@@ -78,9 +78,10 @@ def input_gradient_by_winograd(
     del inputs
     _check(kernel, stride)
     turned = tuple(row[::-1] for row in _KERNEL[tile])
-    transformed = _transform_kernel(turned, kernel).swapaxes(1, 2)
+    transformed = _transformed(turned, kernel).swapaxes(1, 2)
     (top, bottom), (left, right) = padding
-    return _convolve(grad, transformed, ((2 - top, 2 - bottom), (2 - left, 2 - right)), tile)
+    around = (2 - top, 2 - bottom), (2 - left, 2 - right)
+    return convolve_transformed(grad, transformed, around, tile)
 
 
 def kernel_gradient_by_winograd(
@@ -115,12 +116,18 @@ def _check(kernel: Array, stride: int) -> None:
         raise ValueError(f"Winograd's way takes 3×3 kernels of stride 1, not {size} of {stride}")
 
 
-def _convolve(
+def transform_kernel(kernel: Float[Array, "3 3 c d"], tile: int) -> Float[Array, "n2 c d"]:
+    """Brings a kernel into the tiles' domain, where it has (tile + 2)² matrices; float32."""
+    return _transformed(_KERNEL[tile], kernel)
+
+
+def convolve_transformed(
     inputs: Float[Array, "b h w c"],
     transformed: Float[Array, "n2 c d"],
     padding: Padding,
     tile: int,
 ) -> Float[Array, "b h2 w2 d"]:
+    """Convolves with a kernel that `transform_kernel` made with the same tile; stride is 1."""
     height, width = (
         size + sum(pad) - 2 for size, pad in zip(inputs.shape[1:3], padding, strict=True)
     )
@@ -209,7 +216,7 @@ def _interleaved(values: Float[Array, "b h w c"], tile: int) -> Float[Array, "m 
     return split.transpose(2, 4, 0, 1, 3, 5)
 
 
-def _transform_kernel(matrix: Matrix, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "n2 c d"]:
+def _transformed(matrix: Matrix, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "n2 c d"]:
     return _by_rows_and_columns(matrix, kernel.astype(jnp.float32).reshape(9, *kernel.shape[2:]))
 
 
