@@ -9,7 +9,7 @@ from flax import nnx
 from yolo_jax.core.anchors import TINY
 from yolo_jax.core.precision import Precision
 from yolo_jax.detection.detector import Detector
-from yolo_jax.networks.blocks import Residual, fold_batch_norm
+from yolo_jax.networks.blocks import ConvBlock, Residual, fold_batch_norm, prepare_to_infer
 from yolo_jax.networks.normalisation import BatchNorm, Shift
 from yolo_jax.networks.yolov3 import Network, create_network
 
@@ -44,6 +44,29 @@ def test_a_folded_network_gives_what_its_own_does_in_evaluation():
         scale = np.abs(expected).max()
         assert scale > 0.1
         np.testing.assert_allclose(found, expected, atol=1e-5 * scale, rtol=0)
+
+
+def test_a_network_prepared_for_a_cpu_gives_what_its_own_does_in_evaluation():
+    own, prepared = nnx.clone(trained()), prepare_to_infer(trained())
+    own.eval()
+    tiles = {part.tile for _, part in nnx.iter_graph(prepared) if isinstance(part, ConvBlock)}
+    assert tiles > {None}  # some kernels are transformed, others not
+    run = nnx.jit(lambda network, images: network(images))
+    for expected, found in zip(run(own, IMAGES), run(prepared, IMAGES), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+
+
+def test_elsewhere_than_on_cpu_a_network_is_folded_alone(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    prepared = prepare_to_infer(trained())
+    jax.tree.map(
+        np.testing.assert_array_equal, nnx.state(prepared), nnx.state(fold_batch_norm(trained()))
+    )
+
+
+def test_preparing_again_changes_nothing():
+    once = prepare_to_infer(trained())
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(once), nnx.state(prepare_to_infer(once)))
 
 
 def test_the_convolutions_inside_residuals_are_folded_too():

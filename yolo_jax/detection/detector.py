@@ -13,7 +13,7 @@ from yolo_jax.core.types import Batch, Detections
 from yolo_jax.data.letterbox import Letterbox, letterbox, letterbox_darknet, letterbox_geometry
 from yolo_jax.detection.decode import decode
 from yolo_jax.detection.nms import non_max_suppression
-from yolo_jax.networks.blocks import fold_batch_norm
+from yolo_jax.networks.blocks import prepare_to_infer
 
 
 class Detector:
@@ -48,7 +48,7 @@ class Detector:
                 raise ValueError(f"the {name} threshold is {value}; expected 0 to 1")
         self.class_names, self.input_shape = tuple(class_names), input_shape
         self._letterbox = letterbox_darknet if darknet else letterbox
-        graphdef, self._state = nnx.split(fold_batch_norm(network))
+        graphdef, self._state = nnx.split(prepare_to_infer(network))
 
         def run(state: Any, images: jax.Array) -> Detections:
             heads = nnx.merge(graphdef, state, copy=True)(images)
@@ -62,7 +62,7 @@ class Detector:
 
     def take_weights(self, network: nnx.Module) -> None:
         """Goes on with the weights of another network of the same structure."""
-        self._state = nnx.split(fold_batch_norm(network))[1]
+        self._state = nnx.split(prepare_to_infer(network))[1]
 
     def detect(
         self, images: Sequence[UInt8[np.ndarray, "h w 3"]], *, batch_size: int = 8

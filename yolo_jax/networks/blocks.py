@@ -8,8 +8,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from yolo_jax.core.precision import Precision
-from yolo_jax.networks.convolution import conv2d, darknet_padding
+from yolo_jax.networks.convolution import conv2d, darknet_padding, inference_tile
 from yolo_jax.networks.normalisation import BatchNorm, RowMask, Shift
+from yolo_jax.networks.winograd import convolve_transformed, transform_kernel
 
 LEAKY_SLOPE = 0.1  # Darknet's
 
@@ -24,7 +25,12 @@ def image_to_unit(image: Num[Array, "b h w 3"], precision: Precision) -> Float[A
 
 
 class ConvBlock(nnx.Module):
-    """Convolution without bias, batch normalisation, leaky ReLU: Darknet's [convolutional]."""
+    """Convolution without bias, batch normalisation, leaky ReLU: Darknet's [convolutional].
+
+    Attributes:
+        tile: of Winograd's way, into whose domain `prepare_to_infer` has brought the kernel; None:
+            the kernel is as it was.
+    """
 
     def __init__(
         self,
@@ -41,14 +47,18 @@ class ConvBlock(nnx.Module):
         self.kernel = nnx.Param(initialise(rngs.params(), shape, precision.params))
         self.norm: BatchNorm | Shift = BatchNorm(filters, precision=precision)
         self.stride = stride
+        self.tile: int | None = None
 
     def __call__(
         self, inputs: Float[Array, "b h w c"], row_mask: RowMask = None
     ) -> Float[Array, "b h2 w2 d"]:
         """Applies the three in turn."""
-        kernel = jnp.asarray(self.kernel[...], inputs.dtype)
-        padding = darknet_padding(kernel.shape[0], self.stride)
-        outputs = conv2d(inputs, kernel, self.stride, padding)
+        kernel = self.kernel[...]
+        if self.tile is None:
+            padding = darknet_padding(kernel.shape[0], self.stride)
+            outputs = conv2d(inputs, jnp.asarray(kernel, inputs.dtype), self.stride, padding)
+        else:
+            outputs = convolve_transformed(inputs, kernel, darknet_padding(3, 1), self.tile)
         return self.norm(outputs, row_mask, slope=LEAKY_SLOPE)
 
     def darknet_parts(self) -> list[nnx.Variable]:
@@ -122,3 +132,29 @@ def fold_batch_norm(module: ModuleT) -> ModuleT:
             part.kernel = nnx.Param((kernel * factor).astype(kernel.dtype))
             part.norm = Shift(part.norm)
     return folded
+
+
+def prepare_to_infer(module: ModuleT) -> ModuleT:
+    """Returns a folded copy that infers fastest on the default device.
+
+    On CPU the kernels that Winograd's way takes are brought into its tiles' domain, where they have
+    1.8 or 4 times the size; elsewhere it is what `fold_batch_norm` returns.
+
+    Args:
+        module: holds `ConvBlock`s at any depth; left as it is.
+
+    Returns:
+        The copy, which gives what the module gives in evaluation, up to rounding. To lower it for
+        another platform than the default, fold alone.
+    """
+    prepared = fold_batch_norm(module)
+    if jax.default_backend() != "cpu":
+        return prepared
+    for _, part in nnx.iter_graph(prepared):
+        if not isinstance(part, ConvBlock) or part.tile is not None:
+            continue
+        kernel = part.kernel[...]
+        part.tile = inference_tile(kernel, part.stride)
+        if part.tile is not None:
+            part.kernel = nnx.Param(transform_kernel(kernel, part.tile))
+    return prepared

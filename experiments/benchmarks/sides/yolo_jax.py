@@ -20,7 +20,7 @@ from yolo_jax.model.callbacks import Callback, Logs
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import detection
 from yolo_jax.model.model import Model
-from yolo_jax.networks.blocks import fold_batch_norm
+from yolo_jax.networks.blocks import prepare_to_infer
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
 
 
@@ -72,7 +72,7 @@ def inference(options: argparse.Namespace) -> Callable[[], object]:
     """Returns the network's forward pass."""
     given = inputs.inputs_of(options)
     network = create_network(options.network, options.classes)
-    graphdef, state = nnx.split(fold_batch_norm(network))
+    graphdef, state = nnx.split(prepare_to_infer(network))
     run = jax.jit(lambda state, image: nnx.merge(graphdef, state, copy=True)(image))
     return lambda: jax.block_until_ready(run(state, given.image))
 
