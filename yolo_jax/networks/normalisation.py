@@ -109,7 +109,9 @@ class BatchNorm(nnx.Module):
         moving = self.mean[...], self.var[...]
         parameters = self.scale[...], self.bias[...]
         masks = _masks(row_mask, inputs)
-        outputs, mean, var = _normalise(inputs, *parameters, moving, masks, slope, self.axis_name)
+        outputs, mean, var = _normalise_traced_once(
+            inputs, *parameters, moving, masks, slope, self.axis_name
+        )
         self._update(self.mean, mean)
         self._update(self.var, var)
         return outputs
@@ -277,3 +279,5 @@ def _normalise_backward(slope, axis_name, residuals, grads):
 
 _normalise = jax.custom_vjp(_normalise_batch, nondiff_argnums=(5, 6))
 _normalise.defvjp(_normalise_forward, _normalise_backward)
+# Of the same shapes traced and lowered once, however often a network has them.
+_normalise_traced_once = jax.jit(_normalise, static_argnums=(5, 6))
