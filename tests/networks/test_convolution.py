@@ -160,13 +160,20 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("dtype", "share"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
-@pytest.mark.parametrize(("size", "stride", "way"), WAYS)
-def test_a_convolution_is_xlas_whatever_the_table_says(
-    size, stride, way, dtype, share, monkeypatch
-):
+@pytest.fixture
+def only(way, monkeypatch):
+    """Makes the table name one way alone; what was traced by another is forgotten."""
     monkeypatch.setattr(convolution, "ways_for", lambda *shape: (way,) * 4)
     monkeypatch.setattr(convolution, "_FEW_POSITIONS", 0)
+    convolution.conv2d_traced_once.clear_cache()
+    yield
+    convolution.conv2d_traced_once.clear_cache()
+
+
+@pytest.mark.usefixtures("only")
+@pytest.mark.parametrize(("dtype", "share"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize(("size", "stride", "way"), WAYS)
+def test_a_convolution_is_xlas_whatever_the_table_says(size, stride, way, dtype, share):
     image, kernel = arrays(size, 8, 10, dtype)
     padding = darknet_padding(size, stride)
     expected = xla_and_its_gradients(image, kernel, stride, padding, dtype)
@@ -176,11 +183,10 @@ def test_a_convolution_is_xlas_whatever_the_table_says(
         assert_near(found, wanted, share)
 
 
+@pytest.mark.usefixtures("only")
 @pytest.mark.parametrize("way", ["product", "winograd 2"])
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_the_platform_that_a_program_is_lowered_for_decides(platform, way, monkeypatch):
-    monkeypatch.setattr(convolution, "ways_for", lambda *shape: (way,) * 4)
-    monkeypatch.setattr(convolution, "_FEW_POSITIONS", 0)
+def test_the_platform_that_a_program_is_lowered_for_decides(platform):
     image, kernel = arrays(3, 8, 10)
 
     def loss(image, kernel):

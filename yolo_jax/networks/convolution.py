@@ -119,7 +119,7 @@ def conv2d(
     Returns:
         Features of the inputs' dtype.
     """
-    return _conv2d_traced_once(inputs, kernel, stride, padding)
+    return conv2d_traced_once(inputs, kernel, stride, padding)
 
 
 def _forward(inputs: Array, kernel: Array, stride: int, padding: Padding) -> Array:
@@ -148,7 +148,7 @@ def _backward(stride: int, padding: Padding, residuals: tuple[Array, Array], gra
 _conv2d = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
 _conv2d.defvjp(_forward_keeping, _backward)
 # Of the same shapes traced and lowered once, however often a network has them.
-_conv2d_traced_once = jax.jit(_conv2d, static_argnums=(2, 3))
+conv2d_traced_once = jax.jit(_conv2d, static_argnums=(2, 3))
 
 
 def _cpu_ways(inputs: Array, kernel: Array, stride: int) -> list[Callable[..., Array]]:
