@@ -2,16 +2,12 @@
 
 from typing import NoReturn
 
-from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.model import backend as K  # noqa: N812 - Keras's own name for it
 from yolo_jax.model.graph import Input, Lambda
 from yolo_jax.model.model import Model
 from yolo_jax.model.sequence import Sequence
 
 __all__ = ["Input", "K", "Lambda", "Model", "Sequence"]
-
-# Here, since it has to be before JAX starts its threads.
-keep_freed_memory()
 
 # What scripts import from Keras beside these, and what to write here.
 _ELSEWHERE = {

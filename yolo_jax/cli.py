@@ -14,6 +14,7 @@ import tyro
 
 from yolo_jax import convert, examine, experiment, use
 from yolo_jax.config import ExperimentConfig, load_config
+from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # By force: a library that is imported may have set up its own form already.
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
     logging.getLogger("yolo_jax").setLevel(logging.INFO)
+    keep_freed_memory()
     use_compilation_cache()
     # As Ctrl-C does, so that worker processes end and the terminal is left in order.
     signal.signal(signal.SIGTERM, _raise_interrupt)

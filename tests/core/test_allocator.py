@@ -12,7 +12,7 @@ import resource, sys, threading
 import numpy as np
 
 if sys.argv[1] == "with":
-    import yolo_jax
+    import yolo_jax.keras_yolo3
 
 def take():
     np.ones(100_000_000, np.uint8)

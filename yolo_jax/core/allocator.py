@@ -15,7 +15,9 @@ def keep_freed_memory() -> bool:
     On CPU, XLA takes the scratch of every call from malloc: a GB and more for a training step.
     glibc maps so much anew each time and unmaps it afterwards, and the kernel clears every page of
     it, which took a third of YOLOv3's step on 2 cores. Only the first arena can grow so large, so
-    it serves all threads. Those that have another keep it: call this before JAX is used.
+    it serves all threads. Those that have another keep it: call this before JAX is used. Threads
+    wait for each other then, 25 µs in a small step: the command and keras_yolo3 call it, since they
+    train networks of YOLO's size, and importing yolo_jax alone does not.
 
     Returns:
         Whether it is kept. False without glibc, or on a machine of many cores, where nothing

@@ -1,5 +1,6 @@
 """The names that a keras-yolo3 user has in their script, with that project's argument order."""
 
+from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.keras_yolo3.images import get_random_data, letterbox_image
 from yolo_jax.keras_yolo3.networks import tiny_yolo_body, yolo_body
 from yolo_jax.keras_yolo3.outputs import yolo_eval, yolo_head, yolo_loss
@@ -16,3 +17,6 @@ __all__ = [
     "yolo_head",
     "yolo_loss",
 ]
+
+# Here, since it has to be before JAX starts its threads.
+keep_freed_memory()

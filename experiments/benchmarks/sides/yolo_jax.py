@@ -15,6 +15,7 @@ from flax import nnx
 from experiments.benchmarks.sides import inputs
 from experiments.benchmarks.sides.serving import serve
 from yolo_jax.cli import use_compilation_cache
+from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.model.callbacks import Callback, Logs
 from yolo_jax.model.graph import Input, apply
@@ -97,6 +98,7 @@ def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
 
 def main() -> None:
     """Serves one kind of work."""
+    keep_freed_memory()
     use_compilation_cache()
     works = {"infer": inference, "loss": loss_alone}
     options = inputs.parse_arguments(["train", *works])
