@@ -107,18 +107,18 @@ def measure(shape: Shape, repeats: int) -> np.ndarray:
     times = np.full((len(PARTS), len(convolution.CPU_WAYS), repeats), np.inf)
     runs = {}
     for column, (name, ways) in enumerate(convolution.CPU_WAYS.items()):
-        by_winograd = name.startswith("winograd")
-        if by_winograd and (kernel_shape[0], stride) != (3, 1):
+        tile = convolution.WINOGRAD_TILES.get(name)
+        if tile is not None and (kernel_shape[0], stride) != (3, 1):
             continue
         forward, *gradients = (jax.jit(partial(w, stride=stride, padding=padding)) for w in ways)
         runs[0, column] = partial(forward, inputs, kernel)
         for row, gradient in enumerate(gradients, 1):
             runs[row, column] = partial(gradient, inputs, kernel, grad)
-        runs[3, column] = partial(forward, inputs[:1], kernel)
-        if by_winograd:
-            tile = int(name.split()[1])
+        infer, ready = forward, kernel
+        if tile is not None:
             infer = jax.jit(partial(winograd.convolve_transformed, padding=padding, tile=tile))
-            runs[3, column] = partial(infer, inputs[:1], winograd.transform_kernel(kernel, tile))
+            ready = winograd.transform_kernel(kernel, tile)
+        runs[3, column] = partial(infer, inputs[:1], ready)
     for repeat in range(-1, repeats):  # the first compiles
         for place, run in runs.items():
             start = time.perf_counter()

@@ -81,18 +81,19 @@ def input_gradient_by_xla(
     return jax.vjp(lambda x: forward_by_xla(x, kernel, stride, padding), inputs)[1](grad)[0]
 
 
+WINOGRAD_TILES = {"winograd 2": 2, "winograd 4": 4}
 # Forward, the kernel's gradient and the inputs' by name, as the table names them.
 CPU_WAYS: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[..., Array]]] = {
     "xla": (forward_by_xla, kernel_gradient_by_xla, input_gradient_by_xla),
     "product": (forward_by_product, kernel_gradient_by_product, input_gradient_by_product),
     "blocks": (forward_by_blocks, kernel_gradient_by_blocks, input_gradient_by_product),
     **{
-        f"winograd {tile}": (
+        name: (
             partial(forward_by_winograd, tile=tile),
             partial(kernel_gradient_by_winograd, tile=tile),
             partial(input_gradient_by_winograd, tile=tile),
         )
-        for tile in (2, 4)
+        for name, tile in WINOGRAD_TILES.items()
     },
 }
 
@@ -181,7 +182,7 @@ def ways_for(kernel_shape: tuple[int, int, int, int], stride: int) -> tuple[str,
 
 def inference_tile(kernel: Float[Array, "kh kw c d"], stride: int) -> int | None:
     """Returns the tile of Winograd's way where a CPU infers fastest by it; else None."""
-    return {"winograd 2": 2, "winograd 4": 4}.get(ways_for(kernel.shape, stride)[3])
+    return WINOGRAD_TILES.get(ways_for(kernel.shape, stride)[3])
 
 
 def max_pool_2x2(inputs: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h2 w2 c"]:
