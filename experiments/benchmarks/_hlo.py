@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)")
-# An array's dtype, sizes, axes from the fastest on, and the first tile.
-_ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\](?:\{([\d,]*)(?::T\(([\d,]+)\))?)?")
+# An array's dtype, sizes, axes from the fastest on, first tile, and memory, unless that is HBM.
+_ARRAY = re.compile(
+    r"([a-z]\w*)\[([\d,]*)\](?:\{([\d,]*)(?::(?:T\(([\d,]+)\))?[^}S]*(S\(\d+\))?[^}]*)?\})?"
+)
 # dim_labels of the kernel and of the result say which of a convolution's three it is.
 _CONVOLUTION = re.compile(r" convolution\(.*dim_labels=\w+_(\w+)->(\w+)")
-# These name what exists already, or wait for what was started before.
+# These name what exists already.
 _FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "custom-call"}
+# The ends of copies between HBM and the chip's own memory, which run beside the rest.
+_STAGED = {"copy-done", "slice-done"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class Instruction:
         name: XLA's.
         category: what it is for.
         shape: of its results.
-        gigabytes: of operands and results, each counted whole, in the tiles that memory has.
+        gigabytes: read from HBM and written to it: of operands and results that lie there, each
+            counted whole, in the tiles that memory has.
         unpadded: the same without what fills up the tiles.
     """
 
@@ -49,13 +54,16 @@ def instructions(text: str) -> list[Instruction]:
             continue
         name, shape, opcode, rest = match.groups()
         shapes[name] = shape
-        # Copies between memories run beside the rest, and XLA does not count them either.
+        if opcode in _STAGED:  # one of the two ends is in HBM
+            sizes = (_bytes(shape, tiled=tiled) / 1e9 for tiled in (True, False))
+            found.append(Instruction(name, "staged in the chip's own memory", shape, *sizes))
+            continue
         if opcode in _FREE or opcode.endswith(("-start", "-done")):
             continue
         operands = re.findall(r"%([\w.-]+)", rest.split(")", 1)[0])
         arrays = " ".join([shape, *(shapes[operand] for operand in operands)])
         category = _category(opcode, line + _called(line, bodies))
-        sizes = (_bytes(arrays, tiled) / 1e9 for tiled in (True, False))
+        sizes = (_bytes(arrays, tiled=tiled, hbm=True) / 1e9 for tiled in (True, False))
         found.append(Instruction(name, category, shape, *sizes))
     return sorted(found, key=lambda instruction: -instruction.gigabytes)
 
@@ -101,9 +109,12 @@ def _called(line: str, bodies: dict[str, list[str]]) -> str:
     return "\n".join(found)
 
 
-def _bytes(arrays: str, tiled: bool) -> int:
+def _bytes(arrays: str, *, tiled: bool, hbm: bool = False) -> int:
+    """Adds up the bytes of arrays, with what fills up their tiles or without; or of HBM's alone."""
     total = 0
-    for dtype, sizes, order, tile in _ARRAY.findall(arrays):
+    for dtype, sizes, order, tile, elsewhere in _ARRAY.findall(arrays):
+        if hbm and elsewhere:
+            continue
         shape = [int(size) for size in sizes.split(",") if size]
         if tiled and tile and shape:
             axes = [int(axis) for axis in order.split(",")]

@@ -38,6 +38,18 @@ def test_bytes_are_counted_in_the_tiles_of_memory():
     assert _hlo.all_reduces(PROGRAM) == [33 * 4]
 
 
+def test_what_the_chips_own_memory_holds_is_counted_as_it_is_staged():
+    staged = "bf16[64,4,4,32]{0,3,2,1:T(8,128)(2,1)S(1)}"
+    done = f"  %copy-done = {staged} copy-done(%copy-start)\n"
+    program = PROGRAM.replace("all-reduce(%d, %e)", "all-reduce()")
+    program = program.replace("  %sum", done + "  %sum").replace("fusion(%a.1", "fusion(%copy-done")
+    by_name = {one.name: one for one in _hlo.instructions(program)}
+    array, kernel = 64 * 4 * 4 * 32 * 2, 32 * 32 * 2
+    # Once to the chip, by the copy; the fusion reads the kernel alone from HBM, and writes there.
+    assert by_name["copy-done"].unpadded * 1e9 == pytest.approx(array)
+    assert by_name["fusion"].unpadded * 1e9 == pytest.approx(array + kernel)
+
+
 def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
     monkeypatch.setattr(sys, "argv", ["tpu"])
@@ -56,4 +68,4 @@ def test_a_step_over_chips_has_one_all_reduce(tmp_path):
     assert cli.main(["bench", "tpu", *options]) == 0
     figures = json.loads(file.read_text())["figures"]
     assert figures["all-reduces"] == 1
-    assert figures["GB accessed"] > 0
+    assert figures["GB accessed"] > figures["GB of HBM"] > 0
