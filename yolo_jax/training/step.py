@@ -170,8 +170,7 @@ def train_step(
     if ema_decay is not None:
         ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, ema, params)
     updated = state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
-    looked_at = jnp.stack([loss, optax.tree.norm(grads), optax.tree.norm(updates)])
-    new_state = _refuse_unless_finite(state, updated, looked_at)
+    new_state = _refuse_unless_finite(state, updated, loss, grads, updates)
     return new_state, add_sums(sums, new_sums)
 
 
@@ -235,19 +234,30 @@ def _gradient_of_parts(
 
 
 def _refuse_unless_finite(
-    old: TrainState, new: TrainState, looked_at: Float[Array, "3"]
+    old: TrainState, new: TrainState, loss: Float[Array, ""], grads: PyTree, updates: PyTree
 ) -> TrainState:
     """Returns the new state, or the old one where a number is not finite; a step on.
 
     Args:
         old: before the step.
         new: after it.
-        looked_at: a number for each of `FAILURES`, in their order.
+        loss: looked at, as the two that follow; `FAILURES` names them in this order.
+        grads: of the trainable parameters.
+        updates: that the optimizer makes of them.
     """
-    finite = jnp.isfinite(looked_at)
-    ok = finite.all()
+    # Both in one pass over memory, in which XLA makes the updates anew rather than write them out.
+    squares = jax.tree.map(lambda grad, update: (grad**2 + update**2).sum(), grads, updates)
+    # Stacked: a mere sum would be taken anew in each `where`, and XLA compile four times as long.
+    ok = jnp.isfinite(jnp.stack([loss, optax.tree.sum(squares)])).all()
     kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, old)
-    failed = jnp.stack([old.step, jnp.argmin(finite)]).astype(jnp.int32)
+
+    def blame() -> Array:
+        finite = [jnp.isfinite(loss), jnp.isfinite(optax.tree.norm(grads)), jnp.array(False)]
+        return jnp.argmin(jnp.stack(finite))
+
+    # Which it was asks for another pass, that only a refused update takes.
+    term = lax.cond(ok, lambda: jnp.zeros((), jnp.int32), lambda: blame().astype(jnp.int32))
+    failed = jnp.stack([old.step, term]).astype(jnp.int32)
     failure = jnp.where(ok | (old.failure[0] >= 0), old.failure, failed)
     return kept._replace(step=old.step + 1, failure=failure)
 
