@@ -103,13 +103,13 @@ def test_a_generators_batches_are_asked_for_one_by_one(monkeypatch):
 
 
 def test_long_steps_are_taken_one_by_one(monkeypatch):
-    """However small their batches, so that nothing waits for 32 of them."""
+    """However small their batches, so that nothing waits for 64 of them."""
     rows = Input((3,))
     model = Model(rows, Dense(1)(Dense(4096)(Dense(4096)(rows))))
     model.compile("sgd", "mse", devices=jax.devices()[:1])
     batch = Fed([np.ones((8, 3), np.float32)], [np.ones((8, 1), np.float32)], None, None)
     assert model.require_compiled().steps_at_once(model.state, batch) == 1
-    assert make_line().require_compiled().steps_at_once(make_line().state, batch) == 32
+    assert make_line().require_compiled().steps_at_once(make_line().state, batch) == 64
 
 
 def test_a_generator_is_read_so_many_batches_ahead(monkeypatch):

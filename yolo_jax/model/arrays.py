@@ -3,6 +3,7 @@
 Source: Keras 2.3's `standardize_user_data`, as measured (see docs/keras.md).
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,8 @@ from yolo_jax.model.values import check_classes, check_weights
 from yolo_jax.training.step import Fed
 
 PyTree = Any
+# Rows that are picked out at once, in bytes: of small ones picking costs more than a step does.
+_PICKED_BYTES = 2**20
 
 
 class Arrays(NamedTuple):
@@ -149,10 +152,17 @@ class ArrayFeed:
     def batches(self, start: int = 0, fit: int = 0) -> Iterator[Fed]:
         """Yields batch `start` and those after it."""
         passed, first = divmod(start, self.steps)
+        size = self.batch_size
+        row_bytes = sum(
+            math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in _leaves(list(self.arrays))
+        )
+        picked_at_once = size * max(1, _PICKED_BYTES // (size * max(row_bytes, 1)))
         while True:
-            order = self._rows(passed, fit)
-            for index in range(first, self.steps):
-                yield self.arrays.take(order[index * self.batch_size :][: self.batch_size])
+            order = self._rows(passed, fit)[first * size :]
+            for begin in range(0, len(order), picked_at_once):
+                picked = self.arrays.take(order[begin : begin + picked_at_once])
+                for row in range(0, min(picked_at_once, len(order) - begin), size):
+                    yield Fed(*_take(picked, slice(row, row + size)))
             passed, first = passed + 1, 0
 
     def end_pass(self) -> None:
@@ -263,13 +273,15 @@ def _leaves(tree: Any) -> Iterator[Any]:
 
 def _take(tree: Any, rows: Any) -> Any:
     """Returns some rows of every array; HDF5 datasets are read by slice or growing index."""
-    if isinstance(tree, Mapping):
-        return {key: _take(value, rows) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_take(part, rows) for part in tree]
+    if isinstance(tree, np.ndarray):
+        return tree[rows]
     if tree is None:
         return None
-    if isinstance(tree, np.ndarray) or isinstance(rows, slice):
+    if isinstance(tree, list | tuple):
+        return [_take(part, rows) for part in tree]
+    if isinstance(tree, Mapping):
+        return {key: _take(value, rows) for key, value in tree.items()}
+    if isinstance(rows, slice):
         return tree[rows]
     if not hasattr(tree, "id"):  # an array of another library, on a device perhaps
         return np.asarray(tree)[rows]

@@ -37,7 +37,7 @@ from yolo_jax.training.step import (
 PyTree = Any
 # What one call may take of small steps, where `compile` was not told: so few that it is over in
 # some hundredths of a second, lest hooks of epochs, Ctrl-C and memory wait for it.
-_STEPS_AT_ONCE, _MULTIPLICATIONS_AT_ONCE, _BYTES_AT_ONCE = 32, 10**8, 4 * 2**20
+_STEPS_AT_ONCE, _MULTIPLICATIONS_AT_ONCE, _BYTES_AT_ONCE = 64, 10**8, 4 * 2**20
 
 
 class Compiled:

@@ -13,6 +13,7 @@ import numpy as np
 from experiments.benchmarks.sides.serving import serve
 
 ROWS, BATCH, WIDTHS = 20_000, 32, (32, 64, 10)
+EPOCHS = 5  # of a turn
 
 
 def make_data() -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +24,7 @@ def make_data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours() -> Callable[[], object]:
-    """Returns an epoch of our `fit`."""
+    """Returns a turn of our `fit`."""
     from yolo_jax import Input, Model
     from yolo_jax.layers import Dense
 
@@ -33,11 +34,11 @@ def ours() -> Callable[[], object]:
     )
     model.compile("sgd", "sparse_categorical_crossentropy")
     x, y = make_data()
-    return lambda: model.fit(x, y, batch_size=BATCH, verbose=0)
+    return lambda: model.fit(x, y, batch_size=BATCH, verbose=0, epochs=EPOCHS)
 
 
 def keras() -> Callable[[], object]:
-    """Returns an epoch of Keras's `fit`."""
+    """Returns a turn of Keras's `fit`."""
     os.environ["KERAS_BACKEND"] = "jax"
     import keras as k
 
@@ -48,11 +49,11 @@ def keras() -> Callable[[], object]:
     model = k.Sequential([k.Input((WIDTHS[0],)), *layers])
     model.compile("sgd", "sparse_categorical_crossentropy")
     x, y = make_data()
-    return lambda: model.fit(x, y, batch_size=BATCH, verbose=0)  # pyright: ignore[reportArgumentType]
+    return lambda: model.fit(x, y, batch_size=BATCH, verbose=0, epochs=EPOCHS)  # pyright: ignore[reportArgumentType]
 
 
 def by_hand() -> Callable[[], object]:
-    """Returns an epoch of the shortest loop that one would write: a jit step over the batches."""
+    """Returns a turn of the shortest loop that one would write: a jit step over the batches."""
     import jax
     import jax.numpy as jnp
 
@@ -74,20 +75,23 @@ def by_hand() -> Callable[[], object]:
     run = jax.jit(step, donate_argnums=0)
     x, y = make_data()
 
-    def epoch() -> float:
+    def epochs() -> float:
         nonlocal params
-        order, total = generator.permutation(ROWS), 0.0
-        for first in range(0, ROWS, BATCH):
-            rows = order[first : first + BATCH]
-            params, value = run(params, x[rows], y[rows])
-            total = total + value
-        return float(total)
+        last = 0.0
+        for _ in range(EPOCHS):
+            order, total = generator.permutation(ROWS), 0.0
+            for first in range(0, ROWS, BATCH):
+                rows = order[first : first + BATCH]
+                params, value = run(params, x[rows], y[rows])
+                total = total + value
+            last = float(total)
+        return last
 
-    return epoch
+    return epochs
 
 
 def main() -> None:
-    """Serves one side's epochs."""
+    """Serves one side's turns."""
     sides = {
         "ours": ours,
         "keras": keras,
