@@ -91,12 +91,13 @@ def input_gradient_by_product(
     rows, columns, channels, filters = kernel.shape
     if rows == columns == stride == 1:
         return jnp.dot(grad, kernel[0, 0].T)
-    matrix = kernel.reshape(rows * columns * channels, filters).T
+    matrix = kernel.reshape(rows * columns * channels, filters)
     (top, _), (left, _) = padding
     height, width = inputs.shape[1:3]
 
     def spread(grad: Float[Array, "g h2 w2 d"]) -> Float[Array, "g h w c"]:
-        patches = jnp.dot(grad, matrix).reshape(*grad.shape[:3], rows, columns, channels)
+        # Turned within the loop, where the product takes it as it is: outside it would be copied.
+        patches = jnp.dot(grad, matrix.T).reshape(*grad.shape[:3], rows, columns, channels)
         # Of each of stride² interleaved grids the positions of the kernel that reach it.
         lines = [
             jnp.stack(

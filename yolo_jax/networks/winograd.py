@@ -78,10 +78,9 @@ def input_gradient_by_winograd(
     del inputs
     _check(kernel, stride)
     turned = tuple(row[::-1] for row in _KERNEL[tile])
-    transformed = _transformed(turned, kernel).swapaxes(1, 2)
     (top, bottom), (left, right) = padding
     around = (2 - top, 2 - bottom), (2 - left, 2 - right)
-    return convolve_transformed(grad, transformed, around, tile)
+    return _convolve(grad, _transformed(turned, kernel), around, tile, summed=2)
 
 
 def kernel_gradient_by_winograd(
@@ -128,15 +127,23 @@ def convolve_transformed(
     tile: int,
 ) -> Float[Array, "b h2 w2 d"]:
     """Convolves with a kernel that `transform_kernel` made with the same tile; stride is 1."""
+    return _convolve(inputs, transformed, padding, tile, summed=1)
+
+
+def _convolve(
+    inputs: Float[Array, "b h w s"], transformed: Array, padding: Padding, tile: int, *, summed: int
+) -> Float[Array, "b h2 w2 d"]:
+    """Convolves with a transformed kernel, of whose axes 1 and 2 one is summed over."""
     height, width = (
         size + sum(pad) - 2 for size, pad in zip(inputs.shape[1:3], padding, strict=True)
     )
-    channels, filters = transformed.shape[1:]
-    bands = _Bands((len(inputs), height, width, filters), max(channels, filters), tile)
+    filters = transformed.shape[3 - summed]
+    bands = _Bands((len(inputs), height, width, filters), max(transformed.shape[1:]), tile)
 
     def convolve(group: Float[Array, "g h+2 w+2 c"]) -> Float[Array, "g h w d"]:
         tiles = _transformed_tiles(group, tile)
-        products = lax.dot_general(tiles, transformed, (((2,), (1,)), ((0,), (0,))))
+        # Turned beforehand it would be copied, and once more for the loop.
+        products = lax.dot_general(tiles, transformed, (((2,), (summed,)), ((0,), (0,))))
         outputs = _by_rows_and_columns(_PRODUCTS[tile], products)
         outputs = outputs.reshape(tile, tile, len(group), bands.rows, bands.columns, filters)
         outputs = outputs.transpose(2, 3, 0, 4, 1, 5)
