@@ -61,7 +61,7 @@ def kernel_gradient_by_product(
         return total + sum_over_rows(patches, grad.reshape(-1, filters)), None
 
     total = jnp.zeros((rows * columns * channels, filters), grad.dtype)
-    images = _grouped(inputs, kernel, stride)
+    images = _grouped(inputs, kernel, stride, at_least=4 * kernel.size)
     groups = images, grad.reshape(*images.shape[:2], *grad.shape[1:])
     return lax.scan(add, total, groups)[0].reshape(kernel.shape)
 
@@ -122,17 +122,27 @@ def input_gradient_by_product(
 
 
 def _grouped(
-    images: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"], stride: int
+    images: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c d"],
+    stride: int,
+    at_least: float = 0,
 ) -> Float[Array, "n g h w c"]:
-    """Splits a batch into groups of images whose patches stay in the cache."""
+    """Splits a batch into groups of images whose patches stay in the cache, or in so many bytes."""
     patches = images[0].size // stride**2 * kernel.shape[0] * kernel.shape[1]
-    size = images_at_once(len(images), 4 * patches)
+    size = images_at_once(len(images), 4 * patches, at_least)
     return images.reshape(-1, size, *images.shape[1:])
 
 
-def images_at_once(batch: int, bytes_each: float) -> int:
-    """Returns the most images that divide the batch and stay in the cache; at least one."""
-    fitting = max(1, math.floor(CACHED_BYTES / bytes_each))
+def images_at_once(batch: int, bytes_each: float, at_least: float = 0) -> int:
+    """Returns the most images that divide the batch and stay in the cache; at least one.
+
+    Args:
+        batch: images.
+        bytes_each: that an image takes.
+        at_least: bytes that may be taken though the cache were smaller. What each group is added to
+            is read and written for each: that should not be more than the group itself.
+    """
+    fitting = max(1, math.floor(max(CACHED_BYTES, at_least) / bytes_each))
     return max(size for size in range(1, min(batch, fitting) + 1) if batch % size == 0)
 
 

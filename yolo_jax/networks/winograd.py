@@ -94,7 +94,8 @@ def kernel_gradient_by_winograd(
 ) -> Float[Array, "3 3 c d"]:
     """Takes the kernel's gradient; each step of the forward way is transposed."""
     _check(kernel, stride)
-    bands = _Bands(grad.shape, max(kernel.shape[2:]), tile)
+    total = jnp.zeros(((tile + 2) ** 2, *kernel.shape[2:]), jnp.float32)
+    bands = _Bands(grad.shape, max(kernel.shape[2:]), tile, at_least=total.nbytes)
 
     def add(total: Array, group: tuple[Array, Array]) -> tuple[Array, None]:
         inputs, grad = group
@@ -103,7 +104,6 @@ def kernel_gradient_by_winograd(
         tiles = _transformed_tiles(inputs, tile)
         return total + lax.dot_general(tiles, products, (((1,), (1,)), ((0,), (0,)))), None
 
-    total = jnp.zeros(((tile + 2) ** 2, *kernel.shape[2:]), jnp.float32)
     groups = bands.of_inputs(inputs, padding), bands.of_outputs(grad)
     taps = _by_rows_and_columns(_transposed(_KERNEL[tile]), lax.scan(add, total, groups)[0])
     return taps.reshape(kernel.shape).astype(grad.dtype)
@@ -163,16 +163,19 @@ class _Bands:
         columns: of tiles.
     """
 
-    def __init__(self, outputs: tuple[int, ...], channels: int, tile: int) -> None:
+    def __init__(
+        self, outputs: tuple[int, ...], channels: int, tile: int, at_least: float = 0
+    ) -> None:
         self.outputs, self._tile = outputs, tile
         batch, height, width, _ = outputs
         rows, self.columns = -(-height // tile), -(-width // tile)
         row_bytes = 4 * (tile + 2) ** 2 * self.columns * channels
-        self._number = min(rows, math.ceil(rows * row_bytes / cpu_convolution.CACHED_BYTES))
+        most = max(cpu_convolution.CACHED_BYTES, at_least)
+        self._number = min(rows, math.ceil(rows * row_bytes / most))
         self.rows = -(-rows // self._number)
         self._number = -(-rows // self.rows)
         count = batch * self._number
-        self._group = cpu_convolution.images_at_once(count, self.rows * row_bytes)
+        self._group = cpu_convolution.images_at_once(count, self.rows * row_bytes, at_least)
 
     def of_inputs(
         self, inputs: Float[Array, "b h w c"], padding: Padding
