@@ -145,6 +145,56 @@ def test_winograds_way_is_equal_to_xlas_convolutions(cached, tile, padding, shap
     assert_near(ways[2](image, kernel, **rest), image_grad, 1e-5)
 
 
+@pytest.mark.parametrize(("channels", "filters"), [(128, 256), (256, 512)])
+@pytest.mark.parametrize("tile", [2, 4])
+def test_winograds_way_is_as_near_with_many_channels(tile, channels, filters):
+    """What is rounded grows with the channels that are summed over."""
+    rng, padding = np.random.default_rng(0), ((1, 1), (1, 1))
+    image = jnp.asarray(rng.normal(size=(2, 17, 13, channels)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, channels, filters)), jnp.float32)
+    output, grad, image_grad, kernel_grad = xla_and_its_gradients(image, kernel, 1, padding)
+    ways = convolution.CPU_WAYS[f"winograd {tile}"]
+    assert_near(ways[0](image, kernel, stride=1, padding=padding), output, 5e-6)
+    rest = {"grad": grad, "stride": 1, "padding": padding}
+    assert_near(ways[1](image, kernel, **rest), kernel_grad, 5e-6)
+    assert_near(ways[2](image, kernel, **rest), image_grad, 1e-5)
+
+
+@pytest.mark.parametrize(("size", "stride", "way"), [(3, 2, "product"), (3, 1, "blocks")])
+def test_bfloat16_kernel_gradients_do_not_lose_with_the_batch(size, stride, way, monkeypatch):
+    """Positive values, image by image: sums in bfloat16 would stop growing."""
+    monkeypatch.setattr(cpu_convolution, "CACHED_BYTES", 1)
+    rng, padding = np.random.default_rng(0), darknet_padding(size, stride)
+    image = jnp.asarray(rng.uniform(size=(64, 16, 16, 3)), jnp.bfloat16)
+    kernel = jnp.asarray(rng.normal(size=(size, size, 3, 4)), jnp.bfloat16)
+    grad = jnp.asarray(rng.uniform(size=(64, 16 // stride, 16 // stride, 4)), jnp.bfloat16)
+    found = convolution.CPU_WAYS[way][1](image, kernel, grad, stride, padding)
+    exact = (array.astype(jnp.float32) for array in (image, kernel, grad))
+    expected = convolution.kernel_gradient_by_xla(*exact, stride, padding)
+    assert found.dtype == jnp.bfloat16
+    assert_near(found.astype(jnp.float32), expected, 2**-8)  # that of rounding once
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "stride", "padding"),
+    [
+        ((2, 6, 5, 3), 1, 1, ((1, 1), (0, 2))),
+        ((0, 17, 19, 3), 3, 1, ((1, 1), (1, 1))),
+        ((1, 1, 1, 3), 3, 2, ((1, 1), (1, 1))),
+        ((2, 40, 40, 3), 2, 3, ((0, 0), (0, 0))),
+    ],
+)
+def test_what_no_network_has_is_xlas(shape, size, stride, padding):
+    rng = np.random.default_rng(0)
+    image = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, 3, 4)), jnp.float32)
+    output, grad, *expected = xla_and_its_gradients(image, kernel, stride, padding)
+    found, pullback = jax.vjp(lambda x, k: conv2d(x, k, stride, padding), image, kernel)
+    for ours, theirs in zip((found, *pullback(grad)), (output, *expected), strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (5, 1), (3, 2)])
 def test_winograds_way_refuses_other_kernels(size, stride):
     image, kernel = arrays(size, 8, 8)

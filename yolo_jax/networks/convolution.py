@@ -125,7 +125,9 @@ def conv2d(
 
 def _forward(inputs: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     by_xla = partial(forward_by_xla, stride=stride, padding=padding)
-    best_on_cpu = partial(_cpu_ways(inputs, kernel, stride)[0], stride=stride, padding=padding)
+    best_on_cpu = partial(
+        _cpu_ways(inputs, kernel, stride, padding)[0], stride=stride, padding=padding
+    )
     return lax.platform_dependent(inputs, kernel, cpu=best_on_cpu, default=by_xla)
 
 
@@ -141,7 +143,7 @@ def _backward(stride: int, padding: Padding, residuals: tuple[Array, Array], gra
 
         return take
 
-    best_on_cpu = gradients(*_cpu_ways(*residuals, stride)[1:])
+    best_on_cpu = gradients(*_cpu_ways(*residuals, stride, padding)[1:])
     by_xla = gradients(*CPU_WAYS["xla"][1:])
     return lax.platform_dependent(*residuals, grad, cpu=best_on_cpu, default=by_xla)
 
@@ -152,9 +154,13 @@ _conv2d.defvjp(_forward_keeping, _backward)
 conv2d_traced_once = jax.jit(_conv2d, static_argnums=(2, 3))
 
 
-def _cpu_ways(inputs: Array, kernel: Array, stride: int) -> list[Callable[..., Array]]:
-    if not all(isinstance(size, int) for size in inputs.shape):
-        names = ("xla",) * 3  # symbols, whose bytes cannot be counted
+def _cpu_ways(
+    inputs: Array, kernel: Array, stride: int, padding: Padding
+) -> list[Callable[..., Array]]:
+    known = all(isinstance(size, int) for size in inputs.shape)  # else symbols, without a number
+    padded_points = kernel.shape[:2] == (1, 1) and padding != ((0, 0), (0, 0))
+    if not known or not inputs.size or padded_points or stride > min(kernel.shape[:2]) > 1:
+        names = ("xla",) * 3  # what no network has, and the other ways make no provision for
     elif math.prod(inputs.shape[:3]) // stride**2 < _FEW_POSITIONS:
         names = ("product",) * 3
     else:

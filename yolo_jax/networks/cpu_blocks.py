@@ -42,8 +42,9 @@ def kernel_gradient_by_blocks(
     blocks = jnp.pad(grad, ((0, 0), (0, 0), (0, more), (0, 0)))
     blocks = blocks.reshape(-1, _BLOCK * kernel.shape[3])
     of_shifted = sum_over_rows(patches.reshape(len(blocks), -1), blocks)
-    (of_kernel,) = jax.linear_transpose(lambda k: _shifted(k, stride), kernel)(of_shifted)
-    return of_kernel
+    like = jax.ShapeDtypeStruct(kernel.shape, of_shifted.dtype)
+    (of_kernel,) = jax.linear_transpose(lambda k: _shifted(k, stride), like)(of_shifted)
+    return of_kernel.astype(grad.dtype)
 
 
 def _outputs(size: int, kernel_size: int, stride: int, padding: tuple[int, int]) -> int:

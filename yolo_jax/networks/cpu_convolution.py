@@ -9,6 +9,7 @@ batch would not.
 """
 
 import math
+from functools import partial
 
 import jax.numpy as jnp
 from jax import lax
@@ -52,7 +53,7 @@ def kernel_gradient_by_product(
     rows, columns, channels, filters = kernel.shape
     if rows == columns == stride == 1:
         flat = inputs.reshape(-1, channels), grad.reshape(-1, filters)
-        return sum_over_rows(*flat).reshape(kernel.shape)
+        return sum_over_rows(*flat).reshape(kernel.shape).astype(grad.dtype)
 
     def add(total: Array, group: tuple[Array, Array]) -> tuple[Array, None]:
         images, grad = group
@@ -60,24 +61,28 @@ def kernel_gradient_by_product(
         patches = patches.reshape(-1, patches.shape[-1])
         return total + sum_over_rows(patches, grad.reshape(-1, filters)), None
 
-    total = jnp.zeros((rows * columns * channels, filters), grad.dtype)
+    total = jnp.zeros(
+        (rows * columns * channels, filters), jnp.promote_types(grad.dtype, jnp.float32)
+    )
     images = _grouped(inputs, kernel, stride, at_least=4 * kernel.size)
     groups = images, grad.reshape(*images.shape[:2], *grad.shape[1:])
-    return lax.scan(add, total, groups)[0].reshape(kernel.shape)
+    return lax.scan(add, total, groups)[0].reshape(kernel.shape).astype(grad.dtype)
 
 
 def sum_over_rows(left: Float[Array, "m c"], right: Float[Array, "m d"]) -> Float[Array, "c d"]:
-    """Returns leftᵀ · right.
+    """Returns leftᵀ · right, of bfloat16 too in float32: there may be many rows.
 
     Of many rows XLA lays the first operand out anew, on one core: so the narrower one comes first,
     and the rows' halves are taken at once, which keeps XLA from exchanging them.
     """
+    dtype = jnp.promote_types(left.dtype, jnp.float32)
     if len(left) < _MANY_ROWS or len(left) % 2:
-        return jnp.dot(left.T, right)
+        return jnp.dot(left.T, right, preferred_element_type=dtype)
     left, right = (part.reshape(2, -1, part.shape[-1]) for part in (left, right))
+    sums = partial(jnp.einsum, preferred_element_type=dtype)
     if left.shape[-1] <= right.shape[-1]:
-        return jnp.einsum("nmc,nmd->ncd", left, right).sum(0)
-    return jnp.einsum("nmc,nmd->ndc", left, right).sum(0).T
+        return sums("nmc,nmd->ncd", left, right).sum(0)
+    return sums("nmc,nmd->ndc", left, right).sum(0).T
 
 
 def input_gradient_by_product(
@@ -128,7 +133,7 @@ def _grouped(
     at_least: float = 0,
 ) -> Float[Array, "n g h w c"]:
     """Splits a batch into groups of images whose patches stay in the cache, or in so many bytes."""
-    patches = images[0].size // stride**2 * kernel.shape[0] * kernel.shape[1]
+    patches = -(-images[0].size // stride**2) * kernel.shape[0] * kernel.shape[1]
     size = images_at_once(len(images), 4 * patches, at_least)
     return images.reshape(-1, size, *images.shape[1:])
 
