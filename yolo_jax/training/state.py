@@ -72,6 +72,16 @@ def with_optimizer(
         ema: keep a moving average of the parameters.
     """
     slots = optimizer.init(partition(state.params, trainable)[0])
+    seen = {id(leaf) for leaf in jax.tree.leaves(state.params)}
+
+    def unshared(slot: Array) -> Array:
+        # Some optimizers keep the first weights, or one array twice; it can be donated once.
+        if id(slot) in seen:
+            return copied(slot)
+        seen.add(id(slot))
+        return slot
+
+    slots = jax.tree.map(unshared, slots)
     average = None
     if ema:
         started = state.params if state.ema is None else state.ema
