@@ -169,6 +169,15 @@ def test_bench_names_what_there_is(capsys):
     assert f"one of {names}, soak, step, tpu; found nothing" in capsys.readouterr().err
 
 
+def test_bench_runs_where_the_user_stands(tmp_path: Path, monkeypatch, capfd):
+    """A folder of the same name there is not taken for the checkout's."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", "packed", "--images", "64"]) == 0
+    assert "64 images" in capfd.readouterr().out
+
+
 def test_an_unknown_field_and_a_missing_config_are_refused(capsys, tmp_path: Path):
     assert cli.main(["train", str(tmp_path / "nowhere.py")]) == 2
     assert "there is no config file" in capsys.readouterr().err

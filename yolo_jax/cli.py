@@ -218,7 +218,11 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> None:
         found = "no name" if options.name is None else options.name
         raise ValueError(f"bench needs one of {', '.join(names)}; found {found}")
     module = f"experiments.benchmarks.{options.name}"
-    done = subprocess.run([sys.executable, "-m", module, *rest], cwd=root, check=False)
+    # Where the user stands, whose paths these are.
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", module, *rest]
+    done = subprocess.run(command, env=environment, check=False)
     if done.returncode:
         sys.exit(done.returncode)
 
