@@ -228,6 +228,8 @@ def inference(options: argparse.Namespace) -> Callable[[], object]:
                 setattr(module, name, child.folded())
     model = model.to(memory_format=torch.channels_last)
     image = torch.from_numpy(given.image)
+    # Kernels laid out beforehand for the library that takes them, as ours are.
+    torch._inductor.config.freezing = True
     run = torch.compile(model) if options.compile else model
 
     @torch.inference_mode()
