@@ -130,6 +130,16 @@ def test_blocks_of_columns_are_equal_to_xlas_convolutions(size, stride, padding,
     assert_near(kernel_gradient(image, kernel, grad, stride, padding), kernel_grad, 1e-5)
 
 
+def assert_winograd_near(tile, image, kernel, padding, share):
+    """The share is of output and kernel gradient; the inputs' gradient is held to 1e-5."""
+    output, grad, image_grad, kernel_grad = xla_and_its_gradients(image, kernel, 1, padding)
+    ways = convolution.CPU_WAYS[f"winograd {tile}"]
+    assert_near(ways[0](image, kernel, stride=1, padding=padding), output, share)
+    rest = {"grad": grad, "stride": 1, "padding": padding}
+    assert_near(ways[1](image, kernel, **rest), kernel_grad, share)
+    assert_near(ways[2](image, kernel, **rest), image_grad, 1e-5)
+
+
 @pytest.mark.parametrize("shape", [(8, 12), (7, 9), (3, 5)])
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((2, 1), (0, 2))])
 @pytest.mark.parametrize("tile", [2, 4])
@@ -137,12 +147,7 @@ def test_blocks_of_columns_are_equal_to_xlas_convolutions(size, stride, padding,
 def test_winograds_way_is_equal_to_xlas_convolutions(cached, tile, padding, shape, monkeypatch):
     monkeypatch.setattr(cpu_convolution, "CACHED_BYTES", cached)
     image, kernel = arrays(3, *shape, channels=40)
-    output, grad, image_grad, kernel_grad = xla_and_its_gradients(image, kernel, 1, padding)
-    ways = convolution.CPU_WAYS[f"winograd {tile}"]
-    assert_near(ways[0](image, kernel, stride=1, padding=padding), output, 1e-5)
-    rest = {"grad": grad, "stride": 1, "padding": padding}
-    assert_near(ways[1](image, kernel, **rest), kernel_grad, 1e-5)
-    assert_near(ways[2](image, kernel, **rest), image_grad, 1e-5)
+    assert_winograd_near(tile, image, kernel, padding, 1e-5)
 
 
 @pytest.mark.parametrize(("channels", "filters"), [(128, 256), (256, 512)])
@@ -152,12 +157,7 @@ def test_winograds_way_is_as_near_with_many_channels(tile, channels, filters):
     rng, padding = np.random.default_rng(0), ((1, 1), (1, 1))
     image = jnp.asarray(rng.normal(size=(2, 17, 13, channels)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, channels, filters)), jnp.float32)
-    output, grad, image_grad, kernel_grad = xla_and_its_gradients(image, kernel, 1, padding)
-    ways = convolution.CPU_WAYS[f"winograd {tile}"]
-    assert_near(ways[0](image, kernel, stride=1, padding=padding), output, 5e-6)
-    rest = {"grad": grad, "stride": 1, "padding": padding}
-    assert_near(ways[1](image, kernel, **rest), kernel_grad, 5e-6)
-    assert_near(ways[2](image, kernel, **rest), image_grad, 1e-5)
+    assert_winograd_near(tile, image, kernel, padding, 5e-6)
 
 
 @pytest.mark.parametrize(("size", "stride", "way"), [(3, 2, "product"), (3, 1, "blocks")])
