@@ -23,7 +23,7 @@ def test_sides_take_turns_and_their_figures_are_written(tmp_path, capsys):
         assert min(side["seconds"]) > 0
         assert min(side["cpu_seconds"]) > 0
         assert side["memory_bytes"] > 50e6
-        assert side["versions"].keys() == {"jax"}
+        assert side["versions"].keys() == {"jax", "device"}
     # The same work against itself.
     assert 0.2 < written["ratios"]["small_memory"] < 5
 

@@ -8,7 +8,12 @@ from experiments.benchmarks.sides.turns import Side, measure, save
 
 
 def main(
-    name: str, description: str | None, work: str, cases: Mapping[str, tuple[str, int]], turns: int
+    name: str,
+    description: str | None,
+    work: str,
+    cases: Mapping[str, tuple[str, int]],
+    turns: int,
+    gpu_cases: Mapping[str, tuple[str, int]] | None = None,
 ) -> None:
     """Reads a benchmark's arguments, and prints a table for each case.
 
@@ -18,16 +23,18 @@ def main(
         work: that both sides know: train or infer.
         cases: network and batch of each.
         turns: of a side, where no others are asked for.
+        gpu_cases: more of them, which only a GPU is asked for.
     """
+    every = {**cases, **(gpu_cases or {})}
     parser = argparse.ArgumentParser(prog=f"yolo-jax bench {name}", description=description)
-    parser.add_argument("--cases", nargs="+", choices=list(cases), default=list(cases))
+    parser.add_argument("--cases", nargs="+", choices=list(every), default=list(cases))
     parser.add_argument("--side", type=int, default=416)
     parser.add_argument("--turns", type=int, default=turns)
     parser.add_argument("--json", type=Path, help="write machine, medians and ratios")
     options = parser.parse_args()
     measured = []
     for case in options.cases:
-        network, batch = cases[case]
+        network, batch = every[case]
         arguments = [work, "--network", network, "--batch", batch, "--side", options.side]
         sides = {
             "yolo_jax": Side("yolo_jax", arguments, peer=False),

@@ -1,12 +1,13 @@
 """YOLOv3 and YOLOv3-tiny in plain PyTorch, channels last, with keras-yolo3's loss: a side.
 
-Runs in `.venv-bench`, and knows nothing of yolo_jax.
+Runs in `.venv-bench`, and knows nothing of yolo_jax. On a GPU, where there is one, the network
+computes in bfloat16 (autocast) and the loss in float32, as ours do.
 """
 # pyright: reportMissingImports=false
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from experiments.benchmarks.sides import inputs
 from experiments.benchmarks.sides.serving import serve
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class ConvBlock(nn.Sequential):
@@ -139,7 +142,7 @@ class Loss(nn.Module):
 
     def __init__(self, sizes: list[np.ndarray], side: int, ignore_thresh: float = 0.5) -> None:
         super().__init__()
-        self.sizes = [torch.from_numpy(each) for each in sizes]
+        self.sizes = _tensors(sizes)
         self.side, self.ignore_thresh = side, ignore_thresh
 
     def forward(self, heads: list[Tensor], grids: list[Tensor], boxes: Tensor) -> Tensor:
@@ -151,14 +154,19 @@ class Loss(nn.Module):
             boxes: of each scale's true boxes, xyxy px [b, t, 4]; rows without a box are 0.
         """
         scales = zip(heads, grids, boxes, self.sizes, strict=True)
-        return sum((self._scale(*scale) for scale in scales), torch.zeros(()))
+        return sum((self._scale(*scale) for scale in scales), torch.zeros((), device=DEVICE))
 
     def _scale(self, head: Tensor, true: Tensor, boxes: Tensor, sizes: Tensor) -> Tensor:
         batch, height, width = true.shape[:3]
         raw = head.permute(0, 2, 3, 1).reshape(batch, height, width, 3, -1)
-        shape = torch.tensor([width, height])
+        shape = torch.tensor([width, height], device=head.device)
         cells = torch.stack(
-            torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1
+            torch.meshgrid(
+                torch.arange(width, device=head.device),
+                torch.arange(height, device=head.device),
+                indexing="xy",
+            ),
+            -1,
         )
         cells = cells[:, :, None]
         with torch.no_grad():
@@ -195,22 +203,24 @@ def _iou(found: Tensor, true: Tensor) -> Tensor:
 def training(options: argparse.Namespace) -> Callable[[], object]:
     """Returns a training step: SGD with momentum, from uint8 images to new weights."""
     given = inputs.inputs_of(options)
-    model = NETWORKS[options.network](options.classes).to(memory_format=torch.channels_last)
+    model = NETWORKS[options.network](options.classes)
+    model = model.to(DEVICE, memory_format=torch.channels_last)
     loss = Loss(given.sizes, options.side)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    image = torch.from_numpy(given.image)
-    grids = [torch.from_numpy(each) for each in given.grids]
-    boxes = [torch.from_numpy(each) for each in given.scale_boxes]
+    image = _on_host(given.image)
+    grids, boxes = _tensors(given.grids), _tensors(given.scale_boxes)
 
     def objective(image: Tensor) -> Tensor:
-        return loss(model(_to_unit(image)), grids, boxes)
+        with _autocast():
+            heads = model(_to_unit(image))
+        return loss([head.float() for head in heads], grids, boxes)
 
     if options.compile:
         objective = torch.compile(objective)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        value = objective(image)
+        value = objective(image.to(DEVICE, non_blocking=True))
         value.backward()
         optimizer.step()
         return value.item()
@@ -226,15 +236,19 @@ def inference(options: argparse.Namespace) -> Callable[[], object]:
         for name, child in module.named_children():
             if isinstance(child, ConvBlock):
                 setattr(module, name, child.folded())
-    model = model.to(memory_format=torch.channels_last)
-    image = torch.from_numpy(given.image)
+    model = model.to(DEVICE, memory_format=torch.channels_last)
+    image = _on_host(given.image)
     # Kernels laid out beforehand for the library that takes them, as ours are.
     torch._inductor.config.freezing = True
     run = torch.compile(model) if options.compile else model
 
     @torch.inference_mode()
     def infer() -> list[Tensor]:
-        return run(_to_unit(image))
+        with _autocast():
+            found = run(_to_unit(image.to(DEVICE, non_blocking=True)))
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        return found
 
     return infer
 
@@ -244,11 +258,12 @@ def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
     given = inputs.inputs_of(options)
     loss = Loss(given.sizes, options.side)
     call = torch.compile(loss) if options.compile else loss
-    grids = [torch.from_numpy(each) for each in given.grids]
-    boxes = [torch.from_numpy(each) for each in given.scale_boxes]
+    grids, boxes = _tensors(given.grids), _tensors(given.scale_boxes)
     torch.manual_seed(0)
     heads = [
-        torch.randn(*grid.shape[:3], grid.shape[3] * grid.shape[4]).permute(0, 3, 1, 2)
+        torch.randn(*grid.shape[:3], grid.shape[3] * grid.shape[4], device=DEVICE).permute(
+            0, 3, 1, 2
+        )
         for grid in grids
     ]
 
@@ -257,6 +272,20 @@ def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
         return torch.autograd.grad(call(leaves, grids, boxes), leaves)
 
     return step
+
+
+def _tensors(arrays: Iterable[np.ndarray]) -> list[Tensor]:
+    return [torch.from_numpy(array).to(DEVICE) for array in arrays]
+
+
+def _on_host(image: np.ndarray) -> Tensor:
+    """Returns images on the host, from where every step takes them; pinned for a GPU."""
+    found = torch.from_numpy(image)
+    return found.pin_memory() if DEVICE.type == "cuda" else found
+
+
+def _autocast() -> torch.autocast:
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda")
 
 
 def _to_unit(image: Tensor) -> Tensor:
@@ -269,7 +298,13 @@ def main() -> None:
     options = inputs.parse_arguments(works)
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(0)
-    serve(works[options.work](options), torch=torch.__version__)
+    device: str = "cpu"
+    memory: Callable[[], int] | None = None
+    if DEVICE.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        device, memory = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated
+    work = works[options.work](options)
+    serve(work, device_memory=memory, torch=torch.__version__, device=device)
 
 
 if __name__ == "__main__":

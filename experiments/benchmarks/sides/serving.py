@@ -15,17 +15,22 @@ _WARM_UP = 2
 
 
 def serve(
-    work: Callable[[], Any], *, before: Callable[[], Any] | None = None, **facts: Any
+    work: Callable[[], Any],
+    *,
+    before: Callable[[], Any] | None = None,
+    device_memory: Callable[[], int] | None = None,
+    **facts: Any,
 ) -> None:
     """Warms up, then works at each line of standard input, until there are no more.
 
     Each answer is a line of JSON: first `facts`, then of each turn the seconds, the CPU seconds of
     this process and its children, and the largest memory (bytes) that the process has had since its
-    warm-up.
+    warm-up, or its device where that has its own.
 
     Args:
         work: done when it returns; nothing of it may still be under way.
         before: each turn, and not timed, such as using up what was made ahead.
+        device_memory: returns the most bytes that the device has held.
         facts: told to the parent.
     """
     # What libraries print would spoil the answers.
@@ -43,7 +48,7 @@ def serve(
         answer = {
             "seconds": time.perf_counter() - start,
             "cpu_seconds": _cpu_seconds() - used,
-            "memory": _peak(),
+            "memory": _peak() if device_memory is None else device_memory(),
         }
         print(json.dumps(answer), file=answers, flush=True)
 

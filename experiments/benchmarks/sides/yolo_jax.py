@@ -61,7 +61,7 @@ def train(options: argparse.Namespace) -> None:
 
     def answer() -> None:
         try:
-            serve(turns.take, jax=jax.__version__)
+            _serve(turns.take)
         finally:
             os._exit(0)  # `fit` would wait for its next turn
 
@@ -96,6 +96,21 @@ def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
     return lambda: jax.block_until_ready(run(heads, boxes, classes))
 
 
+def _serve(work: Callable[[], object]) -> None:
+    device = jax.devices()[0]
+
+    def most_held() -> int:
+        return device.memory_stats()["peak_bytes_in_use"]
+
+    has_memory = device.platform != "cpu"
+    serve(
+        work,
+        device_memory=most_held if has_memory else None,
+        jax=jax.__version__,
+        device=device.device_kind,
+    )
+
+
 def main() -> None:
     """Serves one kind of work."""
     keep_freed_memory()
@@ -105,7 +120,7 @@ def main() -> None:
     if options.work == "train":
         train(options)
     else:
-        serve(works[options.work](options), jax=jax.__version__)
+        _serve(works[options.work](options))
 
 
 if __name__ == "__main__":
