@@ -141,7 +141,7 @@ def test_frozen_batch_norms_are_found():
     model = make_model(frozen=["*body/0/*"])
     norms = [n for _, n in nnx.iter_graph(model.graph) if isinstance(n, BatchNorm)]
     assert len(norms) == 5
-    assert sum(model.require_compiled().frozen_norms) == 1
+    assert sum(model.require_compiled().forward.frozen_norms) == 1
 
 
 def test_a_module_is_fetched_without_the_optimizers_slots(monkeypatch):

@@ -19,3 +19,11 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def renamed(old: str, given: int | None, new: str, value: int) -> int:
+    """Returns an argument's value, or what is given by its old name, which it warns of."""
+    if given is None:
+        return value
+    warn_caller(f"The `{old}` argument has been renamed `{new}`.")
+    return given

@@ -5,31 +5,29 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jaxtyping import Array
 
 from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.numbers import whole_number
-from yolo_jax.model.augmenting import EXCESS, Transform, Transforms, augmented
+from yolo_jax.model.augmenting import Transform, Transforms
 from yolo_jax.model.dependence import shapes_where_trained
-from yolo_jax.model.feed import as_inputs, pad_rows, stack
-from yolo_jax.model.freezing import batch_norms, is_frozen, trained_parameters
+from yolo_jax.model.feed import pad_rows, stack
+from yolo_jax.model.forward import GraphForward
+from yolo_jax.model.freezing import trained_parameters
 from yolo_jax.model.graph import Graph
-from yolo_jax.model.objective import Objective, Rows
+from yolo_jax.model.objective import Objective
 from yolo_jax.model.optimizer import kept_slots
-from yolo_jax.training.parallel import Device, Parallel, Step, unbound
+from yolo_jax.training.compiled_step import Step
+from yolo_jax.training.parallel import Device, Parallel, Strategy
 from yolo_jax.training.state import TrainState, combine, copied, partition, with_optimizer
 from yolo_jax.training.step import (
     Fed,
-    Forwarded,
     Sums,
     evaluate_step,
     example_keys,
     in_turn,
-    psum,
     row_count,
     train_step,
 )
@@ -86,25 +84,21 @@ class Compiled:
         self.optimizer = optax.with_extra_args_support(optimizer)
         self.trainable = trained_parameters(graph, params, frozen)
         self.frozen_layers = sum(not layer.trainable for layer in graph.keras_layers())
-        self._inputs, self._rest = graph.inputs, rest
         self._augment, self._ema_decay = augment, ema_decay
-        self._sync_batch_norm = sync_batch_norm
-        self._accumulate = whole_number("accumulate", accumulate, 1)
+        self.accumulate = whole_number("accumulate", accumulate, 1)
         if steps_per_execution is not None:
             whole_number("steps_per_execution (or None)", steps_per_execution, 1)
         self.steps_per_execution = steps_per_execution
-        graph.eval()
-        self._eval_graph = nnx.graphdef(graph)
-        marks = nnx.merge(self._eval_graph, self.trainable, batch_stats, rest)
-        # A batch normalisation that is not trained keeps to its moving statistics.
-        self.frozen_norms = [is_frozen(norm) for norm in batch_norms(marks)]
-        graph.train()
-        for norm, keeps in zip(batch_norms(graph), self.frozen_norms, strict=True):
-            norm.use_running_average = keeps
-        self._train_graph = nnx.graphdef(graph)
-        graph.eval()
+        self.forward = GraphForward(
+            graph,
+            rest,
+            objective,
+            trainable=self.trainable,
+            batch_stats=batch_stats,
+            sync_batch_norm=sync_batch_norm,
+            accumulate=self.accumulate,
+        )
         self._steps: dict[tuple[str, bool, Transform | None], Callable] = {}
-        self._scalar_loss: bool | None = None
         self._zeros: dict[bool, Sums] = {}
         self._row_work = 0.0  # multiplications; known once training has its zeros
 
@@ -116,7 +110,7 @@ class Compiled:
         )
         if keep_slots:
             state = state._replace(opt_state=kept_slots(slots, state.opt_state))
-        return self.parallel.replicate(state)
+        return self.parallel.place(state)
 
     def average_weights(self, state: TrainState, decay: float) -> TrainState:
         """Keeps an average of the weights from the next step on, started where there is none."""
@@ -145,7 +139,7 @@ class Compiled:
                 augment = self._augment_at(number)
                 state, sums = self._run("train", (state, sums), fed, augment)
             return state, sums
-        multiple = self._accumulate * len(self.parallel.devices)
+        multiple = self.accumulate * len(self.parallel.local)
         stacked = stack([pad_rows(fed, multiple) for fed in feds], room)
         return self._steps_in_turn(self._augment_at(step))(
             state, sums, np.int32(len(feds)), stacked
@@ -175,14 +169,22 @@ class Compiled:
                     step.compile_ahead(state, sums, batch)
 
     def lower(
-        self, state: TrainState, sums: Sums, fed: Fed, devices: Sequence[Device]
+        self,
+        state: TrainState,
+        sums: Sums,
+        fed: Fed,
+        devices: Sequence[Device],
+        strategy: Strategy = "pmap",
     ) -> jax.stages.Lowered:
         """Lowers the training step, by shapes alone, for devices that need not be here."""
-        parallel = Parallel(tuple(devices))
-        augment = self._augment_at(0)
-        body = self._body("train", augment, self._accumulate, parallel.axis_name)
+        parallel = Parallel(tuple(devices), strategy)
+        body = self._body("train", self._augment_at(0), self.accumulate, parallel)
         step = parallel.compile(body, replicated=2, donate=(0,))
-        return step.lower(state, sums, fed, device=devices[0])
+        if len(devices) == 1 or parallel.by_mesh:
+            state, sums = parallel.described((state, sums))
+        if len(devices) == 1:
+            fed = parallel.described(fed)
+        return step.lower(state, sums, fed)
 
     def evaluate(self, state: TrainState, sums: Sums, fed: Fed) -> Sums:
         """Adds a batch's losses to the sums."""
@@ -203,7 +205,7 @@ class Compiled:
             def forward(chosen: PyTree, state: TrainState, fed: Fed) -> tuple[Array, Sums]:
                 keys = example_keys(state.key, state.step, row_count(fed), None)
                 augment = self._augment_at(0) if training else None
-                out = self._forward(
+                out = self.forward(
                     combine(chosen, frozen), state.batch_stats, fed, keys, training=training,
                     axis_name=None, augment=augment,
                 )  # fmt: skip
@@ -216,7 +218,7 @@ class Compiled:
                 found = jax.eval_shape(forward, chosen, state, fed)[1]
             zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
             self._zeros[training] = zeros
-        return self.parallel.replicate(self._zeros[training])
+        return self.parallel.place(self._zeros[training])
 
     def _run(self, kind: str, replicated: tuple, fed: Fed, augment: Transform | None) -> PyTree:
         """Runs a step on a batch, whose rows the devices share."""
@@ -230,29 +232,48 @@ class Compiled:
 
         Rows that do not divide are filled up; where padding would spoil a loss that is one number
         for the batch, every device computes the whole batch instead, in one part.
+
+        Raises:
+            ValueError: several processes were to do so, each of which has a share of the rows.
         """
-        parts = self._accumulate if kind == "train" else 1
-        padded = pad_rows(fed, parts * len(self.parallel.devices))
-        shared = padded is fed or not self._has_scalar_loss(replicated[0], padded, augment)
+        parts = self.accumulate if kind == "train" else 1
+        padded = pad_rows(fed, parts * len(self.parallel.local))
+        is_filled = padded is not fed
+        if self.parallel.processes > 1:
+            is_filled = is_filled or not (fed.row_mask is None or np.all(fed.row_mask))
+        shared = not is_filled or not self.forward.has_scalar_loss(replicated[0], padded, augment)
+        if not shared and self.parallel.processes > 1:
+            raise ValueError(
+                "a batch's rows do not divide among the devices of "
+                f"{self.parallel.processes} processes, and its loss is one number for the batch, "
+                "which rows that only fill it up would change: give batches of a multiple of "
+                f"{parts * len(self.parallel.devices)} rows, or a loss by row"
+            )
         key = (kind, shared, augment)
         if key not in self._steps:
             donate = (0,) if kind == "train" else ()
             if shared:
-                body = self._body(kind, augment, parts, self.parallel.axis_name)
+                body = self._body(kind, augment, parts, self.parallel)
                 step = self.parallel.compile(body, replicated=2, donate=donate)
             else:
                 if parts > 1:
                     self._warn_of_whole_batch(row_count(fed))
-                body = self._body(kind, augment, 1, None)
-                step = jax.jit(unbound(body), donate_argnums=donate)
+                body = self._body(kind, augment, 1, Parallel(self.parallel.devices[:1]))
+                step = jax.jit(self._kept_in_place(body), donate_argnums=donate)
             self._steps[key] = step
         return self._steps[key], padded if shared else fed
+
+    def _kept_in_place(self, body: Callable) -> Callable:
+        def step(*args: PyTree) -> PyTree:
+            return self.parallel.kept_in_place(body(*args))
+
+        return step
 
     def _steps_in_turn(self, augment: Transform | None) -> Callable:
         """Returns the training steps of several batches as one."""
         key = ("train in turn", True, augment)
         if key not in self._steps:
-            one = self._body("train", augment, self._accumulate, self.parallel.axis_name)
+            one = self._body("train", augment, self.accumulate, self.parallel)
             self._steps[key] = self.parallel.compile(
                 in_turn(one), replicated=3, donate=(0,), stacked=True
             )
@@ -261,19 +282,19 @@ class Compiled:
     def _warn_of_whole_batch(self, rows: int) -> None:
         devices = len(self.parallel.devices)
         warn_caller(
-            f"compile(accumulate={self._accumulate}): a batch of {rows} rows is taken whole, with "
+            f"compile(accumulate={self.accumulate}): a batch of {rows} rows is taken whole, with "
             "the memory of that. Its loss is one number for the batch, which rows that only fill "
-            f"it up would change: give batches of a multiple of {self._accumulate * devices} rows "
+            f"it up would change: give batches of a multiple of {self.accumulate * devices} rows "
             f"(accumulate × {devices} devices), or a loss by row"
         )
 
     def _body(
-        self, kind: str, augment: Transform | None, parts: int, axis_name: str | None
+        self, kind: str, augment: Transform | None, parts: int, parallel: Parallel
     ) -> Callable:
-        """Returns what a step of a kind computes on one device."""
-        forward = partial(self._forward, augment=augment)
+        """Returns what a step of a kind computes."""
+        forward = partial(self.forward, augment=augment)
         if kind == "evaluate":
-            return partial(evaluate_step, forward=forward, axis_name=axis_name)
+            return partial(evaluate_step, forward=forward, parallel=parallel)
         return partial(
             train_step,
             forward=forward,
@@ -281,62 +302,5 @@ class Compiled:
             trainable=self.trainable,
             ema_decay=self._ema_decay,
             accumulate=parts,
-            axis_name=axis_name,
+            parallel=parallel,
         )
-
-    def _has_scalar_loss(self, state: TrainState, fed: Fed, augment: Transform | None) -> bool:
-        """Tells whether a loss comes as one number for the batch rather than one for each row."""
-        if self._scalar_loss is None:
-
-            def values(state: TrainState, fed: Fed) -> PyTree:
-                keys = example_keys(state.key, state.step, row_count(fed), None)
-                x, y, _ = augmented(fed, keys, augment)
-                module = nnx.merge(
-                    self._eval_graph, state.params, state.batch_stats, self._rest, copy=True
-                )
-                return self.objective.values(y, module(as_inputs(x, self._inputs)))
-
-            shapes = jax.eval_shape(values, state, fed)
-            self._scalar_loss = any(
-                shape.shape[:1] != (row_count(fed),) for shape in jax.tree.leaves(shapes)
-            )
-        return self._scalar_loss
-
-    def _forward(
-        self,
-        params: PyTree,
-        batch_stats: PyTree,
-        fed: Fed,
-        keys: Array | None,
-        *,
-        training: bool,
-        axis_name: str | None,
-        augment: Transform | None,
-    ) -> Forwarded:
-        """Runs graph and losses on this device's rows."""
-        x, y, excess = augmented(fed, keys, augment)
-        graphdef = self._train_graph if training else self._eval_graph
-        module = nnx.merge(graphdef, params, batch_stats, self._rest, copy=True)
-        if self._sync_batch_norm:
-            for norm in batch_norms(module):
-                norm.axis_name = axis_name
-        kept = jnp.ones(row_count(fed))
-        # What is known beforehand the devices need not add up.
-        total = jnp.float32(kept.size * (jax.lax.axis_size(axis_name) if axis_name else 1))
-        if fed.row_mask is not None:
-            kept = jnp.asarray(fed.row_mask, jnp.float32)
-            total = psum(kept.sum(), axis_name)
-        rows = Rows(kept, total, partial(psum, axis_name=axis_name))
-        outputs, masks = module.call(as_inputs(x, self._inputs), fed.row_mask, keys)
-        if training and self._accumulate > 1 and any(mask is not None for mask in masks):
-            raise ValueError(
-                f"compile(accumulate={self._accumulate}) with a mask: how many steps of the batch "
-                "count is known when all of it is there; leave out accumulate or the mask"
-            )
-        share, sums = self.objective(y, outputs, masks, fed.weight, rows)
-        # Each device adds its rows' part of what does not depend on rows.
-        share = share + module.penalty() * kept.sum() / jnp.maximum(total, 1)
-        sums["loss"] = (share * total, kept.sum())
-        if excess is not None:
-            sums[EXCESS] = (excess * kept).sum()
-        return Forwarded(share, kept.sum(), nnx.state(module, nnx.BatchStat), sums)

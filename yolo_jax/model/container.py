@@ -96,7 +96,7 @@ class Container:
             copied(now) if is_new else mine
             for now, mine, is_new in zip(arrays, own, changed, strict=True)
         ]
-        weights = self.parallel.replicate(jax.tree.unflatten(structure, taken))
+        weights = self.parallel.place(jax.tree.unflatten(structure, taken))
         self.state = self.state._replace(params=weights[0], batch_stats=weights[1])
         if self.state.ema is not None:
             # An average over weights that are gone would not be one of these.
@@ -108,7 +108,8 @@ class Container:
     def write_back(self) -> None:
         """Gives the layers copies of the weights that training made."""
         # The next step gives the state's own arrays away.
-        nnx.update(self.graph, *copied((self.state.params, self.state.batch_stats)))
+        whole = self.parallel.whole((self.state.params, self.state.batch_stats))
+        nnx.update(self.graph, *copied(whole))
         self._mark_written()
 
     def refresh_layers(self) -> None:
@@ -140,7 +141,7 @@ class Container:
         if self.state.ema is None:
             yield
             return
-        nnx.update(self.graph, copied(self.state.ema))
+        nnx.update(self.graph, copied(self.parallel.whole(self.state.ema)))
         self._written = self._layers_arrays()
         try:
             yield

@@ -1,6 +1,6 @@
 """What `fit`, `evaluate` and `predict` are given, of whatever kind, as a feed."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -11,11 +11,12 @@ import numpy as np
 from yolo_jax.core.numbers import finite_number, true_or_false, whole_number
 from yolo_jax.model.arrays import ArrayFeed, Arrays, standardize
 from yolo_jax.model.enqueuer import Enqueuer
-from yolo_jax.model.feed import Feed, LoaderFeed, with_rows
+from yolo_jax.model.feed import Feed, LoaderFeed, SharedFeed, with_rows
 from yolo_jax.model.sequence import is_sequence
 from yolo_jax.model.signature import Signature
 from yolo_jax.model.source_feed import SourceFeed
 from yolo_jax.model.values import check_finite
+from yolo_jax.training.parallel import Parallel
 from yolo_jax.training.step import Fed
 
 PyTree = Any
@@ -198,10 +199,6 @@ def is_to_be_split(x: Any, validation_split: float) -> bool:
     return bool(validation_split)
 
 
-def _as_it_is(fed: Fed) -> Fed:
-    return fed
-
-
 def _check_arguments_of(
     kind: str,
     x: Any,
@@ -245,7 +242,8 @@ def as_feed(
     need_y: bool = True,
     strict: bool = False,
     steps: int | None = None,
-    place: Callable[[Fed], Fed] = _as_it_is,
+    parallel: Parallel | None = None,
+    parts: int = 1,
 ) -> Feed:
     """Returns the feed of whatever `fit`, `evaluate` or `predict` was given.
 
@@ -262,7 +260,8 @@ def as_feed(
         need_y: False for predict.
         strict: numbers that are not finite are an error.
         steps: that were asked for; of arrays each takes all rows then, as in Keras 2.3.
-        place: puts a loader's batch on the device.
+        parallel: the devices that share a batch, where they do.
+        parts: that each of them takes its rows in.
 
     Raises:
         ValueError: arguments that the kind of data does not take, or data that do not fit.
@@ -276,15 +275,16 @@ def as_feed(
     )  # fmt: skip
     match kind:
         case "loader":
-            return LoaderFeed(x, place)
+            # Its batches are the rows of this process already.
+            return LoaderFeed(x, None if parallel is None else parallel.place_batch)
         case "stream":
             reading = replace(reading, shuffle=bool(shuffle))
-            return StreamFeed(
+            feed: Feed = StreamFeed(
                 x, signature, class_weight=class_weight, reading=reading, need_y=need_y,
                 strict=strict,
             )  # fmt: skip
         case "source":
-            return SourceFeed(
+            feed = SourceFeed(
                 x,
                 signature,
                 batch_size=_batch_size(batch_size, signature),
@@ -294,18 +294,24 @@ def as_feed(
                 need_y=need_y,
                 strict=strict,
             )
-    arrays = standardize(signature, x, y, sample_weight, class_weight, need_y=need_y)
-    if strict:
-        check_finite(signature, arrays.x, arrays.y)
-    if steps is None:
-        size = _batch_size(batch_size, signature)
-        return ArrayFeed(arrays, batch_size=size, shuffle=shuffle, seed=seed)
-    if batch_size is not None:
-        raise ValueError(
-            "with a number of steps, each step takes all rows of the arrays: batch_size has to be "
-            f"None; found {batch_size}. Leave the steps out to cut the arrays into batches"
-        )
-    return ArrayFeed(arrays, batch_size=arrays.rows)
+        case "arrays":
+            arrays = standardize(signature, x, y, sample_weight, class_weight, need_y=need_y)
+            if strict:
+                check_finite(signature, arrays.x, arrays.y)
+            if steps is None:
+                size = _batch_size(batch_size, signature)
+                feed = ArrayFeed(arrays, batch_size=size, shuffle=shuffle, seed=seed)
+            elif batch_size is None:
+                feed = ArrayFeed(arrays, batch_size=arrays.rows)
+            else:
+                raise ValueError(
+                    "with a number of steps, each step takes all rows of the arrays: batch_size "
+                    f"has to be None; found {batch_size}. Leave the steps out to cut the arrays "
+                    "into batches"
+                )
+    if parallel is None or parallel.processes == 1:
+        return feed
+    return SharedFeed(feed, parallel.process, parts * len(parallel.devices))
 
 
 def _batch_size(given: int | None, signature: Signature) -> int:

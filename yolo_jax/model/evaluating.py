@@ -117,7 +117,8 @@ def evaluate(
             sums = compiled.zero_sums(model.state, fed, training=False)
         sums = compiled.evaluate(model.state, sums, fed)
         objective = compiled.objective
-        logs = BatchLogs(step, row_count(fed), sums, objective.log_names, objective.results)
+        rows = model.parallel.processes * row_count(fed)
+        logs = BatchLogs(step, rows, sums, objective.log_names, objective.results)
         callbacks.on_test_batch_end(step, logs)
         step += 1
     if sums is None:

@@ -53,17 +53,18 @@ class Feed(Protocol):
 class LoaderFeed:
     """The data floor's loader, or anything of its shape: `__len__` and `batches(start)`.
 
-    It is read ahead by a thread, which puts what it reads on the device.
+    It is read ahead by a thread, which puts what it reads on the device. Where several processes
+    share a batch, it yields the rows of this one.
 
     Args:
         loader: yields `Batch`, (x, y) or (x, y, sample_weight).
-        place: puts a batch on the device.
+        place: puts a batch on the device; None leaves it where it is.
     """
 
     numbered = True
 
-    def __init__(self, loader: Any, place: Callable[[Fed], Fed]) -> None:
-        self.loader, self.place = loader, place
+    def __init__(self, loader: Any, place: Callable[[Fed], Fed] | None = None) -> None:
+        self.loader, self.place = loader, place or (lambda fed: fed)
         self.steps: int | None = len(loader)
         self.order: dict[str, Any] = {}
 
@@ -88,6 +89,43 @@ class LoaderFeed:
 
     def end_pass(self) -> None:
         """Does nothing."""
+
+
+class SharedFeed:
+    """Of batches that every process makes whole, the rows of this process.
+
+    Args:
+        feed: of whole batches, the same in every process.
+        process: (index, number) of this process among those that share a batch.
+        multiple: of rows, to which a batch is filled up before it is shared.
+    """
+
+    def __init__(self, feed: Feed, process: tuple[int, int], multiple: int) -> None:
+        self._feed, self._process, self._multiple = feed, process, multiple
+        self.numbered, self.order = feed.numbered, feed.order
+
+    @property
+    def steps(self) -> int | None:
+        """Returns the batches of one pass."""
+        return self._feed.steps
+
+    def batches(self, start: int = 0, fit: int = 0) -> Iterator[Fed]:
+        """Yields the rows of batch `start` and of those after it."""
+        index, count = self._process
+        stream = self._feed.batches(start, fit)
+        try:
+            for fed in stream:
+                whole = pad_rows(fed, self._multiple)
+                rows = row_count(whole) // count
+                own = slice(index * rows, (index + 1) * rows)
+                yield jax.tree.map(lambda array, own=own: array[own], whole)
+        finally:
+            if isinstance(stream, Generator):
+                stream.close()
+
+    def end_pass(self) -> None:
+        """Tells the feed."""
+        self._feed.end_pass()
 
 
 def as_fed(item: Any) -> Fed:

@@ -142,7 +142,7 @@ class FitRun:
                 "data, batch_size and shuffle as then, or start in another folder"
             )
         self.number = progress.get("fit", 0)
-        self.model.state = self.model.parallel.replicate(restored.arrays["state"])
+        self.model.state = self.model.parallel.place(restored.arrays["state"])
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.batches, self._stored_sums = progress["batches"], progress["sums"]
         for name, callback in self._named_callbacks().items():
@@ -240,7 +240,8 @@ class FitRun:
             self.step, self.batches = self.step + len(feds), self.batches + len(feds)
             names = compiled.objective.log_names
             batch, results = self.step - 1, compiled.objective.results
-            logs = BatchLogs(batch, sum(map(row_count, feds)), self.sums, names, results)
+            rows = model.parallel.processes * sum(map(row_count, feds))
+            logs = BatchLogs(batch, rows, self.sums, names, results)
             self.callbacks.on_train_batch_end(batch, logs)
             model.take_changes()
             ahead.append(self.sums)
@@ -294,7 +295,7 @@ class FitRun:
         leaves, structure = jax.tree.flatten(zeros)
         stored = [jnp.asarray(s, z.dtype) for s, z in zip(self._stored_sums, leaves, strict=True)]
         self._stored_sums = None
-        return self.model.parallel.replicate(jax.tree.unflatten(structure, stored))
+        return self.model.parallel.place(jax.tree.unflatten(structure, stored))
 
     def _say_out_of_data(self, steps: int | None) -> None:
         """Ends the fit where the data do; an epoch of unknown length is over then, as it should."""

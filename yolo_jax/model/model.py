@@ -6,11 +6,12 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from yolo_jax.core.caller import renamed
 from yolo_jax.model.arrays import standardize
 from yolo_jax.model.callbacks import Callback
 from yolo_jax.model.data import kind_of
 from yolo_jax.model.history import History
-from yolo_jax.model.trainer import Trainer, epochs_of
+from yolo_jax.model.trainer import Trainer
 from yolo_jax.training.step import Fed, Sums
 
 PyTree = Any
@@ -139,7 +140,7 @@ class Model(Trainer):
     ) -> History:  # fmt: skip
         """Calls `fit` with a generator or a `Sequence`, in the argument order of Keras 2."""
         self._check_stream(generator)
-        epochs = epochs_of(epochs, nb_epoch)
+        epochs = renamed("nb_epoch", nb_epoch, "epochs", epochs)
         return self.fit(
             generator, None, None, epochs, verbose, callbacks, 0.0, validation_data, shuffle,
             class_weight, None, initial_epoch, steps_per_epoch, validation_steps, validation_freq,

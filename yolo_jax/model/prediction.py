@@ -20,7 +20,7 @@ from yolo_jax.model.feed import Feed, as_inputs
 from yolo_jax.model.graph import Graph
 from yolo_jax.model.own_data import own_inputs
 from yolo_jax.model.signature import signature_of
-from yolo_jax.training.parallel import unbound
+from yolo_jax.training.compiled_step import unbound
 from yolo_jax.training.step import predict_step
 
 PyTree = Any
@@ -108,7 +108,8 @@ class Predictor(Container):
         self.read_layers()
         params = self.state.ema if ema and self.state.ema is not None else self.state.params
         # Neither optimizer slots nor a second set of weights: they would be copied for nothing.
-        params, batch_stats = jax.device_get((params, self.state.batch_stats))
+        whole = self.parallel.whole((params, self.state.batch_stats))
+        params, batch_stats = jax.device_get(whole)
         self.graph.eval()
         return nnx.merge(nnx.graphdef(self.graph), params, batch_stats, self._rest, copy=True)
 

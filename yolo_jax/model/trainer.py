@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import optax
 
-from yolo_jax.core.caller import warn_caller
+from yolo_jax.core.caller import renamed, warn_caller
 from yolo_jax.model.arrays import split, standardize
 from yolo_jax.model.augmenting import Transform, Transforms
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
@@ -29,7 +29,7 @@ from yolo_jax.model.sample_weights import temporal_outputs
 from yolo_jax.model.signature import signature_of
 from yolo_jax.model.validation import validation_of
 from yolo_jax.training import keras_optimizers
-from yolo_jax.training.parallel import Device, Parallel
+from yolo_jax.training.parallel import Device, Parallel, Strategy
 from yolo_jax.training.step import Sums
 
 PyTree = Any
@@ -70,6 +70,7 @@ class Trainer(Predictor):
         sync_batch_norm: bool = False,
         accumulate: int = 1,
         steps_per_execution: int | None = None,
+        parallel: Strategy = "pmap",
         devices: Sequence[Device] | None = None,
     ) -> None:
         """Prepares training.
@@ -98,13 +99,15 @@ class Trainer(Predictor):
                 once for them all. None: as many as are small, where no callback has batch hooks
                 (the progress bar has) and no generator makes the batches; else one. `Transforms`
                 take one in any case, since the next step may have another augmentation.
-            devices: that share each batch; None takes all local ones.
+            parallel: how devices share each batch: `pmap` maps the step over them, `jit` has a mesh
+                of them, and `fsdp` keeps parameters and optimizer slots in shards on that mesh.
+            devices: that do; None takes all there are, those of other processes too.
 
         Raises:
             TypeError: an argument is of no kind that is taken.
             ValueError: a name is no output's, a list has the wrong length, there is no loss,
-                `frozen` matches nothing, or `accumulate` or `steps_per_execution` is no whole
-                number above 0.
+                `frozen` matches nothing, there is no such `parallel`, or `accumulate` or
+                `steps_per_execution` is no whole number above 0.
         """
         if isinstance(optimizer, OptimizerView):
             optimizer = optimizer.transformation
@@ -115,7 +118,10 @@ class Trainer(Predictor):
         temporal = temporal_outputs(sample_weight_mode, names, self.outputs)
         signature = signature_of(self.inputs, self.outputs, names, objective, temporal)
         self.read_layers()
-        self.parallel = Parallel.over(devices)
+        chosen = Parallel.over(devices, parallel)
+        # Of another strategy's shards each process gets the whole first.
+        self.state = self.parallel.whole(self.state)
+        self.parallel = chosen
         self.compiled = Compiled(
             self.graph,
             self._rest,
@@ -217,7 +223,7 @@ class Trainer(Predictor):
         """
         self.warn_if_frozen_since()
         self.read_layers()
-        epochs = epochs_of(epochs, nb_epoch)
+        epochs = renamed("nb_epoch", nb_epoch, "epochs", epochs)
         reading = Reading(workers, use_multiprocessing, max_queue_size)
         is_own = x is None
         x, y = self._or_own(x, y)
@@ -227,14 +233,14 @@ class Trainer(Predictor):
         feed = as_feed(
             self.signature, x, y, sample_weight, batch_size=batch_size, class_weight=class_weight,
             shuffle=shuffle, seed=self.seed, reading=reading, strict=strict, steps=steps_per_epoch,
-            place=self.parallel.place,
+            parallel=self.parallel, parts=self.require_compiled().accumulate,
         )  # fmt: skip
         if is_own and feed.steps is None and steps_per_epoch is None:
             steps_per_epoch = 1
         check_has_steps(feed, steps_per_epoch, "steps_per_epoch")
         validation = validation_of(
             self.signature, validation_data, steps=validation_steps, freq=validation_freq,
-            batch_size=batch_size, reading=reading, strict=strict, place=self.parallel.place,
+            batch_size=batch_size, reading=reading, strict=strict, parallel=self.parallel,
             by_steps=steps_per_epoch is not None or kind_of(x) != "arrays",
         )  # fmt: skip
         self.run = FitRun(
@@ -276,7 +282,7 @@ class Trainer(Predictor):
         reading = Reading(workers, use_multiprocessing, max_queue_size)
         feed = as_feed(
             self.signature, x, y, sample_weight, batch_size=batch_size, reading=reading,
-            steps=steps, place=self.parallel.place,
+            steps=steps, parallel=self.parallel,
         )  # fmt: skip
         check_has_steps(feed, steps, "steps")
         found = evaluate(
@@ -338,11 +344,3 @@ class Trainer(Predictor):
             return found
         values = list(found.values())
         return values[0] if len(values) == 1 else values
-
-
-def epochs_of(epochs: int, nb_epoch: int | None) -> int:
-    """Returns the epochs, by their old name where that is given, which it warns of."""
-    if nb_epoch is None:
-        return epochs
-    warn_caller("The `nb_epoch` argument has been renamed `epochs`.")
-    return nb_epoch

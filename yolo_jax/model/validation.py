@@ -1,13 +1,13 @@
 """What `fit` evaluates after its epochs, from the arguments that say so."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.data import Reading, as_feed, check_has_steps, kind_of
 from yolo_jax.model.feed import Feed
 from yolo_jax.model.signature import Signature
-from yolo_jax.training.step import Fed
+from yolo_jax.training.parallel import Parallel
 
 
 class Validation:
@@ -64,7 +64,7 @@ def validation_of(
     by_steps: bool,
     reading: Reading,
     strict: bool,
-    place: Callable[[Fed], Fed],
+    parallel: Parallel,
 ) -> Validation | None:
     """Returns what `fit` evaluates, or None where it is given no data for it.
 
@@ -77,7 +77,7 @@ def validation_of(
         by_steps: those of training are counted too.
         reading: of generators and Sequences.
         strict: numbers that are not finite are an error.
-        place: puts a loader's batch on the device.
+        parallel: the devices that share a batch.
 
     Raises:
         ValueError: the data do not fit, the steps or the frequency are none, or they are given
@@ -92,7 +92,7 @@ def validation_of(
             )
         return None
     if kind_of(data) != "arrays":
-        feed = as_feed(signature, data, reading=reading, strict=strict, place=place)
+        feed = as_feed(signature, data, reading=reading, strict=strict, parallel=parallel)
         check_has_steps(feed, steps, "validation_steps")
         return Validation(feed, steps, freq)
     if not isinstance(data, list | tuple) or len(data) not in (2, 3):
@@ -107,4 +107,5 @@ def validation_of(
             f"rows (found {steps})"
         )
     # A step over arrays takes all of them; several would give the same means again.
-    return Validation(as_feed(signature, *data, batch_size=batch_size, strict=strict), None, freq)
+    feed = as_feed(signature, *data, batch_size=batch_size, strict=strict, parallel=parallel)
+    return Validation(feed, None, freq)

@@ -1,153 +1,107 @@
-"""Spreads a step's body over devices: plain jit on one, pmap over the axis `batch` on several.
+"""Spreads a step over devices, of one process or of many: by pmap, jit or fsdp.
 
-JAX implements pmap by jit and shard_map; state goes in and out replicated (`in_axes=None`,
-`out_axes=None`) and donated.
+What is of rows runs under the axis `batch`, on each device for its own rows, with explicit
+collectives; the rest of a step is the same on all. `pmap` maps the whole step. `jit` and `fsdp` map
+the rows' part alone (`shard_map` over a mesh) and leave the rest to XLA's partitioner; under `fsdp`
+parameters, slots and averages lie in shards, one a device.
 """
 
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from yolo_jax.training.compiled_step import Step, compiler_options, unbound
 
 PyTree = Any
 Device = Any  # jax.Device, which type checkers take for a variable
 AXIS = "batch"
-
-
-class Step:
-    """A step over the devices, compiled when it is first called, or ahead for a batch's shapes.
-
-    Args:
-        function: what jit or pmap made of the body.
-        devices: that a batch's rows are split among.
-        sharded_output: the result has the batch's rows.
-        stacked: the last argument is several batches, `[k, rows, …]`.
-        body: of a pmapped function that holds it weakly, since pmap's cache never lets go of one.
-    """
-
-    def __init__(
-        self,
-        function: Any,
-        devices: int,
-        sharded_output: bool = False,
-        stacked: bool = False,
-        body: Callable[..., PyTree] | None = None,
-    ) -> None:
-        self._function, self._devices, self._sharded_output = function, devices, sharded_output
-        self._stacked, self._body = stacked, body
-        self._ahead: dict[tuple, Callable[..., PyTree]] = {}
-
-    def compile_ahead(self, *args: PyTree) -> None:
-        """Compiles for arguments like these, which stay as they are."""
-        shapes = _shapes(args[-1])
-        if shapes not in self._ahead:
-            self._ahead[shapes] = self.lower(*args).compile()
-
-    def lower(self, *args: PyTree, device: Device = None) -> jax.stages.Lowered:
-        """Lowers for arguments of these shapes and dtypes.
-
-        Args:
-            args: of which the last is the batch.
-            device: that of a step of one device; None: where JAX would run it.
-        """
-        args = self._split(args)
-        if self._devices == 1 and device is not None:
-            place = SingleDeviceSharding(device)
-            args = jax.tree.map(
-                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), args
-            )
-        return self._function.lower(*args)
-
-    def __call__(self, *args: PyTree) -> PyTree:
-        """Takes a step; the last argument is the batch."""
-        ahead = self._ahead.get(_shapes(args[-1])) if self._ahead else None
-        result = (ahead or self._function)(*self._split(args))
-        if self._sharded_output:
-            return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), result)
-        return result
-
-    def _split(self, args: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
-        if self._devices == 1:
-            return args
-        *replicated, batch = args
-        axis = int(self._stacked)
-
-        def split(array: Any) -> Any:
-            shape = (*array.shape[:axis], self._devices, -1, *array.shape[axis + 1 :])
-            return array.reshape(shape).swapaxes(0, axis)
-
-        return *replicated, jax.tree.map(split, batch)
-
-
-def unbound(body: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """Returns a function of positional arguments that does what a partial does.
-
-    To be compiled in its place: jit's cache keeps a function's signature, and with it what a
-    partial binds by name, so a model bound there would stay in memory for good.
-    """
-
-    def step(*args: PyTree) -> PyTree:
-        return body(*args)
-
-    return step
-
-
-# XLA's own order of a step's operations on CPU is that in which most could run at once. That gains
-# nothing, for each takes all cores; the one of least memory took 0.9 GB where it took 1.5.
-_LEAST_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-
-
-@cache
-def compiler_options(platform: str) -> dict[str, str] | None:
-    """Returns XLA's options for a step on a platform, where this XLA knows them."""
-    if platform != "cpu":
-        return None
-    try:
-        jax.jit(lambda: 0, compiler_options=_LEAST_MEMORY).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return None  # XLA keeps its options for no longer than it likes
-    return _LEAST_MEMORY
-
-
-def _shapes(batch: PyTree) -> tuple[tuple[int, ...], ...]:
-    return tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+Strategy = Literal["pmap", "jit", "fsdp"]
+# Scalars of an array from which on fsdp shards it: less would be more messages than memory.
+_LEAST_SHARDED = 2**12
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """The devices that share every batch.
+    """The devices that share every batch, and how.
 
     Attributes:
-        devices: of one process; their number divides every batch.
+        devices: of all processes, those of a process next to each other; their number divides
+            every batch.
+        strategy: pmap, jit or fsdp; on one device a plain jit.
     """
 
     devices: tuple[Device, ...]
+    strategy: Strategy = "pmap"
 
     @classmethod
-    def over(cls, devices: Sequence[Device] | None = None) -> "Parallel":
-        """Returns the strategy over the given devices, or over all local ones.
+    def over(
+        cls, devices: Sequence[Device] | None = None, strategy: Strategy = "pmap"
+    ) -> "Parallel":
+        """Returns the strategy over the given devices, or over all there are.
 
         Raises:
             TypeError: they are no list of devices.
+            ValueError: there is no such strategy, or this process has none of the devices.
         """
+        if strategy not in get_args(Strategy):
+            raise ValueError(
+                f"parallel is one of {', '.join(get_args(Strategy))}; found {strategy!r}"
+            )
         if devices is None:
-            return cls(tuple(jax.local_devices()))
+            devices = jax.devices()
         is_list = isinstance(devices, Sequence | np.ndarray)
         if not is_list or not len(devices) or not all(isinstance(d, jax.Device) for d in devices):
             raise TypeError(
                 f"devices is a list of JAX's, such as jax.local_devices()[:1]; found {devices!r}"
             )
-        return cls(tuple(devices))
+        found = cls(tuple(sorted(devices, key=lambda d: d.process_index)), strategy)
+        if not found.local:
+            raise ValueError(
+                f"devices has none of process {jax.process_index()}, which is to train; found "
+                f"{list(devices)}"
+            )
+        return found
 
     @property
     def axis_name(self) -> str | None:
         """Name of the mapped axis inside a step; None on one device."""
         return AXIS if len(self.devices) > 1 else None
+
+    @property
+    def by_mesh(self) -> bool:
+        """Tells whether arrays are global, over a mesh of all devices."""
+        return self.strategy != "pmap" and len(self.devices) > 1
+
+    @cached_property
+    def local(self) -> tuple[Device, ...]:
+        """Devices of this process."""
+        return tuple(d for d in self.devices if d.process_index == jax.process_index())
+
+    @cached_property
+    def _processes(self) -> list[int]:
+        return sorted({device.process_index for device in self.devices})
+
+    @property
+    def processes(self) -> int:
+        """Number of the processes that share a batch."""
+        return len(self._processes)
+
+    @property
+    def process(self) -> tuple[int, int]:
+        """Returns this process's place among those that share a batch, and their number."""
+        return self._processes.index(jax.process_index()), self.processes
+
+    @cached_property
+    def _mesh(self) -> Mesh:
+        # Under pmap every process has arrays of its own.
+        return Mesh(np.asarray(self.devices if self.by_mesh else self.local), (AXIS,))
 
     def compile(
         self,
@@ -155,40 +109,169 @@ class Parallel:
         *,
         replicated: int,
         donate: tuple[int, ...] = (),
-        sharded_output: bool = False,
         stacked: bool = False,
-    ) -> "Step":
+    ) -> Step:
         """Compiles a step's body, when it is called or ahead of that.
 
         Args:
-            body: takes `replicated` replicated arguments and then one batch, whose arrays are
-                split among the devices along their first axis.
+            body: takes `replicated` arguments and then one batch, whose arrays are split among
+                the devices along their first axis.
             replicated: how many arguments precede the batch.
             donate: arguments whose buffers the result may take over.
-            sharded_output: the result has the batch's rows rather than being replicated.
             stacked: the batch is several, `[k, rows, …]`, whose rows are split.
         """
-        if len(self.devices) == 1:
+        if len(self.devices) == 1 or self.by_mesh:
             options = compiler_options(self.devices[0].platform)
             compiled = jax.jit(unbound(body), donate_argnums=donate, compiler_options=options)
-            return Step(compiled, 1)
+            return Step(compiled, self._globally if self.by_mesh else None, stacked)
         mapped = jax.pmap(
             unbound(weakref.proxy(body)),
             axis_name=AXIS,
             in_axes=(*(None,) * replicated, 0),
-            out_axes=0 if sharded_output else None,  # pyright: ignore[reportArgumentType]
+            out_axes=None,  # pyright: ignore[reportArgumentType]
             donate_argnums=donate,
             devices=self.devices,
         )
-        return Step(mapped, len(self.devices), sharded_output, stacked, body)
+        return Step(mapped, self._by_device, stacked, body)
 
-    def place(self, batch: PyTree) -> PyTree:
+    def _by_device(self, batch: PyTree, axis: int) -> PyTree:
+        """Splits this process's rows, `[rows, …]` to `[devices, rows of one, …]`."""
+        # Of a step that is compiled for other machines all devices are elsewhere.
+        count = len(self.local) or len(self.devices)
+
+        def split(array: Any) -> Any:
+            shape = (*array.shape[:axis], count, -1, *array.shape[axis + 1 :])
+            return array.reshape(shape).swapaxes(0, axis)
+
+        return jax.tree.map(split, batch)
+
+    def _globally(self, batch: PyTree, axis: int) -> PyTree:
+        """Makes global arrays of this process's rows."""
+        sharding = NamedSharding(self._mesh, _spec(axis))
+        if not self.local:
+            return jax.tree.map(
+                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), batch
+            )
+        return jax.tree.map(
+            lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch
+        )
+
+    def spread(self, function: Callable[..., PyTree], given: PyTree, result: PyTree) -> Callable:
+        """Returns a function of rows that runs on each device, with the axis `batch` in scope.
+
+        Args:
+            function: its last argument is the batch.
+            given: for each argument before it the axis of each array that is sharded, or −1; one
+                number stands for a whole tree.
+            result: the same of what it returns.
+        """
+        if not self.by_mesh:
+            return function  # all of the step is mapped, or nothing has to be
+        in_specs = (*jax.tree.map(_spec, given), _spec(0))
+        return jax.shard_map(
+            function,
+            mesh=self._mesh,
+            in_specs=in_specs,
+            out_specs=jax.tree.map(_spec, result),
+            check_vma=False,  # what leaves is reduced; this is pmap's meaning of gradients
+        )
+
+    def sharded_axes(self, tree: PyTree) -> PyTree:
+        """Returns for each array of a state the axis that its shards lie along, −1 for whole ones.
+
+        Args:
+            tree: of whole arrays, or of their shapes.
+        """
+        count = len(self.devices)
+
+        def axis(leaf: Any) -> int:
+            shape = np.shape(leaf)
+            if self.strategy != "fsdp" or count == 1 or np.prod(shape) < _LEAST_SHARDED:
+                return -1
+            fitting = [size if size % count == 0 else 0 for size in shape]
+            return int(np.argmax(fitting)) if max(fitting) else -1
+
+        return jax.tree.map(axis, tree)
+
+    @staticmethod
+    def gathered(tree: PyTree, axes: PyTree) -> PyTree:
+        """Returns whole arrays on each device; their gradients are added up and scattered again.
+
+        Args:
+            tree: of this device's shards.
+            axes: that they lie along, as `sharded_axes` told of the whole arrays.
+        """
+        return jax.tree.map(
+            lambda leaf, axis: (
+                leaf if axis < 0 else lax.all_gather(leaf, AXIS, axis=axis, tiled=True)
+            ),
+            tree,
+            axes,
+        )
+
+    def kept_in_place(self, tree: PyTree) -> PyTree:
+        """Within a step: has XLA leave a state where `place` puts it."""
+        if not self.by_mesh:
+            return tree
+        return jax.tree.map(
+            lambda leaf, axis: lax.with_sharding_constraint(
+                leaf, NamedSharding(self._mesh, _spec(axis))
+            ),
+            tree,
+            self.sharded_axes(tree),
+        )
+
+    def place_batch(self, batch: PyTree) -> PyTree:
         """Puts a batch on the device ahead of its step; for several, the step splits it itself."""
         return jax.device_put(batch, self.devices[0]) if len(self.devices) == 1 else batch
 
-    def replicate(self, tree: PyTree) -> PyTree:
-        """Places a pytree on every device."""
+    def place(self, tree: PyTree) -> PyTree:
+        """Puts a state, or sums, where the steps take them: on every device, or in shards."""
+        return jax.tree.map(_put, tree, self.placements(tree))
+
+    def placements(self, tree: PyTree) -> PyTree:
+        """Returns where each array of a state belongs."""
         if len(self.devices) == 1:
-            return jax.device_put(tree, self.devices[0])
-        mesh = Mesh(np.asarray(self.devices), (AXIS,))
-        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+            return jax.tree.map(lambda _: SingleDeviceSharding(self.devices[0]), tree)
+        return jax.tree.map(
+            lambda axis: NamedSharding(self._mesh, _spec(axis)), self.sharded_axes(tree)
+        )
+
+    def described(self, tree: PyTree) -> PyTree:
+        """Returns shapes in the place of arrays, for steps on devices that need not be here."""
+        return jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            tree,
+            self.placements(tree),
+        )
+
+    def whole(self, tree: PyTree) -> PyTree:
+        """Returns arrays that this process holds whole; all processes have to ask for them."""
+        if self.processes == 1 and self.strategy != "fsdp":
+            return tree
+        if not self.by_mesh:
+            return tree
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        scattered = [not leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)]
+        if any(scattered):
+            tree = _copier(everywhere)(tree)
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+@cache
+def _copier(where: NamedSharding) -> Callable[[PyTree], PyTree]:
+    return jax.jit(lambda tree: tree, out_shardings=where)
+
+
+def _spec(axis: int) -> PartitionSpec:
+    return PartitionSpec() if axis < 0 else PartitionSpec(*(None,) * axis, AXIS)
+
+
+def _put(leaf: Any, where: Any) -> jax.Array:
+    """Puts an array there; one of which other processes have parts is made of all processes'."""
+    if isinstance(where, NamedSharding) and not where.is_fully_addressable:
+        if isinstance(leaf, jax.Array) and leaf.sharding == where:
+            return leaf
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(value.shape, where, lambda index: value[index])
+    return jax.device_put(leaf, where)

@@ -1,7 +1,7 @@
 """The body of a training step: one function, whatever the devices and the strategy.
 
 Under a mapped axis every device has its share of the batch's rows. Sums are added over the axis
-before anything leaves the step, so all devices return the same values.
+before anything leaves the rows' part of the step, so all devices go on with the same values.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
+from yolo_jax.training.parallel import Parallel
 from yolo_jax.training.state import TrainState, combine, partition
 
 PyTree = Any
@@ -119,7 +120,7 @@ def train_step(
     trainable: PyTree,
     ema_decay: float | None,
     accumulate: int,
-    axis_name: str | None,
+    parallel: Parallel,
 ) -> tuple[TrainState, Sums]:
     """Takes one step of gradient descent.
 
@@ -128,40 +129,55 @@ def train_step(
     such step.
 
     Args:
-        state: replicated.
+        state: where `parallel` places it.
         sums: the epoch's sums so far, replicated.
-        fed: this device's rows.
+        fed: this device's rows, or under a mesh all.
         forward: the model.
         optimizer: over the trainable parameters.
         trainable: pytree of bools like `state.params`.
         ema_decay: of the average of parameters, or None.
-        accumulate: parts of the rows whose gradients are taken one after the other, and added up;
-            divides the rows.
-        axis_name: the mapped axis, or None on one device.
+        accumulate: parts of a device's rows whose gradients are taken one after the other, and
+            added up; divides the rows.
+        parallel: the devices.
 
     Returns:
         The new state, and the sums with this batch's.
     """
     chosen, frozen = partition(state.params, trainable)
-    keys = example_keys(state.key, state.step, row_count(fed), axis_name)
+    axes = parallel.sharded_axes(chosen), parallel.sharded_axes(frozen)
+    axis_name = parallel.axis_name
 
-    def objective(
-        chosen: PyTree, batch_stats: PyTree, fed: Fed, keys: Array
-    ) -> tuple[Array, Forwarded]:
-        params = combine(chosen, frozen)
-        out = forward(params, batch_stats, fed, keys, training=True, axis_name=axis_name)
-        return out.loss, out
+    def of_rows(
+        chosen: PyTree, frozen: PyTree, batch_stats: PyTree, key: Array, step: Array, fed: Fed
+    ) -> tuple[PyTree, PyTree, Array, Sums]:
+        keys = example_keys(key, step, row_count(fed), axis_name)
+        others = parallel.gathered(frozen, axes[1])
 
-    gradient = partial(jax.grad(objective, has_aux=True), chosen)
-    if accumulate == 1:
-        grads, out = gradient(state.batch_stats, fed, keys)
-    else:
-        parts = jax.tree.map(
-            lambda a: a.reshape(accumulate, len(a) // accumulate, *a.shape[1:]), (fed, keys)
-        )
-        grads, out = _gradient_of_parts(gradient, state.batch_stats, parts, axis_name)
-    batch_stats = _mean_statistics(out.batch_stats, out.rows, axis_name)
-    grads, loss, new_sums = psum((grads, out.loss, out.sums), axis_name)
+        def objective(
+            chosen: PyTree, batch_stats: PyTree, fed: Fed, keys: Array
+        ) -> tuple[Array, Forwarded]:
+            params = combine(parallel.gathered(chosen, axes[0]), others)
+            out = forward(params, batch_stats, fed, keys, training=True, axis_name=axis_name)
+            return out.loss, out
+
+        gradient = partial(jax.grad(objective, has_aux=True), chosen)
+        if accumulate == 1:
+            grads, out = gradient(batch_stats, fed, keys)
+        else:
+            parts = jax.tree.map(
+                lambda a: a.reshape(accumulate, len(a) // accumulate, *a.shape[1:]), (fed, keys)
+            )
+            grads, out = _gradient_of_parts(gradient, batch_stats, parts, axis_name)
+        batch_stats = _mean_statistics(out.batch_stats, out.rows, axis_name)
+        # Those of shards were added up when they were scattered.
+        scattered, alike = partition(grads, jax.tree.map(lambda axis: axis >= 0, axes[0]))
+        alike, loss, sums = psum((alike, out.loss, out.sums), axis_name)
+        return combine(scattered, alike), batch_stats, loss, sums
+
+    spread = parallel.spread(of_rows, (*axes, -1, -1, -1), (axes[0], -1, -1, -1))
+    grads, batch_stats, loss, new_sums = spread(
+        chosen, frozen, state.batch_stats, state.key, state.step, fed
+    )
     # The loss is for transformations that look at it, such as `reduce_on_plateau`.
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(grads, state.opt_state, chosen, value=loss)
@@ -171,7 +187,7 @@ def train_step(
         ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, ema, params)
     updated = state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
     new_state = _refuse_unless_finite(state, updated, loss, grads, updates)
-    return new_state, add_sums(sums, new_sums)
+    return parallel.kept_in_place(new_state), add_sums(sums, new_sums)
 
 
 def in_turn(body: Callable[[TrainState, Sums, Fed], tuple[TrainState, Sums]]) -> Callable:
@@ -263,12 +279,18 @@ def _refuse_unless_finite(
 
 
 def evaluate_step(
-    state: TrainState, sums: Sums, fed: Fed, *, forward: Forward, axis_name: str | None
+    state: TrainState, sums: Sums, fed: Fed, *, forward: Forward, parallel: Parallel
 ) -> Sums:
     """Adds a batch's losses and metrics to the sums, by the EMA's weights where there are any."""
     params = state.params if state.ema is None else state.ema
-    out = forward(params, state.batch_stats, fed, None, training=False, axis_name=axis_name)
-    return add_sums(sums, psum(out.sums, axis_name))
+    axes, axis_name = parallel.sharded_axes(params), parallel.axis_name
+
+    def of_rows(params: PyTree, batch_stats: PyTree, fed: Fed) -> Sums:
+        whole = parallel.gathered(params, axes)
+        out = forward(whole, batch_stats, fed, None, training=False, axis_name=axis_name)
+        return psum(out.sums, axis_name)
+
+    return add_sums(sums, parallel.spread(of_rows, (axes, -1), -1)(params, state.batch_stats, fed))
 
 
 def predict_step(
