@@ -240,7 +240,7 @@ def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_what_a_damaged_run_folder_says(tmp_path: Path):
+def test_what_a_damaged_run_folder_says(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     wanted = config(tmp_path, epochs=2)
     experiment.train(wanted)
     folder = wanted.runs / "tiny"
@@ -256,8 +256,12 @@ def test_what_a_damaged_run_folder_says(tmp_path: Path):
     files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size > 1000]
     for path in files:
         path.write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=rf"{newest} is damaged \(.*delete it to go on from 1"):
-        experiment.train(longer)
+    experiment.train(longer)
+    said = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+    assert said[0].startswith(f"the checkpoint {newest} is damaged (")
+    assert said[0].endswith("it is set aside as 2.damaged; going on from 1")
+    epochs = [line.split(",")[0] for line in (folder / "history.csv").read_text().splitlines()]
+    assert epochs == ["epoch", "0", "1", "2"]
 
 
 @pytest.mark.slow

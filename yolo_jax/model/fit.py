@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from itertools import chain, islice, takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -20,10 +19,8 @@ from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
 from yolo_jax.model.callbacks.params import Params, known_rows
 from yolo_jax.model.evaluating import BatchLogs, evaluate
 from yolo_jax.model.feed import Feed, LoaderFeed, form_of
-from yolo_jax.model.graph.session import NUMBERED
 from yolo_jax.model.history import History
 from yolo_jax.model.validation import Validation
-from yolo_jax.training.checkpoint import Checkpoints
 from yolo_jax.training.state import without_failure
 from yolo_jax.training.step import FAILURES, Fed, Sums, row_count
 
@@ -66,7 +63,7 @@ class FitRun:
         self.epoch, self.step, self.number = initial_epoch, 0, model.fits
         self.batches = initial_epoch * (steps or feed.steps or 0) if feed.numbered else 0
         self.sums: Sums | None = None
-        self._stored_sums: list[Any] | None = None
+        self.stored_sums: list[Any] | None = None
         # Batches that were read and not trained on yet, and how many a call takes (0: unknown).
         self._read: deque[Fed] = deque()
         self._failure: Exception | None = None  # of reading ahead
@@ -89,75 +86,6 @@ class FitRun:
     def steps(self) -> int | None:
         """Returns the batches of an epoch: as asked for, or of a pass, read anew."""
         return self.feed.steps if self.wanted_steps is None else self.wanted_steps
-
-    def arrays(self) -> dict[str, Any]:
-        """Returns the arrays that a checkpoint holds."""
-        return {"state": self.model.state}
-
-    def progress(self) -> dict[str, Any]:
-        """Returns the rest of what a checkpoint holds; amid an epoch its sums are fetched."""
-        finished = self.step == self.steps
-        sums = None
-        if not finished and self.sums is not None:
-            sums = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.sums)]
-        return {
-            "epoch": self.epoch + 1 if finished else self.epoch,
-            "step": 0 if finished else self.step,
-            "batches": self.batches,
-            "fit": self.number,
-            "order": self.feed.order,
-            "sums": sums,
-            "callbacks": {name: c.state_dict() for name, c in self._named_callbacks().items()},
-        }
-
-    def resume(self, folder: Any) -> None:
-        """Goes on from the newest checkpoint of a folder, if it has one.
-
-        Raises:
-            ValueError: it stands before the `initial_epoch` that was asked for, or is of another
-                model, optimizer or order of rows.
-        """
-        if Path(folder).is_file():
-            raise ValueError(f"resume={folder} is a file; expected a Checkpoint callback's folder")
-        checkpoints = Checkpoints(folder, monitor=None, read_only=True)
-        try:
-            restored = checkpoints.restore(self.arrays())
-        except ValueError as error:
-            raise ValueError(f"{error} If it is layers' names that differ: {NUMBERED}.") from error
-        checkpoints.close()
-        if restored is None:
-            return
-        progress = restored.progress
-        if progress["epoch"] < self.epoch:
-            raise ValueError(
-                f"{folder} stands at epoch {progress['epoch']}, before initial_epoch "
-                f"{self.epoch}: leave initial_epoch out to go on from there"
-            )
-        # A checkpoint that was made before these were kept has neither.
-        order = progress.get("order", self.feed.order)
-        if order != self.feed.order:
-            raise ValueError(
-                f"{folder} is of a run whose rows have another order, so that it cannot go on "
-                f"amid them: {_shown(order)} there, {_shown(self.feed.order)} here. Give the same "
-                "data, batch_size and shuffle as then, or start in another folder"
-            )
-        self.number = progress.get("fit", 0)
-        self.model.state = self.model.parallel.place(restored.arrays["state"])
-        self.epoch, self.step = progress["epoch"], progress["step"]
-        self.batches, self._stored_sums = progress["batches"], progress["sums"]
-        for name, callback in self._named_callbacks().items():
-            # A callback that the interrupted run did not have starts afresh.
-            if name in progress["callbacks"]:
-                callback.load_state_dict(progress["callbacks"][name])
-
-    def _named_callbacks(self) -> dict[str, Callback]:
-        """Returns the callbacks by class name, numbered where one class comes twice."""
-        named: dict[str, Callback] = {}
-        for callback in self.callbacks:
-            kind = type(callback).__name__
-            same = sum(type(other) is type(callback) for other in named.values())
-            named[f"{kind}_{same}" if same else kind] = callback
-        return named
 
     def run(self) -> History:
         """Trains until the last epoch is done, a callback stops it, or the data end.
@@ -290,11 +218,11 @@ class FitRun:
         compiled = self.model.require_compiled()
         zeros = compiled.zero_sums(self.model.state, fed, training=True)
         compiled.compile_ahead(self.model.state, zeros, fed)
-        if self._stored_sums is None:
+        if self.stored_sums is None:
             return zeros
         leaves, structure = jax.tree.flatten(zeros)
-        stored = [jnp.asarray(s, z.dtype) for s, z in zip(self._stored_sums, leaves, strict=True)]
-        self._stored_sums = None
+        stored = [jnp.asarray(s, z.dtype) for s, z in zip(self.stored_sums, leaves, strict=True)]
+        self.stored_sums = None
         return self.model.parallel.place(jax.tree.unflatten(structure, stored))
 
     def _say_out_of_data(self, steps: int | None) -> None:
@@ -343,9 +271,3 @@ class FitRun:
             raise FloatingPointError(message)
         self._failure_said = True
         warn_caller(message)
-
-
-def _shown(order: dict[str, Any]) -> str:
-    """Returns what fixes an order, as an error shows it."""
-    shown = ", ".join(f"{name}={value!r}" for name, value in order.items())
-    return shown or "one of the data's own"

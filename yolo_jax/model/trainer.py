@@ -8,6 +8,7 @@ from typing import Any, Literal
 import optax
 
 from yolo_jax.core.caller import renamed, warn_caller
+from yolo_jax.model import saved_run
 from yolo_jax.model.arrays import split, standardize
 from yolo_jax.model.augmenting import Transform, Transforms
 from yolo_jax.model.callbacks import Callback, CallbackList, ProgbarLogger
@@ -252,7 +253,7 @@ class Trainer(Predictor):
         if resume is not None:
             if not isinstance(resume, str | PathLike):
                 raise TypeError(f"resume is the folder of a Checkpoint callback; found {resume!r}")
-            self.run.resume(resume)
+            saved_run.resume(self.run, resume)
         return self.run.run()
 
     def evaluate(

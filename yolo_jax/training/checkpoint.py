@@ -1,6 +1,13 @@
-"""Checkpoints of whole runs, by orbax: asynchronous, several kept, the best kept as well."""
+"""Checkpoints of whole runs, by orbax: asynchronous, several kept, the best kept as well.
 
+Each has a list of checksums, written before it appears under its name. All processes of a run take
+part in a save; which checkpoint they go on from the first one chooses.
+"""
+
+import asyncio
+import json
 import logging
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +15,83 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.path import atomicity
 
 PyTree = Any
 # What orbax and tensorstore raise for files that are missing, cut short or overwritten.
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_CHECKSUMS = "checksums.json"
+# Of what a checkpoint holds; a newer one is of a later yolo_jax.
+FORMAT = 1
+# Orbax writes to these after the rest.
+_ORBAX_OWN = ("_CHECKPOINT_METADATA", atomicity.COMMIT_SUCCESS_FILE)
 _log = logging.getLogger(__name__)
+
+
+class OtherModel(ValueError):
+    """A checkpoint of another model or optimizer."""
+
+
+class CheckpointDamaged(ValueError):
+    """A checkpoint whose files are not those that were saved."""
+
+
+class _SummedPath(atomicity.AtomicRenameTemporaryPath):
+    """Writes the checksums of a save's files before it takes its name."""
+
+    async def finalize(self) -> None:
+        folder = Path(self.get())
+        sums = await asyncio.to_thread(_checksums, folder)
+        await asyncio.to_thread(
+            (folder / _CHECKSUMS).write_text,
+            json.dumps({"format": FORMAT, "files": sums}, indent=1),
+        )
+        await super().finalize()
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """Returns the CRC-32 of each file, by its path in the folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (_CHECKSUMS, *_ORBAX_OWN):
+            total = 0
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    total = zlib.crc32(block, total)
+            found[name] = total
+    return found
+
+
+def verify(folder: Path) -> None:
+    """Checks that a checkpoint's files are those that were saved.
+
+    Raises:
+        CheckpointDamaged: one is missing, cut short, changed or added, or the list is.
+        ValueError: a later version made it.
+    """
+    listed = folder / _CHECKSUMS
+    try:
+        saved = json.loads(listed.read_text())
+        made_by, sums = int(saved["format"]), dict(saved["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointDamaged(f"its {_CHECKSUMS} cannot be read ({error})") from error
+    if made_by > FORMAT:
+        raise ValueError(
+            f"{folder} has the format {made_by}, which a later yolo_jax made; this one reads up to "
+            f"{FORMAT}. Update it, or start in another folder"
+        )
+    try:
+        found = _checksums(folder)
+    except OSError as error:
+        raise CheckpointDamaged(f"a file cannot be read ({error})") from error
+    for name in sorted(sums.keys() | found.keys()):
+        if name not in found:
+            raise CheckpointDamaged(f"{name} is missing")
+        if sums.get(name) != found[name]:
+            raise CheckpointDamaged(f"{name} is not what was saved")
 
 
 @dataclass(frozen=True)
@@ -35,7 +113,8 @@ class Checkpoints:
     """A folder of checkpoints, numbered by the run's step.
 
     A checkpoint appears in the folder only when it is whole: orbax writes it under a temporary
-    name and renames it. A process killed amid a save leaves the ones before.
+    name and renames it. A process killed amid a save leaves the ones before. One that is damaged
+    later is set aside as `NUMBER.damaged`, and the one before it is taken.
 
     Args:
         folder: made when missing.
@@ -76,6 +155,7 @@ class Checkpoints:
                 cleanup_tmp_directories=not read_only,
                 preservation_policy=AnyPreservationPolicy(policies),
                 enable_async_checkpointing=True,
+                temporary_path_class=_SummedPath,
             ),
         )
 
@@ -109,43 +189,95 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(self, like: PyTree) -> Restored | None:
-        """Reads the newest checkpoint into the structure, dtypes and placement of `like`.
+        """Reads the newest sound checkpoint into the structure, dtypes and placement of `like`.
+
+        Those that are damaged are set aside, with a warning that says why.
 
         Returns:
             None where the folder has none.
 
         Raises:
-            ValueError: the checkpoint is of another model or optimizer, or damaged; names what
-                differs, or the older ones that are there.
+            ValueError: the checkpoint is of another model or optimizer, whose differences are
+                named, or of a later version; or all there are are damaged.
         """
-        step = self.latest()
+        step = self._choose()
         if step is None:
             return None
         wanted = _named(like)
+        folder = self.folder / str(step)
         try:
             found = dict(self._manager.item_metadata(step)["arrays"].items())
-        except _DAMAGES as error:
-            raise self._damaged(step, error) from error
-        _check_same(self.folder / str(step), wanted, found)
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-        try:
+            _check_same(folder, wanted, found)
+            target = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
                     arrays=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()
                 ),
             )
+        except OtherModel:
+            raise
         except _DAMAGES as error:
-            raise self._damaged(step, error) from error
+            raise ValueError(
+                f"the checkpoint {folder} cannot be read, though its files are those that were "
+                f"saved ({error}); delete it to go on from the one before"
+            ) from error
         leaves = [restored["arrays"][name] for name in wanted]
         arrays = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        _log.info("resumed from %s", self.folder / str(step))
+        _log.info("resumed from %s", folder)
         return Restored(step, arrays, restored["progress"])
 
-    def _damaged(self, step: int, error: Exception) -> ValueError:
-        older = sorted(other for other in self._manager.all_steps() if other != step)
-        way = f"delete it to go on from {older[-1]}" if older else "there is no other; start anew"
-        return ValueError(f"the checkpoint {self.folder / str(step)} is damaged ({error}); {way}")
+    def _choose(self) -> int | None:
+        """Returns the number of the newest sound checkpoint, the same in every process."""
+        chosen, error = -1, None
+        if jax.process_index() == 0:
+            try:
+                chosen = self._newest_sound()
+            except ValueError as found:
+                chosen, error = -2, found
+        if jax.process_count() > 1:
+            chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
+            self._manager.reload()
+        if chosen == -2:
+            raise error or ValueError(
+                f"process 0 found no checkpoint in {self.folder} to go on from; its log says why"
+            )
+        return None if chosen < 0 else chosen
+
+    def _newest_sound(self) -> int:
+        """Returns the number of the newest sound checkpoint, −1 where there is none at all."""
+        damaged = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            folder = self.folder / str(step)
+            try:
+                verify(folder)
+            except CheckpointDamaged as error:
+                damaged[step] = error
+                continue
+            self._set_aside(damaged, f"going on from {step}")
+            return step
+        if damaged:
+            listed = "; ".join(f"{step}: {error}" for step, error in damaged.items())
+            raise ValueError(
+                f"all checkpoints of {self.folder} are damaged ({listed}); move the folder away to "
+                "start anew"
+            )
+        return -1
+
+    def _set_aside(self, damaged: dict[int, CheckpointDamaged], instead: str) -> None:
+        """Renames checkpoints, lest they count among those that are kept."""
+        for step, error in damaged.items():
+            folder = self.folder / str(step)
+            aside = folder.with_name(f"{step}.damaged")
+            while aside.exists():
+                aside = aside.with_name(f"{aside.name}.damaged")
+            _log.warning(
+                "the checkpoint %s is damaged (%s); it is set aside as %s; %s",
+                folder, error, aside.name, instead,
+            )  # fmt: skip
+            folder.rename(aside)
+        if damaged:
+            self._manager.reload()
 
     def wait(self) -> None:
         """Returns when every save is on the disk; raises what a save failed with."""
@@ -165,14 +297,14 @@ def _named(tree: PyTree) -> dict[str, Any]:
 def _check_same(path: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or extra:
-        raise ValueError(
+        raise OtherModel(
             f"{path} is a checkpoint of another model or optimizer: it lacks {missing[:3]} "
             f"({len(missing)} in all) and has {extra[:3]} ({len(extra)} in all) that this run "
             "does not. Use the run's own config, or another run folder."
         )
     for name, leaf in wanted.items():
         if tuple(found[name].shape) != tuple(leaf.shape):
-            raise ValueError(
+            raise OtherModel(
                 f"{path} is a checkpoint of another model: {name} has the shape "
                 f"{tuple(found[name].shape)} there and {tuple(leaf.shape)} here. Use the run's own "
                 "config, or another run folder."

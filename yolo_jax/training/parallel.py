@@ -247,14 +247,30 @@ class Parallel:
 
     def whole(self, tree: PyTree) -> PyTree:
         """Returns arrays that this process holds whole; all processes have to ask for them."""
-        if self.processes == 1 and self.strategy != "fsdp":
-            return tree
-        if not self.by_mesh:
+        if not self.by_mesh or self.processes == 1 and self.strategy != "fsdp":
             return tree
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         scattered = [not leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)]
         if any(scattered):
             tree = _copier(everywhere)(tree)
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+    def lifted(self, tree: PyTree) -> PyTree:
+        """Returns a state as global arrays, which several processes can save; shares memory."""
+        if self.by_mesh or self.processes == 1:
+            return tree
+        everywhere = NamedSharding(Mesh(np.asarray(self.devices), (AXIS,)), PartitionSpec())
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_single_device_arrays(
+                leaf.shape, everywhere, [shard.data for shard in leaf.addressable_shards]
+            ),
+            tree,
+        )
+
+    def lowered(self, tree: PyTree) -> PyTree:
+        """Undoes `lifted`, up to the number of local devices; `place` puts it on all of them."""
+        if self.by_mesh or self.processes == 1:
+            return tree
         return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.numbers import whole_number
+from yolo_jax.model import saved_run
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.model.callbacks.monitors import Monitoring
 from yolo_jax.training.checkpoint import Checkpoints
@@ -175,4 +176,6 @@ class Checkpoint(Callback):
     def _save(self, logs: Logs) -> None:
         run = self.model.run
         assert self._checkpoints is not None  # since the fit began
-        self._checkpoints.save(run.batches, run.arrays(), run.progress(), dict(logs))
+        self._checkpoints.save(
+            run.batches, saved_run.arrays_of(run), saved_run.progress_of(run), dict(logs)
+        )

@@ -1,0 +1,161 @@
+"""Checkpoints that are damaged, cut off amid a save, or of another version."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from yolo_jax.training.checkpoint import FORMAT, Checkpoints
+
+STATE = {"kernel": jnp.arange(5000.0), "bias": jnp.ones(7)}
+
+
+def folder_of(tmp_path: Path, steps: int) -> Path:
+    """Returns a folder of checkpoints; the kernel of each is multiplied by its number."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=5, monitor=None)
+    for step in range(1, steps + 1):
+        state = jax.tree.map(lambda leaf, step=step: leaf * step, STATE)
+        checkpoints.save(step, state, {"epoch": step}, {})
+        checkpoints.wait()
+    checkpoints.close()
+    return tmp_path / "checkpoints"
+
+
+def restored_step(folder: Path) -> int:
+    """Returns the step that a restart goes on from, whose arrays have to be those saved."""
+    checkpoints = Checkpoints(folder, monitor=None, read_only=True)
+    restored = checkpoints.restore(STATE)
+    checkpoints.close()
+    assert restored is not None
+    np.testing.assert_array_equal(restored.arrays["kernel"], STATE["kernel"] * restored.step)
+    assert restored.progress == {"epoch": restored.step}
+    return restored.step
+
+
+def largest_file(checkpoint: Path) -> Path:
+    """Returns the file that has the arrays."""
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def flip(checkpoint: Path) -> None:
+    """Flips one bit in the middle of the arrays."""
+    path = largest_file(checkpoint)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(checkpoint: Path) -> None:
+    """Cuts the arrays' file in half."""
+    path = largest_file(checkpoint)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def lose(checkpoint: Path) -> None:
+    """Deletes the file."""
+    largest_file(checkpoint).unlink()
+
+
+def lose_progress(checkpoint: Path) -> None:
+    """Deletes what is beside the arrays."""
+    next((checkpoint / "progress").iterdir()).unlink()
+
+
+def lose_checksums(checkpoint: Path) -> None:
+    """Deletes the list."""
+    (checkpoint / "checksums.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, lose, lose_progress, lose_checksums])
+def test_the_newest_sound_checkpoint_is_taken(damage, tmp_path: Path, caplog):
+    folder = folder_of(tmp_path, 3)
+    damage(folder / "3")
+    assert restored_step(folder) == 2
+    assert f"{folder / '3'} is damaged" in caplog.text
+    assert "set aside as 3.damaged; going on from 2" in caplog.text
+    assert (folder / "3.damaged").is_dir()  # nothing is deleted
+    # The run saves that step again, and goes on from there.
+    checkpoints = Checkpoints(folder, keep=2, monitor=None)
+    checkpoints.save(3, jax.tree.map(lambda leaf: leaf * 3, STATE), {"epoch": 3}, {})
+    checkpoints.close()
+    assert restored_step(folder) == 3
+
+
+def test_where_all_are_damaged_it_says_so(tmp_path: Path):
+    folder = folder_of(tmp_path, 2)
+    flip(folder / "1")
+    truncate(folder / "2")
+    with pytest.raises(ValueError, match=r"all checkpoints of .* are damaged \(2: .*; 1: .*"):
+        restored_step(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+
+
+def test_a_later_versions_checkpoint_is_refused(tmp_path: Path):
+    folder = folder_of(tmp_path, 2)
+    path = folder / "2" / "checksums.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT + 1}))
+    with pytest.raises(ValueError, match=f"has the format {FORMAT + 1}, which a later yolo_jax"):
+        restored_step(folder)
+
+
+# Saves 1, 2, … and is killed at a stage of the save of 3.
+_KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+import jax, jax.numpy as jnp
+from yolo_jax.training import checkpoint
+
+folder, stage = Path(sys.argv[1]), sys.argv[2]
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+real = checkpoint._SummedPath.finalize
+async def finalize(self):
+    if stage == "before commit" and self.get_final().name == "3":
+        (Path(self.get()) / "checksums.json").write_text("{}")
+        die()
+    await real(self)
+    if stage == "after commit" and self.get_final().name == "3":
+        die()
+checkpoint._SummedPath.finalize = finalize
+
+def watch():
+    while True:
+        if any(p.is_file() for t in folder.glob("3.*tmp*") for p in t.rglob("*")):
+            die()
+
+checkpoints = checkpoint.Checkpoints(folder, keep=2, monitor=None)
+state = {"kernel": jnp.arange(5000.0), "bias": jnp.ones(7)}
+for step in range(1, 5):
+    if step == 3 and stage == "before":
+        die()
+    if step == 3 and stage == "amid files":
+        threading.Thread(target=watch, daemon=True).start()
+    checkpoints.save(step, jax.tree.map(lambda leaf: leaf * step, state), {"epoch": step}, {})
+    checkpoints.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "left"),
+    [("before", {2}), ("amid files", {2}), ("before commit", {2}), ("after commit", {3})],
+)
+def test_killed_at_any_stage_of_a_save_it_loses_nothing(stage: str, left: set, tmp_path: Path):
+    command = [sys.executable, "-c", _KILLED, str(tmp_path), stage]
+    environment = os.environ | {"XLA_FLAGS": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert {restored_step(tmp_path)} == left
+    # What the kill left is cleared away by the next run that writes, whose saves go on.
+    checkpoints = Checkpoints(tmp_path, keep=2, monitor=None)
+    checkpoints.save(9, jax.tree.map(lambda leaf: leaf * 9, STATE), {"epoch": 9}, {})
+    checkpoints.close()
+    assert restored_step(tmp_path) == 9
