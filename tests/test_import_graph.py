@@ -29,6 +29,7 @@ FLOORS = {
     "report": 6.5,
     "run_folder": 6.5,
     "launch": 6.5,
+    "score": 6.7,
     "experiment": 6.75,
     "use": 6.75,
     "convert": 6.75,

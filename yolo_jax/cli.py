@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +19,14 @@ from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
+from yolo_jax.training import distributed
 
 _TRAIN = (
     "CONFIG is a Python file with get_config(), such as experiments/configs/quickstart.py; each of "
-    "its fields can be set on the command line too, as in --epochs 30 --augment.flip 0."
+    "its fields can be set on the command line too, as in --epochs 30 --augment.flip 0. "
+    "One of several processes of a run is started with --distributed; on Cloud TPU, SLURM and "
+    "Kubernetes that is all, elsewhere --coordinator HOST:PORT (of process 0) --num-processes N "
+    "--process-id I say the rest. --start-timeout: seconds that they wait for each other."
 )
 
 
@@ -42,6 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in (_train, _bench):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        status = _run(options, rest)
+    except Exception:
+        if jax.distributed.is_initialized():
+            traceback.print_exc()
+            distributed.end_at_once(1)
+        raise
+    if status and jax.distributed.is_initialized():
+        distributed.end_at_once(status)  # to wait for the others would be in vain
+    return status
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
     try:
         return options.command(options, rest) or 0
     except (ValueError, OSError, PretrainedUnavailable, FloatingPointError) as error:
@@ -75,8 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="yolo-jax", description="YOLO detectors on JAX.")
     commands = parser.add_subparsers(required=True)
     # Its help is of the config's fields too, which tyro knows.
-    train = commands.add_parser("train", help="run an experiment config", add_help=False)
+    train = commands.add_parser(
+        "train", help="run an experiment config", add_help=False, allow_abbrev=False
+    )
     train.add_argument("config", nargs="?", type=Path, help="Python file with get_config()")
+    train.add_argument("--distributed", action="store_true")
+    train.add_argument("--coordinator", metavar="HOST:PORT")
+    train.add_argument("--num-processes", type=int)
+    train.add_argument("--process-id", type=int)
+    train.add_argument("--start-timeout", type=int, default=distributed.START_SECONDS)
     train.set_defaults(command=_train)
 
     detect = commands.add_parser("detect", help="find objects in images")
@@ -234,6 +259,13 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> None:
                 ExperimentConfig, prog="yolo-jax train CONFIG", description=_TRAIN, args=["--help"]
             )
         raise ValueError(f"train needs a config file. {_TRAIN}")
+    where = options.coordinator, options.num_processes, options.process_id
+    if options.distributed:
+        distributed.start(*where, timeout=options.start_timeout)
+        if not distributed.is_first():
+            logging.getLogger("yolo_jax").setLevel(logging.WARNING)
+    elif any(value is not None for value in where):
+        raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
     default = load_config(options.config)
     prog = f"yolo-jax train {options.config}"
     config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from yolo_jax.core.fields import Within
 from yolo_jax.data.augment import Augment
+from yolo_jax.training.parallel import Strategy
 
 # Ranges are checked by `core.fields.check_fields` before anything is loaded.
 _Positive = Annotated[float, Within(0, above=True)]
@@ -149,10 +150,24 @@ class TrainConfig:
             batch normalisation sees each part by itself. A part is filled up where it has to be.
         remat: keep the input of each stage of the body alone for its gradients, and run the stage
             again for them: less memory, a third more arithmetic. On CPU no saving was seen.
+        sync_batch_norm: batch normalisation sees the rows of all devices, not those of one.
     """
 
     accumulate: _Count = 1
     remat: bool = False
+    sync_batch_norm: bool = False
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How devices share a batch; the numbers stay the same, up to rounding.
+
+    Attributes:
+        strategy: `pmap` maps the step over the devices, `jit` has a mesh of them, and `fsdp` keeps
+            parameters and optimizer slots in shards on that mesh.
+    """
+
+    strategy: Strategy = "pmap"
 
 
 @dataclass(frozen=True)
@@ -168,6 +183,7 @@ class ExperimentConfig:
         optimizer: the optimizer and its learning rate.
         freeze_body: the stage before it, if any.
         train: how a step is taken.
+        parallel: how devices share a batch.
         epochs: number of the last epoch; a larger one resumes a finished run.
         batch_size: rows of a batch, over all devices.
         steps_per_epoch: batches an epoch; None: one pass over the data.
@@ -187,6 +203,7 @@ class ExperimentConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     freeze_body: FreezeBodyConfig = field(default_factory=FreezeBodyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     epochs: _Count = 10
     batch_size: _Count = 8
     steps_per_epoch: _Count | None = None

@@ -2,11 +2,14 @@
 
 import dataclasses
 import logging
+import platform
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -16,12 +19,10 @@ from yolo_jax.core.types import Dataset
 from yolo_jax.data.augment import MultiScale
 from yolo_jax.data.classes import in_classes
 from yolo_jax.data.doctor import Problem, check_trainable
-from yolo_jax.data.images import ImageError
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers import read_dataset
 from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.loss import DetectionLoss
-from yolo_jax.evaluation.average_precision import coco_average_precision, per_source
 from yolo_jax.model.callbacks import Callback, Checkpoint, CSVLogger, TensorBoard
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import Joint, detection
@@ -34,12 +35,17 @@ from yolo_jax.networks.pretrained import (
     fetch_pretrained,
 )
 from yolo_jax.networks.yolov3 import NETWORKS, Network, check_input_size, create_network
-from yolo_jax.report import metrics, save_batch_picture, save_curves, save_held_out_pictures
-from yolo_jax.run_folder import RunFolder
+from yolo_jax.report import save_batch_picture
+from yolo_jax.run_folder import RunFolder, flatten
+from yolo_jax.score import print_figures, score_held_out
+from yolo_jax.training import distributed
 from yolo_jax.training.optimizers import build_optimizer, learning_rate_schedule, reduce_on_plateau
 
 _log = logging.getLogger(__name__)
-_DRAWN_SCORE = 0.3  # least score of the detections on the pictures
+
+
+# Of which two versions in one run would compute two things.
+_PACKAGES = ("yolo_jax", "jax", "jaxlib", "flax", "optax", "numpy", "grain", "orbax-checkpoint")
 
 
 class Data(NamedTuple):
@@ -88,11 +94,15 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         check_input_size(one, one)
     run = RunFolder(config.runs / config.name)
     config = run.resolve(config)
+    # Before the first of them writes; a config that was read from a folder is in it.
+    distributed.check_agreement("configs", flatten(config))
+    distributed.check_agreement("packages", versions())
     figures = run.figures()
     if figures is not None and figures["epochs"] >= config.epochs:
         done = figures["epochs"]
-        print(f"{run.path} is complete after {done} epochs; more --epochs go on from there.")
-        _print_figures(figures)
+        if distributed.is_first():
+            print(f"{run.path} is complete after {done} epochs; more --epochs go on from there.")
+            print_figures(figures)
         return
 
     # What is wrong with annotations and weights is found before the folder is made. An image is
@@ -104,8 +114,10 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     stages = list(plan_stages(config, steps))
     augment: Any = partial(config.augment, output_shape=(side, side))
     first_batch = next(data.train.batches())
-    run.begin(config, class_names)
-    save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
+    if distributed.is_first():
+        run.begin(config, class_names)
+        save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
+    distributed.wait_for_all("the run folder is there")
 
     _, anchors = NETWORKS[config.network.kind]
     image = Input((side, side, 3), name="image", dtype=jnp.uint8)
@@ -115,11 +127,12 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     if config.augment.multi_scale:
         augment = MultiScale(config.augment, config.augment.multi_scale, config.seed)
     fit_stages(config, stages, steps, model, detection(loss), augment, data, callbacks)
-    run.save_config(config)  # what may differ is as of the last run
 
     # Held-out figures by the last epoch's weights (their average, where one is kept).
     trained = cast(Network, model.module().layers[heads[0].name])
-    darknet.save_weights(run.weights, trained)
+    if distributed.is_first():
+        run.save_config(config)  # what may differ is as of the last run
+        darknet.save_weights(run.weights, trained)
     detector = Detector(
         trained,
         anchors,
@@ -128,7 +141,15 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,
     )
-    _print_figures(score(config, detector, data, run))
+    skipped = data.train.skipped | data.validation.skipped
+    figures = score_held_out(config, detector, data.held_out, skipped, run)
+    if distributed.is_first():
+        print_figures(figures)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a run's numbers depend on."""
+    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 def open_data(config: ExperimentConfig) -> Data:
@@ -137,7 +158,11 @@ def open_data(config: ExperimentConfig) -> Data:
     side = config.network.input_size
     canvas = config.data.canvas_size or side
     loader = partial(
-        Loader, batch_size=config.batch_size, threads=config.data.threads, strict=strict
+        Loader,
+        batch_size=config.batch_size,
+        threads=config.data.threads,
+        process=(jax.process_index(), jax.process_count()),
+        strict=strict,
     )
 
     def read(path: Path, split: str | None) -> tuple[Dataset, tuple[Problem, ...]]:
@@ -226,6 +251,8 @@ def fit_stages(
             ema_decay=config.optimizer.ema_decay,
             frozen=stage.frozen,
             accumulate=config.train.accumulate,
+            sync_batch_norm=config.train.sync_batch_norm,
+            parallel=config.parallel.strategy,
         )
         model.fit(
             data.train,
@@ -247,36 +274,6 @@ def fit_stages(
                 f"{folder} has {model.run.epoch} epochs behind it, more than --epochs "
                 f"{config.epochs}; ask for as many or more"
             )
-
-
-def score(
-    config: ExperimentConfig, detector: Detector, data: Data, run: RunFolder
-) -> dict[str, Any]:
-    """Scores the held-out images, leaves figures and pictures, and returns the figures.
-
-    An image that cannot be read is left out of them, and named under `skipped`.
-
-    Raises:
-        ImageError: strict and an image cannot be read, or too many cannot.
-    """
-    try:
-        found = detector.detect_batches(data.held_out.one_pass())
-    except (ImageError, FileNotFoundError) as error:
-        raise ImageError(
-            f"{error}\nTraining is done and kept in {run.path}: mend these held-out images where "
-            "they are, and the same command only scores"
-        ) from error
-    listed = data.held_out.dataset
-    read = tuple(one for one in listed.annotations if one.image_id in found)
-    dataset = dataclasses.replace(listed, annotations=read)
-    whole, sources = coco_average_precision(dataset, found), per_source(dataset, found)
-    skipped = {path: reason for loader in data for path, reason in loader.skipped.items()}
-    figures = metrics(whole, sources) | {"epochs": config.epochs, "skipped": skipped}
-    # Before the pictures, which are not worth losing the figures for.
-    run.save_figures(figures)
-    save_curves(run.path / "history.csv", {"all": whole} | sources, run.path)
-    save_held_out_pictures(dataset, found, _DRAWN_SCORE, run.path / "held_out")
-    return figures
 
 
 def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
@@ -321,11 +318,3 @@ def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
                 steps, factor=wanted.plateau_factor, patience=wanted.plateau_patience
             )
         yield Stage(first, config.epochs, build(schedule, plateau=plateau), (), "checkpoints")
-
-
-def _print_figures(figures: dict[str, Any]) -> None:
-    """Prints AP50 and AP of the whole and of each source; – where there was nothing to find."""
-    for name, part in [("held-out", figures), *figures["sources"].items()]:
-        values = {key: part[key] for key in ("AP50", "AP")}
-        shown = "  ".join(f"{k} {'–' if v is None else f'{v:.3f}'}" for k, v in values.items())
-        print(f"{name:10s} {shown}")

@@ -20,6 +20,7 @@ MAY_DIFFER = frozenset(
         "data.workers",
         "data.cache",
         "data.cache_folder",
+        "parallel.strategy",
     }
 )
 
@@ -51,7 +52,7 @@ class RunFolder:
             optimizer = dataclasses.replace(config.optimizer, horizon=horizon)
             config = dataclasses.replace(config, optimizer=optimizer)
         if stored is not None:
-            self._check_same_config(_flatten(stored), _flatten(config))
+            self._check_same_config(flatten(stored), flatten(config))
         return config
 
     def begin(self, config: ExperimentConfig, class_names: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ class RunFolder:
 
     def save_config(self, config: ExperimentConfig) -> None:
         """Writes every field of a config."""
-        save_json(self._config, _flatten(config))
+        save_json(self._config, flatten(config))
 
     def save_figures(self, figures: dict[str, Any]) -> None:
         """Writes the final figures."""
@@ -88,7 +89,7 @@ class RunFolder:
         """
         flat = _read_json(self._config, dict)
         config = _build(ExperimentConfig, flat, "", self._config)
-        unknown = sorted(flat.keys() - _flatten(config).keys())
+        unknown = sorted(flat.keys() - flatten(config).keys())
         if unknown:
             raise ValueError(
                 f"{self._config} has the fields {unknown}, which this version does not know"
@@ -167,13 +168,13 @@ def _read_json(path: Path, kind: type) -> Any:
     return content
 
 
-def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Returns a config's fields by dotted name, as JSON holds them."""
     flat: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):
-            flat |= _flatten(value, f"{prefix}{item.name}.")
+            flat |= flatten(value, f"{prefix}{item.name}.")
         else:
             flat[prefix + item.name] = _plain(value)
     return flat

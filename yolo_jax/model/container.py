@@ -24,6 +24,7 @@ from yolo_jax.model.graph.weights import (
 from yolo_jax.model.summary import summary_lines
 from yolo_jax.model.weight_files import load_weights, save_weights
 from yolo_jax.networks import darknet
+from yolo_jax.training.distributed import is_first
 from yolo_jax.training.parallel import Parallel
 from yolo_jax.training.state import copied, create_state
 
@@ -286,7 +287,9 @@ class Container:
             raise IsADirectoryError(f"save_weights writes a file; {path} is a folder")
         if not overwrite and Path(path).exists():
             raise FileExistsError(f"{path} is there already: overwrite=True replaces it")
-        with self.averaged_layers():
+        with self.averaged_layers():  # all processes give their shards
+            if not is_first():
+                return
             if Path(path).suffix == ".weights":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 darknet.save_weights(path, DarknetLayers(self.graph))

@@ -298,20 +298,24 @@ def as_feed(
             arrays = standardize(signature, x, y, sample_weight, class_weight, need_y=need_y)
             if strict:
                 check_finite(signature, arrays.x, arrays.y)
-            if steps is None:
-                size = _batch_size(batch_size, signature)
-                feed = ArrayFeed(arrays, batch_size=size, shuffle=shuffle, seed=seed)
-            elif batch_size is None:
-                feed = ArrayFeed(arrays, batch_size=arrays.rows)
-            else:
-                raise ValueError(
-                    "with a number of steps, each step takes all rows of the arrays: batch_size "
-                    f"has to be None; found {batch_size}. Leave the steps out to cut the arrays "
-                    "into batches"
-                )
+            size = _rows_of_a_step(arrays, batch_size, signature, steps)
+            feed = ArrayFeed(arrays, batch_size=size, shuffle=steps is None and shuffle, seed=seed)
     if parallel is None or parallel.processes == 1:
         return feed
     return SharedFeed(feed, parallel.process, parts * len(parallel.devices))
+
+
+def _rows_of_a_step(
+    arrays: Arrays, batch_size: int | None, signature: Signature, steps: int | None
+) -> int:
+    if steps is None:
+        return _batch_size(batch_size, signature)
+    if batch_size is not None:
+        raise ValueError(
+            "with a number of steps, each step takes all rows of the arrays: batch_size has to be "
+            f"None; found {batch_size}. Leave the steps out to cut the arrays into batches"
+        )
+    return arrays.rows
 
 
 def _batch_size(given: int | None, signature: Signature) -> int:

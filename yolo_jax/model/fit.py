@@ -40,6 +40,7 @@ class FitRun:
         step: batches of it that are done.
         batches: batches taken from the feed since its start; the data position.
         number: of this fit on the model, from 0; rows are shuffled anew in each.
+        ended: its batches and their validation are done.
         interrupted: the data ended before the last epoch did.
     """
 
@@ -68,7 +69,7 @@ class FitRun:
         self._read: deque[Fed] = deque()
         self._failure: Exception | None = None  # of reading ahead
         self._at_once = 0
-        self.interrupted = self._failure_said = False
+        self.interrupted = self.ended = self._failure_said = False
         self.history = History()
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
@@ -128,10 +129,13 @@ class FitRun:
 
     def _run_epoch(self, stream: Iterator[Any]) -> dict[str, float]:
         """Trains for an epoch and returns its logs."""
+        self.ended = False
         self.callbacks.on_epoch_begin(self.epoch)
         self.model.read_layers()
         started, self._waited = time.perf_counter(), 0.0
         self._run_steps(stream)
+        if self.stored_sums is not None and self._read_until(1, stream):
+            self.sums = self._first_sums(self._read[0])  # stopped after the epoch's last batch
         self._check_finite()
         objective = self.model.require_compiled().objective
         sums: Sums = {} if self.sums is None else jax.device_get(self.sums)
@@ -143,6 +147,7 @@ class FitRun:
         if self.validation is not None and self.validation.is_due(self.epoch):
             found = self._validate(self.validation)
             logs |= {f"val_{name}": value for name, value in found.items()}
+        self.ended = True
         self.callbacks.on_epoch_end(self.epoch, logs)
         report_excess(sums, self.epoch)
         return logs
@@ -189,19 +194,24 @@ class FitRun:
         alike = sum(1 for _ in takewhile(lambda form: form == forms[0], forms))
         return [self._read.popleft() for _ in range(alike)]
 
-    def _read_until(self, count: int, stream: Iterator[Fed]) -> None:
-        """Reads ahead; what fails then is raised once the batches before it are taken."""
+    def _read_until(self, count: int, stream: Iterator[Fed]) -> bool:
+        """Reads ahead; what fails then is raised once the batches before it are taken.
+
+        Returns:
+            Whether there is a batch.
+        """
         if self._failure is not None and not self._read:
             raise self._failure
         while self._failure is None and len(self._read) < count:
             try:
                 self._read.append(next(stream))
             except StopIteration:
-                return
+                break
             except Exception as error:
                 if not self._read:
                     raise
                 self._failure = error
+        return bool(self._read)
 
     def _choose_at_once(self, fed: Fed, steps: int | None) -> int:
         """Returns the steps of a call; one, unless told, where something may happen in between."""

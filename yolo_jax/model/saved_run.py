@@ -21,7 +21,7 @@ def arrays_of(run: "FitRun") -> dict[str, Any]:
 
 def progress_of(run: "FitRun") -> dict[str, Any]:
     """Returns the rest of what a checkpoint holds; amid an epoch its sums are fetched."""
-    finished = run.step == run.steps
+    finished = run.step == run.steps and run.ended
     sums = None
     if not finished and run.sums is not None:
         sums = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(run.sums)]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from yolo_jax.model.callbacks.callback import Callback, Logs
+from yolo_jax.training.distributed import is_first
 
 _BAR_WIDTH = 30
 
@@ -124,7 +125,7 @@ class ProgbarLogger(Callback):
         self._end_alone()
 
     def _start(self) -> None:
-        self._verbose = self.params["verbose"]
+        self._verbose = self.params["verbose"] if is_first() else 0
         self._terminal = sys.stdout.isatty()
         self._started = self._shown = time.perf_counter()
         self._rows = self._steps = self._width = self._begun = 0

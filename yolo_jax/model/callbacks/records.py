@@ -12,6 +12,7 @@ from tensorboardX import SummaryWriter
 
 from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.callbacks.callback import Callback, Logs
+from yolo_jax.training.distributed import is_first
 from yolo_jax.training.optimizers import parameter_path
 
 
@@ -68,6 +69,8 @@ class CSVLogger(Callback):
         """Writes the file with this epoch's row."""
         row = {"epoch": epoch, **(logs or {})}
         self._rows.append(row)
+        if not is_first():
+            return
         self._columns += sorted(row.keys() - set(self._columns))
         self.filename.parent.mkdir(parents=True, exist_ok=True)
         partial = self.filename.with_suffix(".partial")
@@ -160,7 +163,8 @@ class TensorBoard(Callback):
         """Writes the epoch's logs and pictures, and the histograms where it is time."""
         writer = self._write(logs or {}, epoch if self._samples_between is None else self._samples)
         if self.histogram_freq and epoch % self.histogram_freq == 0:
-            for path, leaf in jax.tree_util.tree_leaves_with_path(self.model.state.params):
+            params = self.model.parallel.whole(self.model.state.params)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(params):
                 writer.add_histogram(parameter_path(path), np.asarray(leaf, np.float32), epoch)
         for name, picture in (self.images() if self.images else {}).items():
             writer.add_image(name, picture, epoch, dataformats="HWC")
@@ -175,7 +179,11 @@ class TensorBoard(Callback):
     def _write(self, logs: Logs, step: int) -> SummaryWriter:
         # Opened late: a fit that has nothing left to do needs no events file.
         if self._writer is None:
-            self._writer = SummaryWriter(str(self.log_dir))
+            # What a killed run wrote after its last checkpoint is not shown beside what comes.
+            purged = step if step else None
+            self._writer = SummaryWriter(
+                str(self.log_dir), purge_step=purged, write_to_disk=is_first()
+            )
         for key in logs:
             if key not in ("batch", "size"):
                 self._writer.add_scalar(key, logs[key], step)

@@ -1,7 +1,8 @@
 """Callbacks that save: `ModelCheckpoint` the model or its weights, `Checkpoint` the whole run."""
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.numbers import whole_number
@@ -9,6 +10,9 @@ from yolo_jax.model import saved_run
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.model.callbacks.monitors import Monitoring
 from yolo_jax.training.checkpoint import Checkpoints
+from yolo_jax.training.distributed import Preempted, Preemption, is_first
+
+_log = logging.getLogger(__name__)
 
 
 class ModelCheckpoint(Monitoring):
@@ -83,7 +87,7 @@ class ModelCheckpoint(Monitoring):
             ) from error
 
     def _say(self, text: str) -> None:
-        if self.verbose > 0:
+        if self.verbose > 0 and is_first():
             print(f"\n{text}")
 
     def _save(self, path: str) -> None:
@@ -102,6 +106,9 @@ class ModelCheckpoint(Monitoring):
 
 class Checkpoint(Callback):
     """Saves the whole run, so that `fit(resume=folder)` goes on as if it had never stopped.
+
+    On SIGTERM, or JAX's notice that a machine is to be given back, all processes save after the
+    same step, and exit with status 143 (`Preempted`). A second SIGTERM exits at once.
 
     Args:
         folder: of the checkpoints.
@@ -135,11 +142,13 @@ class Checkpoint(Callback):
             every_steps = whole_number("Checkpoint's every_steps", every_steps, 1)
         self.every_steps = every_steps
         self._checkpoints: Checkpoints | None = None
+        self._preemption = Preemption()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Opens the folder."""
         self._logged: set[str] = set()
         self._checkpoints = Checkpoints(self.folder, keep=self.keep, monitor=self.monitor)
+        self._preemption.listen()
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Remembers the first of the batches that one call takes."""
@@ -149,8 +158,16 @@ class Checkpoint(Callback):
         """Saves within the epoch where asked for; the epoch's end saves by itself."""
         every = self.every_steps
         due = every is not None and (batch + 1) // every > self._begun // every
+        if self._preemption.reached():
+            self._end_early()
         if due and batch + 1 != self.params["steps"]:
             self._save({})
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Stops within a validation, which is begun anew when the run goes on."""
+        # An `evaluate` of its own has no run to save.
+        if self._checkpoints is not None and self._preemption.reached():
+            self._end_early()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the finished epoch; runs after every other callback."""
@@ -169,9 +186,15 @@ class Checkpoint(Callback):
 
     def close(self) -> None:
         """Waits until the last save is on the disk."""
+        self._preemption.ignore()
         if self._checkpoints is not None:
             self._checkpoints.close()
         self._checkpoints = None
+
+    def _end_early(self) -> NoReturn:
+        self._save({})
+        _log.warning("asked to stop: %s keeps the run, which goes on from there", self.folder)
+        raise Preempted
 
     def _save(self, logs: Logs) -> None:
         run = self.model.run

@@ -1,0 +1,184 @@
+"""Several processes as one run: their start, what they have to agree on, and their end.
+
+JAX's coordination service keeps them together: a process that is gone is missed by its heartbeats,
+and the others end then with the cause in their logs.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+_log = logging.getLogger(__name__)
+START_SECONDS = 300  # for the machines of a pod to come up
+_HEARTBEAT_SECONDS = 20  # without which a process is taken for dead
+_SHUTDOWN_SECONDS = 120  # in which all have to be through, once one is
+EXIT_PREEMPTED = 128 + signal.SIGTERM  # as a shell says of SIGTERM
+
+
+class Preempted(SystemExit):
+    """The machine is to be given back: the run is saved, and ends here."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_PREEMPTED)
+
+
+def start(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    *,
+    timeout: int = START_SECONDS,
+) -> None:
+    """Joins the other processes of a run; to be called before anything touches a device.
+
+    Args:
+        coordinator: HOST:PORT of process 0. None on Cloud TPU, SLURM and Kubernetes, whose
+            environment tells all three.
+        processes: how many there are.
+        process: number of this one, from 0.
+        timeout: seconds to wait for the others.
+
+    Raises:
+        ValueError: the three do not go together, or the others did not come.
+    """
+    given = [coordinator is not None, processes is not None, process is not None]
+    if any(given) and not all(given):
+        raise ValueError(
+            "a coordinator, the number of processes and this one's number are given together; "
+            f"found --coordinator {coordinator}, --num-processes {processes}, "
+            f"--process-id {process}"
+        )
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise ValueError(
+            f"--process-id is {process} of --num-processes {processes}; they count from 0 to "
+            f"{processes - 1}"
+        )
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            initialization_timeout=timeout,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(_advice(coordinator, processes, timeout, error)) from error
+    _log.info("process %d of %d", jax.process_index(), jax.process_count())
+
+
+def _advice(coordinator: str | None, processes: int | None, timeout: int, error: Exception) -> str:
+    if coordinator is None:
+        return (
+            "--distributed finds no cluster here (Cloud TPU, SLURM or Kubernetes), so it has to "
+            f"be told by --coordinator HOST:PORT --num-processes N --process-id I ({error})"
+        )
+    return (
+        f"the {processes} processes did not come together at {coordinator} within {timeout} s: see "
+        "that process 0 runs there and can be reached, that every process is given the same "
+        f"--coordinator and --num-processes, and each its own --process-id ({error})"
+    )
+
+
+def is_first() -> bool:
+    """Tells whether this process is the one that writes logs, pictures and reports."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Waits for all processes; one that died meanwhile ends the others within its heartbeats."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def check_agreement(what: str, values: Mapping[str, Any]) -> None:
+    """Checks that all processes have the same values.
+
+    Args:
+        what: the values are of, for the error.
+        values: JSON's, by name.
+
+    Raises:
+        ValueError: they differ; names the values, of which process.
+    """
+    if jax.process_count() == 1:
+        return
+    found = gather_objects(json.loads(json.dumps(values, default=str)))
+    differences = [
+        f"{name}: {there.get(name)!r} in process {number}, {found[0].get(name)!r} in process 0"
+        for number, there in enumerate(found)
+        for name in sorted(found[0].keys() | there.keys())
+        if there.get(name) != found[0].get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"the processes differ in their {what}, which has to be one: {'; '.join(differences)}"
+        )
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Returns what each process gives, as JSON holds it, in the processes' order."""
+    if jax.process_count() == 1:
+        return [value]
+    own = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(own.size))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: own.size] = own
+    rows = multihost_utils.process_allgather(padded)
+    return [json.loads(bytes(np.asarray(row)[:n])) for row, n in zip(rows, sizes, strict=True)]
+
+
+def end_at_once(status: int) -> None:
+    """Ends a process of several without waiting for the others, which then miss it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+class Preemption:
+    """Hears SIGTERM, and JAX's notice of a preemption, and has all processes stop at one step."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._heard = False
+        self._usual: Any = None
+
+    def listen(self) -> None:
+        """Takes SIGTERM from now on; in several processes JAX's service does, since its start."""
+        # Other threads than the main one hear no signals.
+        is_main = threading.current_thread() is threading.main_thread()
+        if jax.process_count() == 1 and is_main:
+            self._usual = signal.signal(signal.SIGTERM, self._hear)
+
+    def ignore(self) -> None:
+        """Leaves SIGTERM to whom it was before."""
+        if self._usual is not None:
+            signal.signal(signal.SIGTERM, self._usual)
+            self._usual = None
+
+    def reached(self) -> bool:
+        """Tells whether this is where to stop; asked equally often by all processes."""
+        if jax.process_count() == 1:
+            return self._heard
+        self._asked += 1
+        if not multihost_utils.reached_preemption_sync_point(self._asked):
+            return False
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._hear)
+        self._heard = True
+        return True
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self._heard:  # a second time: whoever sends it does not want to wait
+            end_at_once(EXIT_PREEMPTED)
+        self._heard = True
