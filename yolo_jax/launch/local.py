@@ -1,0 +1,130 @@
+"""Several processes on this machine, with simulated devices: a pod run at home.
+
+Each process is one of JAX's multi-controller runtime, as on a pod; they meet over loopback.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from types import FrameType
+
+from yolo_jax.launch.job import Job
+from yolo_jax.training.distributed import EXIT_PREEMPTED
+
+# In which the others notice by themselves that a process is gone; see `training.distributed`.
+_PATIENCE_SECONDS = 60
+
+
+def launch(
+    job: Job, *, devices: int | None = None, restarts: int = 0, dry_run: bool = False
+) -> int:
+    """Runs a job's processes to their end, and prints what they do.
+
+    SIGTERM and Ctrl-C go to all of them. One that fails brings the others down.
+
+    Args:
+        job: to run.
+        devices: simulated ones on the CPU, of each process; None: those that there are.
+        restarts: times that a run which was preempted (exit status 143) is started again.
+        dry_run: print the commands alone.
+
+    Returns:
+        The exit status of the first process that failed, or 0.
+    """
+    for attempt in range(restarts + 1):
+        commands = _commands(job, devices)
+        if dry_run:
+            for extra, variables in commands:
+                shown = " ".join(f"{name}={value!r}" for name, value in variables.items())
+                print(f"{shown} {job.shown(extra)}".strip())
+            return 0
+        status = _Processes(job, commands).run()
+        if status != EXIT_PREEMPTED or attempt == restarts:
+            return status
+        print(f"preempted; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
+    raise AssertionError("a loop over one attempt or more returns")
+
+
+def _commands(job: Job, devices: int | None) -> list[tuple[list[str], dict[str, str]]]:
+    """Returns of each process the further arguments and variables."""
+    variables: dict[str, str] = {}
+    if devices is not None:
+        flags = os.environ.get("XLA_FLAGS", "")
+        count = f"--xla_force_host_platform_device_count={devices}"
+        variables = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flags} {count}".strip()}
+    if job.processes == 1:
+        return [([], variables)]
+    address = f"127.0.0.1:{_free_port()}"
+    common = ["--distributed", "--coordinator", address, "--num-processes", str(job.processes)]
+    return [([*common, "--process-id", str(number)], variables) for number in range(job.processes)]
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class _Processes:
+    """The processes of one attempt."""
+
+    def __init__(self, job: Job, commands: list[tuple[list[str], dict[str, str]]]) -> None:
+        self._children = [
+            subprocess.Popen(
+                job.command(extra),
+                cwd=job.folder,
+                env=os.environ | dict(job.environment) | variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            for extra, variables in commands
+        ]
+
+    def run(self) -> int:
+        """Waits for the end of all, and returns the status of the first that failed, or 0."""
+        readers = [
+            threading.Thread(target=self._print, args=numbered, daemon=True)
+            for numbered in enumerate(self._children)
+        ]
+        usual = {n: signal.signal(n, self._pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
+        for reader in readers:
+            reader.start()
+        try:
+            return self._wait()
+        finally:
+            for child in self._children:
+                child.kill()
+                child.wait()
+            for reader in readers:
+                reader.join()
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+
+    def _wait(self) -> int:
+        first, deadline = 0, None
+        while any(child.poll() is None for child in self._children):
+            failed = [child.returncode for child in self._children if child.returncode]
+            if failed and deadline is None:
+                first, deadline = failed[0], time.monotonic() + _PATIENCE_SECONDS
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        failed = [child.returncode for child in self._children if child.returncode]
+        status = first or (failed[0] if failed else 0)
+        return 128 - status if status < 0 else status  # as a shell says of a signal
+
+    def _print(self, number: int, child: subprocess.Popen) -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            print(f"[{number}] {line}" if len(self._children) > 1 else line, end="", flush=True)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        for child in self._children:
+            if child.poll() is None:
+                child.send_signal(number)
