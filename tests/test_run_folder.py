@@ -17,12 +17,12 @@ CONFIG = ExperimentConfig("one", DATA, augment=Augment(crop=(100, 200)), epochs=
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "runs" / "one")
-    folder.begin(folder.resolve(CONFIG), ("ash", "oak"))
+    folder.begin(folder.resolve(CONFIG, 1), ("ash", "oak"))
     return folder
 
 
 def test_config_and_classes_are_read_back(run: RunFolder):
-    resolved = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(horizon=7))
+    resolved = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(horizon=7), batch_size=8)
     assert run.config() == resolved
     assert run.class_names() == ("ash", "oak")
     assert run.figures() is None
@@ -30,20 +30,20 @@ def test_config_and_classes_are_read_back(run: RunFolder):
 
 def test_the_horizon_is_that_of_the_first_run(run: RunFolder):
     longer = dataclasses.replace(CONFIG, epochs=20)
-    assert run.resolve(longer).optimizer.horizon == 7
+    assert run.resolve(longer, 1).optimizer.horizon == 7
     assert run.config().epochs == 7  # nothing is written until there is something to say
     moved = dataclasses.replace(longer, optimizer=OptimizerConfig(horizon=20))
     with pytest.raises(ValueError, match=r"optimizer\.horizon \(there 7, here 20\)"):
-        run.resolve(moved)
+        run.resolve(moved, 1)
 
 
 def test_only_what_may_differ_may(run: RunFolder):
     data = dataclasses.replace(DATA, threads=5)
-    run.resolve(dataclasses.replace(CONFIG, data=data, epochs=9, keep_checkpoints=4))
+    run.resolve(dataclasses.replace(CONFIG, data=data, epochs=9, keep_checkpoints=4), 1)
     speed = {f"data.{name}" for name in ("threads", "workers", "cache", "cache_folder")}
-    assert {"epochs", "runs", "keep_checkpoints"} | speed == MAY_DIFFER
+    assert {"epochs", "runs", "keep_checkpoints", "parallel.strategy"} | speed == MAY_DIFFER
     with pytest.raises(ValueError, match=r"these differ: batch_size \(there 8, here 4\); seed"):
-        run.resolve(dataclasses.replace(CONFIG, batch_size=4, seed=1))
+        run.resolve(dataclasses.replace(CONFIG, batch_size=4, seed=1), 1)
 
 
 def test_other_classes_are_refused(run: RunFolder):
@@ -83,15 +83,34 @@ def test_missing_and_unknown_fields_are_named(run: RunFolder):
 def test_a_folder_of_somebodys_own_files_is_refused(tmp_path: Path):
     folder = tmp_path / "runs" / "one"
     folder.mkdir(parents=True)
-    for start in (RunFolder.resolve, lambda run, config: run.begin(config, ("ash",))):
+    for start in (
+        lambda run: run.resolve(CONFIG, 1),
+        lambda run: run.begin(CONFIG, ("ash",)),
+    ):
         (folder / "history.csv").write_text("mine")
         with pytest.raises(ValueError, match=r"one holds no run .*but history\.csv, which a run"):
-            start(RunFolder(folder), CONFIG)
+            start(RunFolder(folder))
         assert [file.name for file in folder.iterdir()] == ["history.csv"]
     (folder / "history.csv").unlink()
     # What a first start leaves that was stopped before the config was there.
     for name in ("classes.json", "classes.partial", "config.partial"):
         (folder / name).write_text("[]")
     run = RunFolder(folder)
-    run.begin(run.resolve(CONFIG), ("ash",))
+    run.begin(run.resolve(CONFIG, 1), ("ash",))
     assert run.class_names() == ("ash",)
+
+
+def test_rows_by_device_are_those_of_the_first_run(tmp_path: Path):
+    by_device = dataclasses.replace(CONFIG, batch_size=None, batch_size_per_device=4)
+    run = RunFolder(tmp_path / "run")
+    first = run.resolve(by_device, 8)
+    assert first.batch_size == 32
+    run.begin(first, ("ash",))
+    assert run.resolve(by_device, 2).batch_size == 32
+    with pytest.raises(ValueError, match=r"batch_size \(there 32, here 16\)"):
+        run.resolve(dataclasses.replace(CONFIG, batch_size=16), 2)
+
+
+def test_rows_are_given_once():
+    with pytest.raises(ValueError, match="batch_size is 8 and batch_size_per_device 4; expected"):
+        dataclasses.replace(CONFIG, batch_size=8, batch_size_per_device=4).check()

@@ -18,6 +18,7 @@ _Share = Annotated[float, Within(0, 1)]
 _Count = Annotated[int, Within(1)]
 _Side = Annotated[int, Within(1, 2**14)]
 _CountOrZero = Annotated[int, Within(0)]
+_ROWS = 8  # of a batch, where a config says nothing of it
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,11 @@ class OptimizerConfig:
     """The optimizer and its learning rate.
 
     Attributes:
-        kind: `adam` or `sgd` (Nesterov).
+        kind: `adam`, `sgd` (Nesterov), or for large batches `lamb` or `lars` (Adam and SGD whose
+            rate goes with the norm of each weight).
         learning_rate: the peak.
+        scale_rate_from: rows of the batch that the rate is meant for; it grows in proportion with
+            larger ones (the linear scaling rule, which goes with a warm-up). None: it stays.
         momentum: of SGD; Adam's first moment.
         weight_decay: on kernels alone.
         clip_norm: largest global norm of the gradient, or None.
@@ -110,8 +114,9 @@ class OptimizerConfig:
         ema_decay: of the averaged weights, or None for no averaging.
     """
 
-    kind: Literal["adam", "sgd"] = "adam"
+    kind: Literal["adam", "sgd", "lamb", "lars"] = "adam"
     learning_rate: _Positive = 1e-3
+    scale_rate_from: _Count | None = None
     momentum: _Decay = 0.9
     weight_decay: _NotNegative = 0.0
     clip_norm: _Positive | None = None
@@ -185,7 +190,9 @@ class ExperimentConfig:
         train: how a step is taken.
         parallel: how devices share a batch.
         epochs: number of the last epoch; a larger one resumes a finished run.
-        batch_size: rows of a batch, over all devices.
+        batch_size: rows of a batch, over all devices of all processes; None: 8.
+        batch_size_per_device: in its place, the rows that each device has of it; the first run's
+            number of devices counts.
         steps_per_epoch: batches an epoch; None: one pass over the data.
         seed: of everything random.
         runs: folder of run folders.
@@ -205,7 +212,8 @@ class ExperimentConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     epochs: _Count = 10
-    batch_size: _Count = 8
+    batch_size: _Count | None = None
+    batch_size_per_device: _Count | None = None
     steps_per_epoch: _Count | None = None
     seed: Annotated[int, Within(0, 2**32, below=True)] = 0
     runs: Path = Path("runs")
@@ -218,16 +226,21 @@ class ExperimentConfig:
         """Checks what no field by itself can show.
 
         Raises:
-            ValueError: `name` is not that of one folder, a batch has fewer rows than it is to be
-                taken in parts, or every crop is larger than the canvas, of which it would show a
-                speck amid grey.
+            ValueError: `name` is not that of one folder, a batch is given twice or has fewer rows
+                than it is to be taken in parts, or every crop is larger than the canvas, of which
+                it would show a speck amid grey.
         """
         if Path(self.name).name != self.name or self.name in ("", ".."):
             raise ValueError(f"name is {self.name!r}; expected that of one folder in {self.runs}")
-        if self.train.accumulate > self.batch_size:
+        if self.batch_size is not None and self.batch_size_per_device is not None:
+            raise ValueError(
+                f"batch_size is {self.batch_size} and batch_size_per_device "
+                f"{self.batch_size_per_device}; expected one of them, and None for the other"
+            )
+        if self.batch_size_per_device is None and self.train.accumulate > self.rows(1):
             raise ValueError(
                 f"train.accumulate is {self.train.accumulate}, parts of a batch of "
-                f"{self.batch_size} rows (batch_size); expected no more parts than rows"
+                f"{self.rows(1)} rows (batch_size); expected no more parts than rows"
             )
         canvas, crop = self.data.canvas_size or self.network.input_size, self.augment.crop
         if crop is not None and crop[0] > canvas:
@@ -236,6 +249,12 @@ class ExperimentConfig:
                 f"augment.crop is {crop}, px of a canvas of {canvas} ({what}), which the smallest "
                 "crop already exceeds; set data.canvas_size to about the images' size, or crop less"
             )
+
+    def rows(self, devices: int) -> int:
+        """Returns the rows of a batch over a number of devices."""
+        if self.batch_size_per_device is not None:
+            return self.batch_size_per_device * devices
+        return _ROWS if self.batch_size is None else self.batch_size
 
     def idle_settings(self) -> list[str]:
         """Returns what to say of settings that are not their defaults and have no effect."""

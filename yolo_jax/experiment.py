@@ -93,7 +93,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     for one in (side, *config.augment.multi_scale):
         check_input_size(one, one)
     run = RunFolder(config.runs / config.name)
-    config = run.resolve(config)
+    config = run.resolve(config, jax.device_count())
     # Before the first of them writes; a config that was read from a folder is in it.
     distributed.check_agreement("configs", flatten(config))
     distributed.check_agreement("packages", versions())
@@ -159,7 +159,7 @@ def open_data(config: ExperimentConfig) -> Data:
     canvas = config.data.canvas_size or side
     loader = partial(
         Loader,
-        batch_size=config.batch_size,
+        batch_size=config.rows(jax.device_count()),
         threads=config.data.threads,
         process=(jax.process_index(), jax.process_count()),
         strict=strict,
@@ -203,7 +203,7 @@ def _mixed_batches(config: ExperimentConfig, images: int) -> int | None:
     """Returns the batches whose images are mixed, or None for all."""
     if not config.close_mosaic:
         return None
-    steps = config.steps_per_epoch or max(1, images // config.batch_size)
+    steps = config.steps_per_epoch or max(1, images // config.rows(jax.device_count()))
     epochs = (config.optimizer.horizon or config.epochs) - config.close_mosaic
     return max(epochs, 0) * steps
 
@@ -295,7 +295,8 @@ def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
         clip_norm=wanted.clip_norm,
     )
     if first:
-        constant = optax.constant_schedule(config.freeze_body.learning_rate)
+        rate = scaled_rate(config.freeze_body.learning_rate, config)
+        constant = optax.constant_schedule(rate)
         end = min(first, config.epochs)
         yield Stage(0, end, build(constant), config.freeze_body.paths, "checkpoints_heads")
     if config.epochs > first:
@@ -307,7 +308,7 @@ def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
             )
         schedule = learning_rate_schedule(
             "cosine" if wanted.schedule == "cosine" else "constant",
-            wanted.learning_rate,
+            scaled_rate(wanted.learning_rate, config),
             total_steps=total,
             warmup_steps=wanted.warmup_steps,
             final_fraction=wanted.final_fraction,
@@ -318,3 +319,12 @@ def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
                 steps, factor=wanted.plateau_factor, patience=wanted.plateau_patience
             )
         yield Stage(first, config.epochs, build(schedule, plateau=plateau), (), "checkpoints")
+
+
+def scaled_rate(rate: float, config: ExperimentConfig) -> float:
+    """Returns a learning rate for the config's batch, by the linear scaling rule where it is on.
+
+    Source: Goyal et al., Accurate, Large Minibatch SGD, section 2.1.
+    """
+    meant_for = config.optimizer.scale_rate_from
+    return rate if meant_for is None else rate * config.rows(jax.device_count()) / meant_for

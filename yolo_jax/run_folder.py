@@ -38,8 +38,14 @@ class RunFolder:
         self._metrics = path / "metrics.json"
         self.weights = path / "final.weights"
 
-    def resolve(self, config: ExperimentConfig) -> ExperimentConfig:
-        """Returns the config with what it leaves open: the horizon is that of the first run.
+    def resolve(self, config: ExperimentConfig, devices: int) -> ExperimentConfig:
+        """Returns the config with what it leaves open: rows of a batch, and the horizon.
+
+        That is the first run's.
+
+        Args:
+            config: as it was given.
+            devices: of all processes.
 
         Raises:
             ValueError: the folder holds a run of another config, whose fields that differ are
@@ -51,6 +57,10 @@ class RunFolder:
             horizon = config.epochs if stored is None else stored.optimizer.horizon
             optimizer = dataclasses.replace(config.optimizer, horizon=horizon)
             config = dataclasses.replace(config, optimizer=optimizer)
+        rows = config.rows(devices)
+        if stored is not None and config.batch_size_per_device is not None:
+            rows = stored.batch_size  # of other devices too, to which the run may have moved
+        config = dataclasses.replace(config, batch_size=rows, batch_size_per_device=None)
         if stored is not None:
             self._check_same_config(flatten(stored), flatten(config))
         return config

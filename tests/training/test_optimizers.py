@@ -60,3 +60,19 @@ def test_patterns_choose_what_is_frozen():
         trainable_mask(PARAMS, ["head/*"])
     with pytest.raises(ValueError, match="leaves no parameter to train"):
         trainable_mask(PARAMS, ["*"])
+
+
+def test_lars_and_lamb_scale_kernels_by_their_norms():
+    params = {"kernel": jnp.full(4, 3.0), "bias": jnp.full(4, 3.0)}
+    grads = {"kernel": jnp.full(4, 0.5), "bias": jnp.full(4, 0.5)}
+
+    def first_update(kind):
+        optimizer = build_optimizer(kind, optax.constant_schedule(0.1), momentum=0.9)
+        return optimizer.update(grads, optimizer.init(params), params)[0]
+
+    # LARS: 0.1 x 0.001 x |w| / |g| x g, and the plain gradient for the bias.
+    lars = first_update("lars")
+    np.testing.assert_allclose(lars["kernel"], -0.1 * 1e-3 * (6.0 / 1.0) * 0.5, rtol=1e-5)
+    np.testing.assert_allclose(lars["bias"], -0.05, rtol=1e-5)
+    # LAMB: Adam's first update is the sign, whose norm is 2; times |w| = 6.
+    np.testing.assert_allclose(first_update("lamb")["kernel"], -0.1 * 3.0, rtol=1e-4)

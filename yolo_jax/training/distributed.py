@@ -48,8 +48,10 @@ def start(
         process: number of this one, from 0.
         timeout: seconds to wait for the others.
 
+    Where the others do not come in time, it ends the process with status 2.
+
     Raises:
-        ValueError: the three do not go together, or the others did not come.
+        ValueError: the three do not go together, or there is no cluster that tells them.
     """
     given = [coordinator is not None, processes is not None, process is not None]
     if any(given) and not all(given):
@@ -63,31 +65,46 @@ def start(
             f"--process-id is {process} of --num-processes {processes}; they count from 0 to "
             f"{processes - 1}"
         )
+    address = coordinator or "the cluster's coordinator"
+    _log.info(
+        "joining %s as process %s of %s; should JAX abort here, two processes were given one "
+        "--process-id, or not all the same --num-processes",
+        address,
+        process,
+        processes,
+    )
+    # JAX would abort with a stack trace.
+    alarm = threading.Timer(timeout, _give_up, (coordinator, processes, timeout))
+    alarm.daemon = True
+    alarm.start()
     try:
         jax.distributed.initialize(
             coordinator,
             processes,
             process,
-            initialization_timeout=timeout,
+            initialization_timeout=timeout + 60,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
-        raise ValueError(_advice(coordinator, processes, timeout, error)) from error
-    _log.info("process %d of %d", jax.process_index(), jax.process_count())
+        raise ValueError(
+            "--distributed finds no cluster here (Cloud TPU, SLURM or Kubernetes), so it has to be "
+            "told by --coordinator HOST:PORT --num-processes N --process-id I "
+            f"({error})"
+        ) from error
+    finally:
+        alarm.cancel()
+    _log.info("process %d of %d is in", jax.process_index(), jax.process_count())
 
 
-def _advice(coordinator: str | None, processes: int | None, timeout: int, error: Exception) -> str:
-    if coordinator is None:
-        return (
-            "--distributed finds no cluster here (Cloud TPU, SLURM or Kubernetes), so it has to "
-            f"be told by --coordinator HOST:PORT --num-processes N --process-id I ({error})"
-        )
-    return (
-        f"the {processes} processes did not come together at {coordinator} within {timeout} s: see "
-        "that process 0 runs there and can be reached, that every process is given the same "
-        f"--coordinator and --num-processes, and each its own --process-id ({error})"
+def _give_up(coordinator: str | None, processes: int | None, timeout: int) -> None:
+    print(
+        f"yolo-jax: the {processes or ''} processes did not come together at {coordinator} within "
+        f"{timeout} s: see that process 0 runs there and can be reached, that every process is "
+        "given the same --coordinator and --num-processes, and each its own --process-id from 0",
+        file=sys.stderr,
     )
+    end_at_once(2)
 
 
 def is_first() -> bool:

@@ -61,7 +61,7 @@ def reduce_on_plateau(
 
 
 def build_optimizer(
-    kind: Literal["adam", "sgd"],
+    kind: Literal["adam", "sgd", "lamb", "lars"],
     schedule: optax.Schedule,
     *,
     momentum: float = 0.9,
@@ -69,7 +69,10 @@ def build_optimizer(
     clip_norm: float | None = None,
     plateau: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformation:
-    """Builds Adam (with decoupled decay) or SGD with Nesterov momentum (with L2 decay).
+    """Builds Adam (with decoupled decay), SGD with Nesterov momentum (with L2 decay), LAMB or LARS.
+
+    LARS scales the update of kernels alone by the norm of the weights over that of the gradient,
+    as You et al. do (Large Batch Training of Convolutional Networks, equation 6, with their 0.001).
 
     Args:
         kind: which.
@@ -86,6 +89,15 @@ def build_optimizer(
     match kind:
         case "adam":
             steps += [optax.scale_by_adam(b1=momentum), decay]
+        case "lamb":
+            steps += [
+                optax.scale_by_adam(b1=momentum, eps=1e-6),
+                decay,
+                optax.scale_by_trust_ratio(),
+            ]
+        case "lars":
+            trust = optax.scale_by_trust_ratio(trust_coefficient=1e-3)
+            steps += [decay, optax.masked(trust, kernel_mask), optax.trace(decay=momentum)]
         case "sgd":
             steps += [decay, optax.trace(decay=momentum, nesterov=True)]
     steps.append(optax.scale_by_learning_rate(schedule))

@@ -1,0 +1,170 @@
+"""Runs of several processes: stopped, killed and gone on with, as if they had never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from yolo_jax import cli
+
+CONFIG = Path(__file__).parent / "configs" / "short.py"
+OPTIONS = ("--steps-per-epoch", "15", "--optimizer.ema-decay", "0.9")
+POD = ("--launch", "local", "--processes", "2", "--devices", "2")
+PATIENCE = 300  # s; more than a busy machine takes
+
+
+@contextmanager
+def started(runs: Path, *options: str) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """Starts a pod run, of which nothing is left behind; its output goes to a file."""
+    log = runs.with_suffix(".log")
+    command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*command, *OPTIONS, *POD, *options],
+            env=os.environ | {"XLA_FLAGS": ""}, stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        yield process, log
+    finally:
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+        process.wait()
+
+
+def finish(runs: Path, *options: str) -> str:
+    """Runs to the end and returns what was printed."""
+    with started(runs, *options) as (process, log):
+        assert process.wait(PATIENCE) == 0, log.read_text()
+    return log.read_text()
+
+
+def wait_for(text: str, process: subprocess.Popen, log: Path) -> None:
+    """Waits until a run prints something."""
+    deadline = time.monotonic() + PATIENCE
+    while text not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+def check_same(one: Path, other: Path) -> None:
+    """Checks that two runs ended with the same bytes."""
+    for name in ("final.weights", "history.csv"):
+        assert (one / "short" / name).read_bytes() == (other / "short" / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the runs folder of one that nobody stopped."""
+    runs = tmp_path_factory.mktemp("pods") / "whole"
+    output = finish(runs)
+    # The first process alone says what it does.
+    assert "[0] held-out" in output
+    assert "[1] held-out" not in output and "[1] Epoch" not in output
+    return runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["pmap", "fsdp"])
+def test_asked_to_stop_all_save_after_one_step_and_go_on_bitwise(
+    strategy: str, whole: Path, tmp_path: Path
+):
+    chosen = ("--parallel.strategy", strategy)
+    if strategy != "pmap":
+        finish(tmp_path / "whole", *chosen)
+        whole = tmp_path / "whole"
+    runs = tmp_path / "cut"
+    with started(runs, *chosen) as (process, log):
+        wait_for("Epoch 1/4", process, log)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        assert process.wait(PATIENCE) == 143, log.read_text()
+    assert time.monotonic() - asked < 30
+    saved = max(int(path.name) for path in (runs / "short" / "checkpoints").glob("[0-9]*"))
+    assert f"resumed from {runs / 'short' / 'checkpoints' / str(saved)}" in finish(runs, *chosen)
+    check_same(runs, whole)
+
+
+@pytest.mark.slow
+def test_one_process_killed_ends_the_others_and_nothing_is_lost(whole: Path, tmp_path: Path):
+    runs = tmp_path / "cut"
+    with started(runs) as (process, log):
+        wait_for("Epoch 2/4", process, log)
+        workers = psutil.Process(process.pid).children()
+        next(w for w in workers if "1" in w.cmdline()[-1]).send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        assert process.wait(PATIENCE) != 0
+    assert time.monotonic() - killed < 60
+    assert "stopped sending heartbeats" in log.read_text()
+    finish(runs)
+    check_same(runs, whole)
+
+
+@pytest.mark.slow
+def test_all_killed_at_once_lose_nothing(whole: Path, tmp_path: Path):
+    runs = tmp_path / "cut"
+    with started(runs) as (process, log):
+        wait_for("Epoch 2/4", process, log)
+        time.sleep(0.3)
+        for worker in psutil.Process(process.pid).children():
+            worker.send_signal(signal.SIGKILL)
+        assert process.wait(PATIENCE) == 128 + signal.SIGKILL
+    finish(runs)
+    check_same(runs, whole)
+
+
+def process_of(number: int, runs: Path, *options: str) -> subprocess.Popen:
+    """Starts one of two processes by hand."""
+    command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
+    pod = ["--distributed", "--num-processes", "2", "--process-id", str(number)]
+    return subprocess.Popen(
+        [*command, *pod, *options], env=os.environ | {"XLA_FLAGS": ""}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def test_a_coordinator_that_is_not_there(tmp_path: Path):
+    where = ("--coordinator", "127.0.0.1:1", "--start-timeout", "3")
+    output, _ = (process := process_of(1, tmp_path, *where)).communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert "the 2 processes did not come together at 127.0.0.1:1 within 3 s" in output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_processes_of_different_configs_are_refused(tmp_path: Path):
+    where = ("--coordinator", "127.0.0.1:28461")
+    processes = [
+        process_of(number, tmp_path, *where, "--optimizer.learning-rate", rate)
+        for number, rate in enumerate(("0.1", "0.2"))
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 2, output
+        assert "optimizer.learning_rate: 0.2 in process 1, 0.1 in process 0" in output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--process-id", "0"), "need --distributed"),
+        (("--distributed", "--process-id", "0"), "are given together"),
+        (
+            ("--distributed", "--coordinator", "a:1", "--num-processes", "2", "--process-id", "2"),
+            "--process-id is 2 of --num-processes 2; they count from 0 to 1",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together(options, said, capsys):
+    assert cli.main(["train", str(CONFIG), *options]) == 2
+    assert said in capsys.readouterr().err
