@@ -169,8 +169,10 @@ def test_a_finished_run_goes_on_to_more_epochs_by_its_own_schedule(finished: Pat
 
 def test_bench_names_what_there_is(capsys):
     assert cli.main(["bench", "nothing"]) == 2
-    names = "augment, convolution, data, infer, loop, loss, packed, quickstart, second_start"
-    assert f"one of {names}, soak, step, tpu; found nothing" in capsys.readouterr().err
+    names = "augment, checkpoint, convolution, data, infer, loop, loss, packed, quickstart, scaling"
+    assert (
+        f"one of {names}, second_start, soak, step, tpu; found nothing" in capsys.readouterr().err
+    )
 
 
 def test_bench_runs_where_the_user_stands(tmp_path: Path, monkeypatch, capfd):

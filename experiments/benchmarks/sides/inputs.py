@@ -76,6 +76,8 @@ def parse_arguments(works: Iterable[str], arguments: Sequence[str] | None = None
     parser.add_argument("--side", type=int, default=416)
     parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--boxes", type=int, default=8)
+    parser.add_argument("--devices", type=int, default=1, help="of ours, simulated on the CPU")
+    parser.add_argument("--strategy", default="pmap", help="of ours, by which they share a batch")
     parser.add_argument("--compile", action="store_true", help="PyTorch's torch.compile")
     return parser.parse_args(arguments)
 

@@ -55,7 +55,12 @@ def train(options: argparse.Namespace) -> None:
     image = Input((options.side, options.side, 3), name="image", dtype=jnp.uint8)
     model = Model(image, list(apply(network, image)))
     loss = DetectionLoss(NETWORKS[options.network][1], options.classes)
-    model.compile(optax.sgd(1e-3, momentum=0.9), detection(loss), devices=jax.devices()[:1])
+    model.compile(
+        optax.sgd(1e-3, momentum=0.9),
+        detection(loss),
+        parallel=options.strategy,
+        devices=jax.devices()[: options.devices],
+    )
     batch = given.image, {"boxes": given.boxes, "classes": given.classes}
     turns = Turns()
 
@@ -117,6 +122,8 @@ def main() -> None:
     use_compilation_cache()
     works = {"infer": inference, "loss": loss_alone}
     options = inputs.parse_arguments(["train", *works])
+    if options.devices > 1:
+        jax.config.update("jax_num_cpu_devices", options.devices)
     if options.work == "train":
         train(options)
     else:

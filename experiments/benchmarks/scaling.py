@@ -1,0 +1,43 @@
+"""What spreading a step over devices costs: the same batch on one and on eight simulated devices.
+
+Eight devices of one CPU do the same work on the same cores, so what they take more is overhead: of
+the collectives, of smaller shapes, and of the threads that eight programs at once want.
+
+Command: yolo-jax bench scaling
+Hardware: 2 CPU cores, about 5 minutes.
+"""
+
+import argparse
+from pathlib import Path
+
+from experiments.benchmarks.sides.turns import Side, measure, save
+
+DEVICES = 8
+
+
+def main() -> None:
+    """Prints a table of the strategies."""
+    parser = argparse.ArgumentParser(prog="yolo-jax bench scaling", description=__doc__)
+    parser.add_argument("--network", default="tiny", choices=["tiny", "yolov3"])
+    parser.add_argument("--batch", type=int, default=16, help="rows, over all devices")
+    parser.add_argument("--side", type=int, default=416)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write machine, medians and ratios")
+    options = parser.parse_args()
+    work = ["train", "--network", options.network, "--batch", options.batch]
+    work += ["--side", options.side]
+    spread = [*work, "--devices", DEVICES, "--strategy"]
+    # Each as its own case: eight at once would be four times the memory.
+    cases = []
+    for strategy in ("pmap", "jit", "fsdp"):
+        sides = {
+            f"{strategy}, {DEVICES} devices": Side("yolo_jax", [*spread, strategy], peer=False),
+            "1 device": Side("yolo_jax", work, peer=False),
+        }
+        name = f"{options.network}_b{options.batch}_{strategy}"
+        cases.append(measure(name, sides, options.turns))
+    save(options.json, cases)
+
+
+if __name__ == "__main__":
+    main()
