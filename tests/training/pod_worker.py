@@ -1,7 +1,8 @@
-"""One process of a pod, for tests: ten steps of the tiny network under every strategy.
+"""One process of a pod, for tests: ten steps of a network under every strategy.
 
-Run as `python pod_worker.py OUT DEVICES [COORDINATOR PROCESSES PROCESS]`. The first
-process writes, for each strategy and each way of batch normalisation, losses and weights.
+Run as `python pod_worker.py NETWORK OUT DEVICES COORDINATOR PROCESSES PROCESS`. The first process
+writes, for each strategy and each way of batch normalisation, losses and weights. The network is
+`small`, of three layers, since every process compiles six steps, or `tiny`.
 """
 
 import sys
@@ -13,18 +14,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 from yolo_jax.callbacks import LambdaCallback
+from yolo_jax.core.precision import Precision
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import detection
 from yolo_jax.model.model import Model
+from yolo_jax.networks.blocks import ConvBlock, OutputConv
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
 from yolo_jax.training import distributed
 from yolo_jax.training.parallel import Strategy
 
 STRATEGIES: tuple[Strategy, ...] = ("pmap", "jit", "fsdp")
 ROWS, STEPS, SIDE, CLASSES = 16, 10, 64, 3
+
+
+class Small(nnx.Module):
+    """Two scales at the strides of tiny, wide enough that fsdp shards it."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        options: dict[str, Any] = {"precision": Precision(), "rngs": rngs}
+        self.stem = ConvBlock(3, 32, 3, stride=2, **options)
+        self.body = ConvBlock(32, 32, 3, stride=2, **options)
+        self.coarse = OutputConv(32, 3 * (5 + CLASSES), **options)
+        self.fine = OutputConv(32, 3 * (5 + CLASSES), **options)
+
+    def __call__(self, image: Any, row_mask: Any = None) -> tuple[Any, Any]:
+        x = self.body(self.stem(image.astype(jnp.float32) / 255, row_mask), row_mask)
+        return self.coarse(x[:, ::8, ::8]), self.fine(x[:, ::4, ::4])
 
 
 class Rows:
@@ -51,9 +70,11 @@ class Rows:
             yield self.image[number, self.own], {"boxes": boxes, "classes": classes}
 
 
-def train(strategy: Strategy, sync: bool, devices: Any = None) -> dict[str, np.ndarray]:
+def train(
+    network_name: str, strategy: Strategy, sync: bool, devices: Any = None
+) -> dict[str, np.ndarray]:
     """Returns the losses of ten steps, and the weights after them."""
-    network = create_network("tiny", CLASSES, seed=0)
+    network = Small(nnx.Rngs(0)) if network_name == "small" else create_network("tiny", CLASSES)
     image = Input((SIDE, SIDE, 3), name="image", dtype=jnp.uint8)
     model = Model(image, list(apply(network, image)))
     loss = detection(DetectionLoss(NETWORKS["tiny"][1], CLASSES))
@@ -77,14 +98,14 @@ def train(strategy: Strategy, sync: bool, devices: Any = None) -> dict[str, np.n
 
 def main() -> None:
     """Trains in every way; the first process keeps what comes of it."""
-    out, devices, *pod = sys.argv[1:]
+    network, out, devices, *pod = sys.argv[1:]
     jax.config.update("jax_num_cpu_devices", int(devices))
     distributed.start(pod[0], int(pod[1]), int(pod[2]))
     found = {
         f"{strategy}_{'sync' if sync else 'local'}_{name}": value
         for strategy in STRATEGIES
         for sync in (True, False)
-        for name, value in train(strategy, sync).items()
+        for name, value in train(network, strategy, sync).items()
     }
     if distributed.is_first():
         np.savez(Path(out), **found)

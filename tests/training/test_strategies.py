@@ -1,4 +1,7 @@
-"""The same ten steps over other devices, in other processes, by other strategies."""
+"""The same ten steps over other devices, in other processes, by other strategies.
+
+With YOLO_JAX_POD_NETWORK=tiny of the tiny network, which takes a quarter of an hour on two cores.
+"""
 
 import os
 import socket
@@ -14,6 +17,7 @@ from pod_worker import STRATEGIES, train
 
 # The design's: losses relative, weights by the norm of the whole tree, with SGD and momentum.
 TOLERANCE = 1e-5
+NETWORK = os.environ.get("YOLO_JAX_POD_NETWORK", "small")
 WORKER = Path(pod_worker.__file__)
 PODS = [(2, 4), (4, 2)]
 
@@ -23,7 +27,7 @@ def run_pod(processes: int, devices: int, out: Path) -> dict[str, np.ndarray]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-    command = [sys.executable, str(WORKER), str(out), str(devices)]
+    command = [sys.executable, str(WORKER), NETWORK, str(out), str(devices)]
     environment = os.environ | {"XLA_FLAGS": ""}
     children = [
         subprocess.Popen(
@@ -46,7 +50,7 @@ def one_process() -> dict[tuple[int, bool], dict[str, np.ndarray]]:
     """Returns losses and weights under pmap, by number of devices and sync."""
     devices = jax.devices()
     return {
-        (count, sync): train("pmap", sync, devices[:count])
+        (count, sync): train(NETWORK, "pmap", sync, devices[:count])
         for count, sync in ((1, True), (8, True), (8, False))
     }
 
@@ -61,10 +65,10 @@ def check_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_eight_devices_of_one_process(strategy, one_process):
-    synced = train(strategy, True)
+    synced = train(NETWORK, strategy, True)
     check_same(synced, one_process[8, True])
     check_same(synced, one_process[1, True])
-    check_same(train(strategy, False), one_process[8, False])
+    check_same(train(NETWORK, strategy, False), one_process[8, False])
 
 
 @pytest.mark.slow
