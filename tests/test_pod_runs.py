@@ -16,7 +16,7 @@ from yolo_jax import cli
 
 CONFIG = Path(__file__).parent / "configs" / "short.py"
 OPTIONS = ("--steps-per-epoch", "15", "--optimizer.ema-decay", "0.9")
-POD = ("--launch", "local", "--processes", "2", "--devices", "2")
+POD = ("--launch", "local", "--processes", "2", "--devices", "1")
 PATIENCE = 300  # s; more than a busy machine takes
 
 
@@ -73,16 +73,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["pmap", "fsdp"])
-def test_asked_to_stop_all_save_after_one_step_and_go_on_bitwise(
-    strategy: str, whole: Path, tmp_path: Path
-):
-    chosen = ("--parallel.strategy", strategy)
-    if strategy != "pmap":
-        finish(tmp_path / "whole", *chosen)
-        whole = tmp_path / "whole"
+def test_asked_to_stop_all_save_after_one_step_and_go_on_bitwise(whole: Path, tmp_path: Path):
     runs = tmp_path / "cut"
-    with started(runs, *chosen) as (process, log):
+    with started(runs) as (process, log):
         wait_for("Epoch 1/4", process, log)
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
@@ -90,31 +83,24 @@ def test_asked_to_stop_all_save_after_one_step_and_go_on_bitwise(
         assert process.wait(PATIENCE) == 143, log.read_text()
     assert time.monotonic() - asked < 30
     saved = max(int(path.name) for path in (runs / "short" / "checkpoints").glob("[0-9]*"))
-    assert f"resumed from {runs / 'short' / 'checkpoints' / str(saved)}" in finish(runs, *chosen)
+    assert f"resumed from {runs / 'short' / 'checkpoints' / str(saved)}" in finish(runs)
     check_same(runs, whole)
 
 
 @pytest.mark.slow
-def test_one_process_killed_ends_the_others_and_nothing_is_lost(whole: Path, tmp_path: Path):
+def test_killed_one_and_then_all_they_lose_nothing(whole: Path, tmp_path: Path):
     runs = tmp_path / "cut"
     with started(runs) as (process, log):
-        wait_for("Epoch 2/4", process, log)
-        workers = psutil.Process(process.pid).children()
-        next(w for w in workers if "1" in w.cmdline()[-1]).send_signal(signal.SIGKILL)
+        wait_for("Epoch 1/4", process, log)
+        second = next(w for w in psutil.Process(process.pid).children() if w.cmdline()[-1] == "1")
+        second.send_signal(signal.SIGKILL)
         killed = time.monotonic()
         assert process.wait(PATIENCE) != 0
     assert time.monotonic() - killed < 60
-    assert "stopped sending heartbeats" in log.read_text()
-    finish(runs)
-    check_same(runs, whole)
-
-
-@pytest.mark.slow
-def test_all_killed_at_once_lose_nothing(whole: Path, tmp_path: Path):
-    runs = tmp_path / "cut"
+    # Whichever the other notices first: the broken connection, or that no heartbeats come.
+    assert "Gloo" in log.read_text() or "stopped sending heartbeats" in log.read_text()
     with started(runs) as (process, log):
-        wait_for("Epoch 2/4", process, log)
-        time.sleep(0.3)
+        wait_for("Epoch 3/4", process, log)
         for worker in psutil.Process(process.pid).children():
             worker.send_signal(signal.SIGKILL)
         assert process.wait(PATIENCE) == 128 + signal.SIGKILL

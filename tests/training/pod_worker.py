@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from yolo_jax.callbacks import LambdaCallback
+from yolo_jax.callbacks import Checkpoint, LambdaCallback
 from yolo_jax.core.precision import Precision
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.model.graph import Input, apply
@@ -74,14 +74,7 @@ def train(
     network_name: str, strategy: Strategy, sync: bool, devices: Any = None
 ) -> dict[str, np.ndarray]:
     """Returns the losses of ten steps, and the weights after them."""
-    network = Small(nnx.Rngs(0)) if network_name == "small" else create_network("tiny", CLASSES)
-    image = Input((SIDE, SIDE, 3), name="image", dtype=jnp.uint8)
-    model = Model(image, list(apply(network, image)))
-    loss = detection(DetectionLoss(NETWORKS["tiny"][1], CLASSES))
-    model.compile(
-        optax.sgd(1e-4, momentum=0.9), loss, ema_decay=0.9, sync_batch_norm=sync,
-        parallel=strategy, devices=devices,
-    )  # fmt: skip
+    model = make_model(network_name, strategy, sync, devices)
     losses: list[float] = []
     model.fit(
         Rows(model.parallel.process),
@@ -92,8 +85,44 @@ def train(
         largest = max(jax.tree.leaves(model.state.params), key=lambda leaf: leaf.size)
         held = largest.addressable_shards[0].data.size
         assert held * len(model.parallel.devices) == largest.size, "nothing is sharded"
-    weights = np.concatenate([weight.ravel() for weight in model.get_weights()])
-    return {"losses": np.asarray(losses, np.float64), "weights": weights}
+    return {"losses": np.asarray(losses, np.float64), "weights": weights_of(model)}
+
+
+def weights_of(model: Model) -> np.ndarray:
+    """Returns all weights in a row."""
+    return np.concatenate([weight.ravel() for weight in model.get_weights()])
+
+
+def check_resumes(strategy: Strategy, folder: Path) -> None:
+    """Checks that a fit which goes on from a checkpoint ends as one that was never stopped."""
+    models = [make_model("small", strategy, False) for _ in range(3)]
+    whole, stopped, resumed = models
+    rows = Rows(whole.parallel.process)
+    options: dict[str, Any] = {"steps_per_epoch": STEPS // 2, "verbose": 0}
+    whole.fit(rows, epochs=2, **options)
+    stopped.fit(rows, epochs=1, callbacks=[Checkpoint(folder, monitor=None)], **options)
+    resumed.fit(rows, epochs=2, resume=folder, **options)
+    assert resumed.run.epoch == 2 and resumed.history.epoch == [0, 1]
+    np.testing.assert_array_equal(weights_of(resumed), weights_of(whole))
+    for one, other in zip(
+        jax.tree.leaves(whole.parallel.whole(whole.state)),
+        jax.tree.leaves(resumed.parallel.whole(resumed.state)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def make_model(network_name: str, strategy: Strategy, sync: bool, devices: Any = None) -> Model:
+    """Returns a detector, compiled with momentum and an average of the weights."""
+    network = Small(nnx.Rngs(0)) if network_name == "small" else create_network("tiny", CLASSES)
+    image = Input((SIDE, SIDE, 3), name="image", dtype=jnp.uint8)
+    model = Model(image, list(apply(network, image)))
+    loss = detection(DetectionLoss(NETWORKS["tiny"][1], CLASSES))
+    model.compile(
+        optax.sgd(1e-4, momentum=0.9), loss, ema_decay=0.9, sync_batch_norm=sync,
+        parallel=strategy, devices=devices,
+    )  # fmt: skip
+    return model
 
 
 def main() -> None:
@@ -107,6 +136,9 @@ def main() -> None:
         for sync in (True, False)
         for name, value in train(network, strategy, sync).items()
     }
+    for strategy in STRATEGIES:
+        if network == "small" and jax.process_count() == 2:  # once is enough
+            check_resumes(strategy, Path(out).with_name(strategy))
     if distributed.is_first():
         np.savez(Path(out), **found)
 

@@ -109,6 +109,17 @@ class Restored:
     progress: dict[str, Any]
 
 
+class _Manager(ocp.CheckpointManager):
+    """Leaves it to `distributed.Preemption` to ask where to stop.
+
+    JAX's service compares the numbers that it is asked with; orbax's, of checkpoints, are others.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        """Tells nothing."""
+        return False
+
+
 class Checkpoints:
     """A folder of checkpoints, numbered by the run's step.
 
@@ -144,7 +155,7 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self.folder,
             item_handlers={
                 "arrays": ocp.StandardCheckpointHandler(),
