@@ -257,7 +257,9 @@ def test_what_a_damaged_run_folder_says(tmp_path: Path, caplog: pytest.LogCaptur
     for path in files:
         path.write_bytes(b"damaged")
     experiment.train(longer)
-    said = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+    said = [
+        record.getMessage() for record in caplog.records if "is damaged (" in record.getMessage()
+    ]
     assert said[0].startswith(f"the checkpoint {newest} is damaged (")
     assert said[0].endswith("it is set aside as 2.damaged; going on from 1")
     epochs = [line.split(",")[0] for line in (folder / "history.csv").read_text().splitlines()]

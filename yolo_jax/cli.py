@@ -1,4 +1,4 @@
-"""The console command: `yolo-jax train | detect | convert | doctor | bench`."""
+"""The console command: `yolo-jax train | plan | detect | convert | doctor | bench`."""
 
 import argparse
 import logging
@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import tyro
@@ -21,6 +22,8 @@ from yolo_jax.launch import local
 from yolo_jax.launch.job import Job
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
+from yolo_jax.plan.chips import slice_of
+from yolo_jax.plan.command import in_own_process, plan
 from yolo_jax.training import distributed
 
 _TRAIN = (
@@ -49,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hear_every_interrupt()
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command not in (_train, _bench):
+    if rest and options.command not in (_train, _bench, _plan):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         status = _run(options, rest)
@@ -96,22 +99,8 @@ def use_compilation_cache() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="yolo-jax", description="YOLO detectors on JAX.")
     commands = parser.add_subparsers(required=True)
-    # Its help is of the config's fields too, which tyro knows.
-    train = commands.add_parser(
-        "train", help="run an experiment config", add_help=False, allow_abbrev=False
-    )
-    train.add_argument("config", nargs="?", type=Path, help="Python file with get_config()")
-    train.add_argument("--distributed", action="store_true")
-    train.add_argument("--coordinator", metavar="HOST:PORT")
-    train.add_argument("--num-processes", type=int)
-    train.add_argument("--process-id", type=int)
-    train.add_argument("--launch", choices=["local"])
-    train.add_argument("--processes", type=_count, default=1)
-    train.add_argument("--devices", type=_count)
-    train.add_argument("--restarts", type=int, default=0)
-    train.add_argument("--dry-run", action="store_true")
-    train.add_argument("--start-timeout", type=int, default=distributed.START_SECONDS)
-    train.set_defaults(command=_train)
+    _add_train(commands)
+    _add_plan(commands)
 
     detect = commands.add_parser("detect", help="find objects in images")
     detect.add_argument("weights", help="a run folder, a .weights file (COCO), or yolov3-tiny")
@@ -143,6 +132,40 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("name", nargs="?", help="of a file in experiments/benchmarks")
     bench.set_defaults(command=_bench)
     return parser
+
+
+def _add_train(commands: Any) -> None:
+    # Its help is of the config's fields too, which tyro knows.
+    train = commands.add_parser(
+        "train", help="run an experiment config", add_help=False, allow_abbrev=False
+    )
+    train.add_argument("config", nargs="?", type=Path, help="Python file with get_config()")
+    train.add_argument("--distributed", action="store_true")
+    train.add_argument("--coordinator", metavar="HOST:PORT")
+    train.add_argument("--num-processes", type=int)
+    train.add_argument("--process-id", type=int)
+    train.add_argument("--launch", choices=["local"])
+    train.add_argument("--processes", type=_count, default=1)
+    train.add_argument("--devices", type=_count)
+    train.add_argument("--restarts", type=int, default=0)
+    train.add_argument("--dry-run", action="store_true")
+    train.add_argument("--start-timeout", type=int, default=distributed.START_SECONDS)
+    train.set_defaults(command=_train)
+
+
+def _add_plan(commands: Any) -> None:
+    planned = commands.add_parser(
+        "plan",
+        help="say what a config takes on a slice of TPUs, without one",
+        allow_abbrev=False,
+        epilog="The config's fields can be set too, as in --batch-size None "
+        "--batch-size-per-device 64.",
+    )
+    planned.add_argument("config", type=Path, help="Python file with get_config()")
+    planned.add_argument("--target", required=True, metavar="v5e:16x16", help="slice of TPUs")
+    planned.add_argument("--json", type=Path, help="file for the figures")
+    planned.add_argument("--plot", type=Path, help="picture of images/s by number of chips")
+    planned.set_defaults(command=_plan)
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -284,6 +307,22 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int | None:
     prog = f"yolo-jax train {options.config}"
     config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
     experiment.train(config)
+    return None
+
+
+def _plan(options: argparse.Namespace, overrides: list[str]) -> int | None:
+    given = ["plan", str(options.config), "--target", options.target, *overrides]
+    for name in ("json", "plot"):
+        if getattr(options, name) is not None:
+            given += [f"--{name}", str(getattr(options, name))]
+    slice_of(options.target)  # a word about it before anything is loaded
+    status = in_own_process(given)
+    if status is not None:
+        return status
+    default = load_config(options.config)
+    prog = f"yolo-jax plan {options.config}"
+    config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
+    plan(config, options.target, options.json, options.plot)
     return None
 
 

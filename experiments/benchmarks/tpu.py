@@ -28,27 +28,19 @@ import numpy as np
 import optax
 from jax.experimental import topologies
 
-from experiments.benchmarks import _hlo
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import detection
 from yolo_jax.model.model import Model
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
+from yolo_jax.plan import hlo
+from yolo_jax.plan.chips import ENVIRONMENT, slice_of
 from yolo_jax.training.step import Fed
 
-# A board of eight v5e chips, and what one of them can do. Source: Google's documentation of v5e.
+# A board of eight v5e chips.
 TOPOLOGY, CHIPS = "v5e:2x4", 8
-FLOPS_PER_SECOND, BYTES_PER_SECOND, MEMORY_GIB = 197e12, 819e9, 16
+CHIP = slice_of(TOPOLOGY).chip
 CLASSES, BOXES = 80, 50
-# Without these libtpu asks the network which TPU this is, and JAX tries to start one; a lock file
-# would keep two compilations apart, though none of them has a chip.
-ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
 
 
 def main() -> None:
@@ -76,9 +68,9 @@ def main() -> None:
     lowered_after = time.perf_counter() - start
     executable = lowered.compile()
     text = executable.as_text() or ""
-    found = _hlo.instructions(text)
+    found = hlo.instructions(text)
     figures = measure(executable, found, options.batch)
-    reductions = _hlo.all_reduces(text)
+    reductions = hlo.all_reduces(text)
     figures["all-reduces"] = len(reductions)
     figures["all-reduced MB"] = round(sum(reductions) / 1e6, 3)
     figures["compile seconds"] = round(time.perf_counter() - start - lowered_after, 1)
@@ -130,7 +122,7 @@ def lower_step(network: str, size: int, batch: int, chips: int) -> jax.stages.Lo
 
 
 def measure(
-    executable: jax.stages.Compiled, found: list[_hlo.Instruction], batch: int
+    executable: jax.stages.Compiled, found: list[hlo.Instruction], batch: int
 ) -> dict[str, float]:
     """Returns the figures of one chip, by name.
 
@@ -145,12 +137,12 @@ def measure(
         raise RuntimeError("XLA gives no analysis of this program; take the jaxlib that is pinned")
     held = memory.temp_size_in_bytes + memory.argument_size_in_bytes
     held += memory.output_size_in_bytes - memory.alias_size_in_bytes
-    by_flops = cost["flops"] / FLOPS_PER_SECOND
-    by_accesses = cost["bytes accessed"] / BYTES_PER_SECOND
+    by_flops = cost["flops"] / CHIP.flops
+    by_accesses = cost["bytes accessed"] / CHIP.hbm_bytes
     hbm = sum(one.gigabytes for one in found)
-    by_hbm = 1e9 * hbm / BYTES_PER_SECOND
+    by_hbm = 1e9 * hbm / CHIP.hbm_bytes
     return {
-        f"memory, GiB (of {MEMORY_GIB})": round(held / 2**30, 2),
+        f"memory, GiB (of {CHIP.hbm_gib})": round(held / 2**30, 2),
         "TFLOP": round(cost["flops"] / 1e12, 3),
         "GB accessed": round(cost["bytes accessed"] / 1e9, 2),
         "GB of HBM": round(hbm, 2),
@@ -162,14 +154,14 @@ def measure(
     }
 
 
-def report_places(found: list[_hlo.Instruction], largest: int) -> dict[str, float]:
+def report_places(found: list[hlo.Instruction], largest: int) -> dict[str, float]:
     """Prints where the bytes go; returns the gigabytes of each category.
 
     Args:
         found: instructions, the most bytes first.
         largest: instructions to name.
     """
-    places = {name: round(size, 2) for name, size in _hlo.by_category(found).items()}
+    places = {name: round(size, 2) for name, size in hlo.by_category(found).items()}
     padding = sum(one.gigabytes - one.unpadded for one in found)
     total = sum(one.gigabytes for one in found)
     print(f"GB of HBM: {total:.1f}, of which padding of tiles {padding:.1f}")

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import _hlo, tpu
+from experiments.benchmarks import tpu
 from yolo_jax import cli
+from yolo_jax.plan import hlo
 
 PROGRAM = """\
 HloModule jit_step
@@ -26,16 +27,16 @@ ENTRY %main (a.1: bf16[64,4,4,32], b.1: bf16[1,1,32,32]) -> bf16[64,4,4,32] {
 
 
 def test_bytes_are_counted_in_the_tiles_of_memory():
-    found = _hlo.instructions(PROGRAM.replace("all-reduce(%d, %e)", "all-reduce()"))
+    found = hlo.instructions(PROGRAM.replace("all-reduce(%d, %e)", "all-reduce()"))
     fusion, reduction = found
     assert fusion.category == "convolution: input gradient"
     array, kernel = 64 * 4 * 4 * 32 * 2, 32 * 32 * 2
     assert fusion.unpadded * 1e9 == pytest.approx(2 * array + kernel)
     # 64 images in tiles of 128, 32 channels of a kernel too.
     assert fusion.gigabytes * 1e9 == pytest.approx(2 * 2 * array + 4 * kernel)
-    assert _hlo.by_category(found)[reduction.category] == reduction.gigabytes
+    assert hlo.by_category(found)[reduction.category] == reduction.gigabytes
     assert reduction.category == "between chips"
-    assert _hlo.all_reduces(PROGRAM) == [33 * 4]
+    assert hlo.all_reduces(PROGRAM) == [33 * 4]
 
 
 def test_what_the_chips_own_memory_holds_is_counted_as_it_is_staged():
@@ -43,7 +44,7 @@ def test_what_the_chips_own_memory_holds_is_counted_as_it_is_staged():
     done = f"  %copy-done = {staged} copy-done(%copy-start)\n"
     program = PROGRAM.replace("all-reduce(%d, %e)", "all-reduce()")
     program = program.replace("  %sum", done + "  %sum").replace("fusion(%a.1", "fusion(%copy-done")
-    by_name = {one.name: one for one in _hlo.instructions(program)}
+    by_name = {one.name: one for one in hlo.instructions(program)}
     array, kernel = 64 * 4 * 4 * 32 * 2, 32 * 32 * 2
     # Once to the chip, by the copy; the fusion reads the kernel alone from HBM, and writes there.
     assert by_name["copy-done"].unpadded * 1e9 == pytest.approx(array)

@@ -81,8 +81,9 @@ class Parallel:
 
     @cached_property
     def local(self) -> tuple[Device, ...]:
-        """Devices of this process."""
-        return tuple(d for d in self.devices if d.process_index == jax.process_index())
+        """Devices of this process; none where a step is only compiled, for other machines."""
+        here = set(jax.local_devices())
+        return tuple(device for device in self.devices if device in here)
 
     @cached_property
     def _processes(self) -> list[int]:

@@ -1,0 +1,73 @@
+"""What a config takes on a slice of TPUs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from yolo_jax import cli
+from yolo_jax.plan.chips import slice_of
+
+CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
+
+
+def test_a_slice_by_its_name():
+    found = slice_of("v5e:4x8")
+    assert (found.chips, found.hosts, found.shape) == (32, 8, (4, 8))
+    assert slice_of("v5p:2x2x4").chips == 16
+
+
+def test_the_all_reduce_goes_over_all_axes_and_closed_rings_are_twice_as_fast():
+    # Two axes of 16 are rings: 2 x 255/256 x 1e9 B over 2 axes x 2 links x 50 GB/s.
+    assert slice_of("v5e:16x16").all_reduce_seconds(1e9) == pytest.approx(
+        2 * 255 / 256 * 1e9 / 200e9
+    )
+    # Of 8 they are lines.
+    assert slice_of("v5e:8x8").all_reduce_seconds(1e9) == pytest.approx(2 * 63 / 64 * 1e9 / 100e9)
+    assert slice_of("v5e:8x8").all_reduce_seconds(1e9, chips=1) == 0
+
+
+@pytest.mark.parametrize("target", ["v5e", "v5e:4", "v5e:4x4x4", "v9:2x2", "v5e:0x4", "h100:8x4"])
+def test_a_target_that_does_not_exist(target: str, capsys):
+    assert cli.main(["plan", str(CONFIG), "--target", target]) == 2
+    error = capsys.readouterr().err
+    assert f"there is no target {target!r}; there are v5e: 2x2, 2x4" in error
+
+
+def test_half_a_host(capsys):
+    assert cli.main(["plan", str(CONFIG), "--target", "v5e:3x5"]) == 2
+    assert "v5e:3x5 has no whole hosts" in capsys.readouterr().err
+
+
+NEEDS_LIBTPU = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is missing, XLA's compiler for TPUs: pip install -e '.[plan]'",
+)
+
+
+@NEEDS_LIBTPU
+def test_a_batch_that_does_not_divide(capfd):
+    assert cli.main(["plan", str(CONFIG), "--target", "v5e:2x4"]) == 2
+    assert (
+        "a batch of 4 rows does not divide among the 8 chips of v5e:2x4" in capfd.readouterr().err
+    )
+
+
+@pytest.mark.slow
+@NEEDS_LIBTPU
+@pytest.mark.parametrize("strategy", ["pmap", "fsdp"])
+def test_a_small_config_on_four_chips(strategy: str, tmp_path: Path):
+    file, picture = tmp_path / "plan.json", tmp_path / "plan.png"
+    options = ["--json", str(file), "--plot", str(picture), "--parallel.strategy", strategy]
+    assert cli.main(["plan", str(CONFIG), "--target", "v5e:2x2", *options]) == 0
+    figures = json.loads(file.read_text())["figures"]
+    parts = figures["GiB by what it is"]
+    # 8.7 million weights of 4 bytes, Adam's two slots of each, and their average.
+    share = 1 if strategy == "pmap" else 4
+    assert parts["weights"] == pytest.approx(0.0323 / share, rel=0.05)
+    assert parts["optimizer slots"] == pytest.approx(2 * parts["weights"], rel=0.02)
+    assert parts["average of weights"] == parts["weights"]
+    assert sum(parts.values()) == pytest.approx(figures["GiB of HBM a chip"], abs=1e-3)
+    assert figures["fits"] and figures["all-reduces"] >= 1
+    assert picture.stat().st_size > 1000

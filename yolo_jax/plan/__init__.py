@@ -1,0 +1,1 @@
+"""What a config costs on machines that need not be here: `yolo-jax plan`."""
