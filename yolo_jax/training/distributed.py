@@ -172,6 +172,7 @@ class Preemption:
 
     def listen(self) -> None:
         """Takes SIGTERM from now on; in several processes JAX's service does, since its start."""
+        self._heard = False
         # Other threads than the main one hear no signals.
         is_main = threading.current_thread() is threading.main_thread()
         if jax.process_count() == 1 and is_main:
