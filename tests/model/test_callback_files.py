@@ -15,6 +15,7 @@ from yolo_jax.model.callbacks import (
     ModelCheckpoint,
     TensorBoard,
 )
+from yolo_jax.training.parallel import Parallel
 
 
 def test_model_checkpoint_names_files_and_counts_periods(tmp_path: Path, capsys):
@@ -96,6 +97,7 @@ def test_csv_logger_appends_or_starts_anew(tmp_path: Path):
 def test_tensorboard_writes_scalars_and_histograms(tmp_path: Path):
     model = Tiny()
     model.state = SimpleNamespace(params={"dense": {"kernel": np.arange(6.0)}})
+    model.parallel = Parallel.over()
     list(drive(TensorBoard(tmp_path / "epochs", histogram_freq=2), [3, 2], model=model))
     (events,) = (tmp_path / "epochs").iterdir()
     for tag in (b"val_loss", b"loss", b"dense/kernel"):
