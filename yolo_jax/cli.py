@@ -23,7 +23,8 @@ from yolo_jax.launch.job import Job
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
 from yolo_jax.plan.chips import slice_of
-from yolo_jax.plan.command import in_own_process, plan
+from yolo_jax.plan.command import plan
+from yolo_jax.plan.compiler import in_own_process
 from yolo_jax.training import distributed
 
 _TRAIN = (
@@ -316,7 +317,7 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int | None:
         if getattr(options, name) is not None:
             given += [f"--{name}", str(getattr(options, name))]
     slice_of(options.target)  # a word about it before anything is loaded
-    status = in_own_process(given)
+    status = in_own_process("yolo_jax", given)
     if status is not None:
         return status
     default = load_config(options.config)

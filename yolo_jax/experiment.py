@@ -42,8 +42,6 @@ from yolo_jax.training import distributed
 from yolo_jax.training.optimizers import build_optimizer, learning_rate_schedule, reduce_on_plateau
 
 _log = logging.getLogger(__name__)
-
-
 # Of which two versions in one run would compute two things.
 _PACKAGES = ("yolo_jax", "jax", "jaxlib", "flax", "optax", "numpy", "grain", "orbax-checkpoint")
 
@@ -95,8 +93,9 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     run = RunFolder(config.runs / config.name)
     config = run.resolve(config, jax.device_count())
     # Before the first of them writes; a config that was read from a folder is in it.
-    distributed.check_agreement("configs", flatten(config))
-    distributed.check_agreement("packages", versions())
+    if jax.process_count() > 1:
+        distributed.check_agreement("configs", flatten(config))
+        distributed.check_agreement("packages", versions())
     figures = run.figures()
     if figures is not None and figures["epochs"] >= config.epochs:
         done = figures["epochs"]
@@ -119,32 +118,24 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
     distributed.wait_for_all("the run folder is there")
 
-    _, anchors = NETWORKS[config.network.kind]
-    image = Input((side, side, 3), name="image", dtype=jnp.uint8)
-    heads = apply(network, image)
-    model = Model(image, list(heads), name=config.name, seed=config.seed)
-    loss = DetectionLoss(anchors, len(class_names), **dataclasses.asdict(config.loss))
-    if config.augment.multi_scale:
-        augment = MultiScale(config.augment, config.augment.multi_scale, config.seed)
-    fit_stages(config, stages, steps, model, detection(loss), augment, data, callbacks)
+    model, loss = build_model(config, network, len(class_names))
+    fit_stages(config, stages, steps, model, loss, data, callbacks)
 
     # Held-out figures by the last epoch's weights (their average, where one is kept).
-    trained = cast(Network, model.module().layers[heads[0].name])
+    trained = cast(Network, model.module().layers[model.outputs[0].name])
     if distributed.is_first():
         run.save_config(config)  # what may differ is as of the last run
         darknet.save_weights(run.weights, trained)
     detector = Detector(
         trained,
-        anchors,
+        NETWORKS[config.network.kind][1],
         class_names,
         (side, side),
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,
     )
     skipped = data.train.skipped | data.validation.skipped
-    figures = score_held_out(config, detector, data.held_out, skipped, run)
-    if distributed.is_first():
-        print_figures(figures)
+    score_held_out(config, detector, data.held_out, skipped, run)
 
 
 def versions() -> dict[str, str]:
@@ -231,29 +222,55 @@ def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
     return network
 
 
+def build_model(
+    config: ExperimentConfig, network: Network, num_classes: int
+) -> tuple[Model, Joint]:
+    """Returns a network as a model, from uint8 images to heads, and its loss."""
+    side = config.network.input_size
+    image = Input((side, side, 3), name="image", dtype=jnp.uint8)
+    model = Model(image, list(apply(network, image)), name=config.name, seed=config.seed)
+    anchors = NETWORKS[config.network.kind][1]
+    return model, detection(DetectionLoss(anchors, num_classes, **dataclasses.asdict(config.loss)))
+
+
+def compile_stage(
+    config: ExperimentConfig,
+    stage: Stage,
+    model: Model,
+    loss: Joint,
+    devices: Sequence[Any] | None = None,
+) -> None:
+    """Compiles a model for a stage, over all devices or the given ones."""
+    side = config.network.input_size
+    augment: Any = partial(config.augment, output_shape=(side, side))
+    if config.augment.multi_scale:
+        augment = MultiScale(config.augment, config.augment.multi_scale, config.seed)
+    model.compile(
+        stage.optimizer,
+        loss,
+        augment=augment,
+        ema_decay=config.optimizer.ema_decay,
+        frozen=stage.frozen,
+        accumulate=config.train.accumulate,
+        sync_batch_norm=config.train.sync_batch_norm,
+        parallel=config.parallel.strategy,
+        devices=devices,
+    )
+
+
 def fit_stages(
     config: ExperimentConfig,
     stages: Sequence[Stage],
     steps: int,
     model: Model,
     loss: Joint,
-    augment: Any,
     data: Data,
     callbacks: Sequence[Callback],
 ) -> None:
     """Trains stage after stage; each goes on from its own newest checkpoint."""
     folder = config.runs / config.name
     for stage in stages:
-        model.compile(
-            stage.optimizer,
-            loss,
-            augment=augment,
-            ema_decay=config.optimizer.ema_decay,
-            frozen=stage.frozen,
-            accumulate=config.train.accumulate,
-            sync_batch_norm=config.train.sync_batch_norm,
-            parallel=config.parallel.strategy,
-        )
+        compile_stage(config, stage, model, loss)
         model.fit(
             data.train,
             epochs=stage.end,

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from yolo_jax.config import ExperimentConfig
@@ -24,8 +25,8 @@ def score_held_out(
     held_out: Loader,
     skipped: dict[str, str],
     run: RunFolder,
-) -> dict[str, Any]:
-    """Scores the held-out images, leaves figures and pictures, and returns the figures.
+) -> None:
+    """Scores the held-out images, leaves figures and pictures, and prints the figures.
 
     Every process finds the objects of its share; the first scores them all. An image that cannot be
     read is left out, and named under `skipped`.
@@ -47,27 +48,33 @@ def score_held_out(
             f"{error}\nTraining is done and kept in {run.path}: mend these held-out images where "
             "they are, and the same command only scores"
         ) from error
-    skipped = skipped | held_out.skipped
-    parts = distributed.gather_objects({"found": _plain(found), "skipped": skipped})
-    found = {int(k): _detections(v) for part in parts for k, v in part["found"].items()}
-    skipped = {path: reason for part in parts for path, reason in part["skipped"].items()}
+    found, skipped = _of_all_processes(found, skipped | held_out.skipped)
+    if not distributed.is_first():
+        return
     listed = held_out.dataset
     read = tuple(one for one in listed.annotations if one.image_id in found)
     dataset = dataclasses.replace(listed, annotations=read)
     whole, sources = coco_average_precision(dataset, found), per_source(dataset, found)
     figures = metrics(whole, sources) | {"epochs": config.epochs, "skipped": skipped}
-    if not distributed.is_first():
-        return figures
     # Before the pictures, which are not worth losing the figures for.
     run.save_figures(figures)
     save_curves(run.path / "history.csv", {"all": whole} | sources, run.path)
     save_held_out_pictures(dataset, found, _DRAWN_SCORE, run.path / "held_out")
-    return figures
+    print_figures(figures)
 
 
-def _plain(found: dict[int, Detections]) -> dict[int, list[list]]:
-    """Returns detections as JSON holds them; `_detections` makes them anew, to the last bit."""
-    return {key: [np.asarray(part).tolist() for part in one] for key, one in found.items()}
+def _of_all_processes(
+    found: dict[int, Detections], skipped: dict[str, str]
+) -> tuple[dict[int, Detections], dict[str, str]]:
+    """Returns what all processes found and skipped; JSON holds numbers to the last bit."""
+    if jax.process_count() == 1:
+        return found, skipped
+    plain = {key: [np.asarray(part).tolist() for part in one] for key, one in found.items()}
+    parts = distributed.gather_objects({"found": plain, "skipped": skipped})
+    return (
+        {int(key): _detections(one) for part in parts for key, one in part["found"].items()},
+        {path: reason for part in parts for path, reason in part["skipped"].items()},
+    )
 
 
 def _detections(parts: list[list]) -> Detections:

@@ -12,11 +12,9 @@ Hardware: any; about 5 minutes and 6 GB of memory for YOLOv3.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -34,7 +32,8 @@ from yolo_jax.model.losses import detection
 from yolo_jax.model.model import Model
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
 from yolo_jax.plan import hlo
-from yolo_jax.plan.chips import ENVIRONMENT, slice_of
+from yolo_jax.plan.chips import slice_of
+from yolo_jax.plan.compiler import bytes_held, in_own_process
 from yolo_jax.training.step import Fed
 
 # A board of eight v5e chips.
@@ -54,15 +53,12 @@ def main() -> None:
     parser.add_argument("--hlo", type=Path, help="file for the optimised program's text")
     parser.add_argument("--json", type=Path, help="file for the figures and the versions")
     options = parser.parse_args()
-    if importlib.util.find_spec("libtpu") is None:
-        sys.exit(
-            "yolo-jax bench tpu: found no libtpu, which holds XLA's compiler for TPUs; install "
-            "the one that belongs to this jaxlib: pip install -e '.[plan]'"
-        )
-    if not ENVIRONMENT.items() <= os.environ.items():
-        command = [sys.executable, "-m", "experiments.benchmarks.tpu", *sys.argv[1:]]
-        environment = os.environ | ENVIRONMENT
-        sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+    try:
+        status = in_own_process("experiments.benchmarks.tpu", sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"yolo-jax bench tpu: {error}")
+    if status is not None:
+        sys.exit(status)
     start = time.perf_counter()
     lowered = lower_step(options.network, options.size, options.batch, options.chips)
     lowered_after = time.perf_counter() - start
@@ -135,14 +131,12 @@ def measure(
     memory = executable.memory_analysis()
     if not cost or memory is None:
         raise RuntimeError("XLA gives no analysis of this program; take the jaxlib that is pinned")
-    held = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-    held += memory.output_size_in_bytes - memory.alias_size_in_bytes
     by_flops = cost["flops"] / CHIP.flops
     by_accesses = cost["bytes accessed"] / CHIP.hbm_bytes
     hbm = sum(one.gigabytes for one in found)
     by_hbm = 1e9 * hbm / CHIP.hbm_bytes
     return {
-        f"memory, GiB (of {CHIP.hbm_gib})": round(held / 2**30, 2),
+        f"memory, GiB (of {CHIP.hbm_gib})": round(bytes_held(memory) / 2**30, 2),
         "TFLOP": round(cost["flops"] / 1e12, 3),
         "GB accessed": round(cost["bytes accessed"] / 1e9, 2),
         "GB of HBM": round(hbm, 2),

@@ -3,16 +3,6 @@
 import math
 from dataclasses import dataclass
 
-# Without these libtpu asks the network which TPU this is, and JAX tries to start one; a lock file
-# would keep two compilations apart, though none of them has a chip.
-ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
-
 
 @dataclass(frozen=True)
 class Chip:

@@ -4,57 +4,27 @@ XLA's compiler says exactly what a chip holds, multiplies and moves. The times a
 the step by arithmetic and memory (a roofline), that of the all-reduce by the bandwidth of links.
 """
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from jax.experimental import topologies
 
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.fields import check_fields
-from yolo_jax.data.augment import MultiScale
-from yolo_jax.detection.loss import DetectionLoss
-from yolo_jax.experiment import open_data, plan_stages
+from yolo_jax.experiment import build_model, compile_stage, open_data, plan_stages
 from yolo_jax.model.feed import as_fed
-from yolo_jax.model.graph import Input, apply
-from yolo_jax.model.losses import detection
-from yolo_jax.model.model import Model
-from yolo_jax.networks.yolov3 import NETWORKS, create_network
+from yolo_jax.networks.yolov3 import create_network
 from yolo_jax.plan import hlo
-from yolo_jax.plan.chips import ENVIRONMENT, Slice, slice_of
+from yolo_jax.plan.chips import Slice, slice_of
+from yolo_jax.plan.compiler import bytes_held
 from yolo_jax.training.parallel import Parallel
 
 PyTree = Any
-
-
-def in_own_process(arguments: Sequence[str]) -> int | None:
-    """Runs the command in a process of its own, and returns its exit status; None within that.
-
-    libtpu takes hold of the process that loads it.
-
-    Raises:
-        ValueError: libtpu is not there.
-    """
-    if importlib.util.find_spec("libtpu") is None:
-        raise ValueError(
-            "plan found no libtpu, which holds XLA's compiler for TPUs; install the one that "
-            "belongs to this jaxlib: pip install -e '.[plan]'"
-        )
-    if ENVIRONMENT.items() <= os.environ.items():
-        return None
-    command = [sys.executable, "-m", "yolo_jax", *arguments]
-    return subprocess.run(command, env=os.environ | ENVIRONMENT, check=False).returncode
 
 
 def plan(
@@ -114,25 +84,10 @@ def lower(
     data = open_data(config)
     steps = config.steps_per_epoch or max(1, len(data.train.dataset.annotations) // rows)
     stage = list(plan_stages(config, steps))[-1]
-    side, kind = config.network.input_size, config.network.kind
-    num_classes = len(data.train.dataset.class_names)
+    kind, num_classes = config.network.kind, len(data.train.dataset.class_names)
     network = create_network(kind, num_classes, backend="tpu", remat=config.train.remat)
-    image = Input((side, side, 3), name="image", dtype=jnp.uint8)
-    model = Model(image, list(apply(network, image)), seed=config.seed)
-    loss = DetectionLoss(NETWORKS[kind][1], num_classes, **vars(config.loss))
-    augment: Any = partial(config.augment, output_shape=(side, side))
-    if config.augment.multi_scale:
-        augment = MultiScale(config.augment, config.augment.multi_scale, config.seed)
-    model.compile(
-        stage.optimizer,
-        detection(loss),
-        augment=augment,
-        ema_decay=config.optimizer.ema_decay,
-        frozen=stage.frozen,
-        accumulate=config.train.accumulate,
-        sync_batch_norm=config.train.sync_batch_norm,
-        devices=jax.devices()[:1],
-    )
+    model, loss = build_model(config, network, num_classes)
+    compile_stage(config, stage, model, loss, devices=jax.devices()[:1])
     one = as_fed(next(data.train.batches()))
 
     def of(count: int) -> Any:
@@ -179,9 +134,7 @@ def figures_of(
     if not cost or memory is None:
         raise RuntimeError("XLA gives no analysis of this program; take the jaxlib that is pinned")
     text, chip = executable.as_text() or "", place.chip
-    total = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-    total += memory.output_size_in_bytes - memory.alias_size_in_bytes
-    total += memory.generated_code_size_in_bytes
+    total = bytes_held(memory) + memory.generated_code_size_in_bytes
     parts = held | {"activations, gradients, scratch": memory.temp_size_in_bytes}
     parts["padding, program and the rest"] = total - sum(parts.values())
     hbm = 1e9 * sum(one.gigabytes for one in hlo.instructions(text))

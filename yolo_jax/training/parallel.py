@@ -228,7 +228,10 @@ class Parallel:
 
     def place(self, tree: PyTree) -> PyTree:
         """Puts a state, or sums, where the steps take them: on every device, or in shards."""
-        return jax.tree.map(_put, tree, self.placements(tree))
+        where = self.placements(tree)
+        if self.by_mesh and self.processes > 1:
+            return jax.tree.map(_put, tree, where)
+        return jax.device_put(tree, where)
 
     def placements(self, tree: PyTree) -> PyTree:
         """Returns where each array of a state belongs."""
@@ -284,11 +287,9 @@ def _spec(axis: int) -> PartitionSpec:
     return PartitionSpec() if axis < 0 else PartitionSpec(*(None,) * axis, AXIS)
 
 
-def _put(leaf: Any, where: Any) -> jax.Array:
-    """Puts an array there; one of which other processes have parts is made of all processes'."""
-    if isinstance(where, NamedSharding) and not where.is_fully_addressable:
-        if isinstance(leaf, jax.Array) and leaf.sharding == where:
-            return leaf
-        value = np.asarray(leaf)
-        return jax.make_array_from_callback(value.shape, where, lambda index: value[index])
-    return jax.device_put(leaf, where)
+def _put(leaf: Any, where: NamedSharding) -> jax.Array:
+    """Makes an array of which other processes have parts; each of them has the whole."""
+    if isinstance(leaf, jax.Array) and leaf.sharding == where:
+        return leaf
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(value.shape, where, lambda index: value[index])
