@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from child_processes import ended
 
 from yolo_jax import cli
 
@@ -30,14 +31,8 @@ def started(runs: Path, *options: str) -> Iterator[tuple[subprocess.Popen, Path]
             [*command, *OPTIONS, *POD, *options],
             env=os.environ | {"XLA_FLAGS": ""}, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
-    try:
+    with ended(process):
         yield process, log
-    finally:
-        if process.poll() is None:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-        process.wait()
 
 
 def finish(runs: Path, *options: str) -> str:

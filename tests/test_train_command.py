@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from child_processes import ended
 
 from yolo_jax import cli
 
@@ -34,14 +35,8 @@ def started(
         ["env", "--default-signal=INT", *command, *options],
         env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr,
     )  # fmt: skip
-    try:
+    with ended(process):
         yield process
-    finally:
-        if process.poll() is None:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-            process.communicate()
 
 
 def finish(runs: Path, *options: str, config: Path = CONFIG) -> str:
