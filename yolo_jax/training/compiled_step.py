@@ -32,6 +32,8 @@ class Step:
 
     def compile_ahead(self, *args: PyTree) -> None:
         """Compiles for arguments like these, which stay as they are."""
+        if self._body is not None and jax.process_count() > 1:
+            return  # pmap's executable, called by itself, knows of no other processes
         shapes = _shapes(args[-1])
         if shapes not in self._ahead:
             self._ahead[shapes] = self.lower(*args).compile()
