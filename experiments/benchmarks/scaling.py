@@ -1,16 +1,18 @@
 """What spreading a step over devices costs: the same batch on one and on eight simulated devices.
 
 Eight devices of one CPU do the same work on the same cores, so what they take more is overhead: of
-the collectives, of smaller shapes, and of the threads that eight programs at once want.
+the collectives, of eight optimizers, of smaller shapes, and of eight programs at once. They are
+simulated as `--launch local` does.
 
 Command: yolo-jax bench scaling
-Hardware: 2 CPU cores, about 5 minutes.
+Hardware: 2 CPU cores, about 15 minutes.
 """
 
 import argparse
 from pathlib import Path
 
 from experiments.benchmarks.sides.turns import Side, measure, save
+from yolo_jax.launch.local import simulated
 
 DEVICES = 8
 
@@ -19,7 +21,7 @@ def main() -> None:
     """Prints a table of the strategies."""
     parser = argparse.ArgumentParser(prog="yolo-jax bench scaling", description=__doc__)
     parser.add_argument("--network", default="tiny", choices=["tiny", "yolov3"])
-    parser.add_argument("--batch", type=int, default=16, help="rows, over all devices")
+    parser.add_argument("--batch", type=int, default=64, help="rows, over all devices")
     parser.add_argument("--side", type=int, default=416)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write machine, medians and ratios")
@@ -31,7 +33,9 @@ def main() -> None:
     cases = []
     for strategy in ("pmap", "jit", "fsdp"):
         sides = {
-            f"{strategy}, {DEVICES} devices": Side("yolo_jax", [*spread, strategy], peer=False),
+            f"{strategy}, {DEVICES} devices": Side(
+                "yolo_jax", [*spread, strategy], peer=False, environment=simulated(DEVICES)
+            ),
             "1 device": Side("yolo_jax", work, peer=False),
         }
         name = f"{options.network}_b{options.batch}_{strategy}"

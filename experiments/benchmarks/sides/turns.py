@@ -42,17 +42,28 @@ class Side:
         module: in `experiments.benchmarks.sides`; it ends in `serving.serve`.
         arguments: of its command line.
         peer: it runs in `.venv-bench`.
+        environment: variables that are set for it.
 
     Attributes:
         facts: that it told of itself, such as versions.
     """
 
-    def __init__(self, module: str, arguments: Sequence[object], *, peer: bool) -> None:
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[object],
+        *,
+        peer: bool,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         python = peers_python() if peer else sys.executable
         name = f"experiments.benchmarks.sides.{module}"
         command = [str(python), "-m", name, *map(str, arguments)]
         pipe = subprocess.PIPE
-        self._child = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        variables = os.environ | dict(environment or {})
+        self._child = subprocess.Popen(
+            command, cwd=ROOT, env=variables, stdin=pipe, stdout=pipe, text=True
+        )
         self.facts: dict[str, Any] = self._answer()
 
     def turn(self) -> dict[str, Any]:

@@ -122,8 +122,6 @@ def main() -> None:
     use_compilation_cache()
     works = {"infer": inference, "loss": loss_alone}
     options = inputs.parse_arguments(["train", *works])
-    if options.devices > 1:
-        jax.config.update("jax_num_cpu_devices", options.devices)
     if options.work == "train":
         train(options)
     else:
