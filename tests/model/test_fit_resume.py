@@ -1,5 +1,7 @@
 """Runs that go on from a checkpoint, and those that are refused."""
 
+import os
+import signal
 from pathlib import Path
 
 import jax
@@ -7,11 +9,12 @@ import numpy as np
 import optax
 import pytest
 from line_model import LINE_X, LINE_Y
-from small_detector import Stream, make_batches, make_model
+from small_detector import Stream, flat, make_batches, make_model
 
 from yolo_jax import Input, K, Model
 from yolo_jax.layers import Dense
 from yolo_jax.model.callbacks import Callback, Checkpoint
+from yolo_jax.training.distributed import Preempted
 
 
 @pytest.mark.parametrize("every_steps", [None, 1])
@@ -42,6 +45,29 @@ def test_resuming_is_bitwise(tmp_path: Path, every_steps):
         np.testing.assert_array_equal(old, new)
     assert history.history == whole_history.history
     assert history.epoch == [0, 1, 2]
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_test_batch_end"])
+def test_stopped_behind_an_epochs_last_batch_it_ends_that_epoch(hook, tmp_path: Path):
+    def stop(self, batch, logs):
+        """Asks for the end at the last batch of the second epoch, or amid its validation."""
+        if self.model.run.epoch == 1 and batch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = type("Asking", (Callback,), {hook: stop})()
+
+    def fit(folder: Path, *callbacks):
+        model = make_model(optax.adam(1e-3))
+        rows = Stream(make_batches(24))
+        options = {"validation_data": rows, "epochs": 3, "verbose": 0, "resume": folder}
+        return model, model.fit(rows, callbacks=[*callbacks, Checkpoint(folder)], **options)
+
+    whole, whole_history = fit(tmp_path / "whole")
+    with pytest.raises(Preempted):
+        fit(tmp_path / "stopped", asking)
+    resumed, history = fit(tmp_path / "stopped")
+    np.testing.assert_array_equal(flat(whole.state), flat(resumed.state))
+    assert history.history == whole_history.history
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):

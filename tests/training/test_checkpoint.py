@@ -89,6 +89,18 @@ def test_the_newest_sound_checkpoint_is_taken(damage, tmp_path: Path, caplog):
     assert restored_step(folder) == 3
 
 
+def test_one_that_is_saved_anew_replaces_the_other(tmp_path: Path):
+    folder = folder_of(tmp_path, 2)
+    checkpoints = Checkpoints(folder, monitor=None)
+    checkpoints.save(2, STATE, {"epoch": "anew"}, {})
+    checkpoints.wait()
+    assert {path.name for path in folder.iterdir()} == {"1", "2", "2.replaced"}
+    checkpoints.close()
+    assert {path.name for path in folder.iterdir()} == {"1", "2"}
+    restored = Checkpoints(folder, monitor=None, read_only=True).restore(STATE)
+    assert restored is not None and restored.progress == {"epoch": "anew"}
+
+
 def test_where_all_are_damaged_it_says_so(tmp_path: Path):
     folder = folder_of(tmp_path, 2)
     flip(folder / "1")
@@ -134,7 +146,12 @@ def watch():
 
 checkpoints = checkpoint.Checkpoints(folder, keep=2, monitor=None)
 state = {"kernel": jnp.arange(5000.0), "bias": jnp.ones(7)}
-for step in range(1, 5):
+steps = [1, 2, 3, 4]
+if stage == "before commit, of one saved anew":
+    steps = [1, 2, 3, 3]
+for number, step in enumerate(steps):
+    if number == 3:
+        stage = "before commit"
     if step == 3 and stage == "before":
         die()
     if step == 3 and stage == "amid files":
@@ -146,7 +163,13 @@ for step in range(1, 5):
 
 @pytest.mark.parametrize(
     ("stage", "left"),
-    [("before", {2}), ("amid files", {2}), ("before commit", {2}), ("after commit", {3})],
+    [
+        ("before", {2}),
+        ("amid files", {2}),
+        ("before commit", {2}),
+        ("after commit", {3}),
+        ("before commit, of one saved anew", {3}),
+    ],
 )
 def test_killed_at_any_stage_of_a_save_it_loses_nothing(stage: str, left: set, tmp_path: Path):
     command = [sys.executable, "-c", _KILLED, str(tmp_path), stage]

@@ -7,6 +7,7 @@ part in a save; which checkpoint they go on from the first one chooses.
 import asyncio
 import json
 import logging
+import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from orbax.checkpoint.path import atomicity
 
+from yolo_jax.training import distributed
+
 PyTree = Any
 # What orbax and tensorstore raise for files that are missing, cut short or overwritten.
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _CHECKSUMS = "checksums.json"
+_REPLACED = ".replaced"
 # Of what a checkpoint holds; a newer one is of a later yolo_jax.
 FORMAT = 1
 # Orbax writes to these after the rest.
@@ -125,7 +129,8 @@ class Checkpoints:
 
     A checkpoint appears in the folder only when it is whole: orbax writes it under a temporary
     name and renames it. A process killed amid a save leaves the ones before. One that is damaged
-    later is set aside as `NUMBER.damaged`, and the one before it is taken.
+    later is set aside as `NUMBER.damaged`, and the one before it is taken. One that is saved anew
+    lies at `NUMBER.replaced` until the new one is whole.
 
     Args:
         folder: made when missing.
@@ -176,7 +181,8 @@ class Checkpoints:
         """Starts a save; it goes on in the background while training does.
 
         Args:
-            step: number of the checkpoint.
+            step: number of the checkpoint. One that has it already is replaced: a run that was
+                stopped behind an epoch's last batch ends that epoch at the same step.
             arrays: pytree of arrays.
             progress: anything JSON holds.
             logs: the epoch's logs, among them the monitored one where it was measured.
@@ -184,6 +190,8 @@ class Checkpoints:
         metrics = None
         if self.monitor is not None and np.isfinite(logs.get(self.monitor, np.nan)):
             metrics = {self.monitor: float(logs[self.monitor])}
+        if step in self._manager.all_steps():
+            self._make_room(step)
         # Leaves by their paths: containers of any kind (NamedTuple, nnx.State) restore alike.
         self._manager.save(
             step,
@@ -194,6 +202,23 @@ class Checkpoints:
             metrics=metrics,
             force=True,
         )
+
+    def _make_room(self, step: int) -> None:
+        """Moves a checkpoint from where another one is to be."""
+        self._manager.wait_until_finished()
+        if distributed.is_first():
+            (self.folder / str(step)).rename(self.folder / f"{step}{_REPLACED}")
+        distributed.wait_for_all(f"room for checkpoint {step}")
+        self._manager.reload()
+
+    def _end_replacing(self) -> None:
+        """Deletes the checkpoints that were replaced; puts back those whose heirs are not whole."""
+        for replaced in self.folder.glob(f"*{_REPLACED}"):
+            heir = replaced.with_suffix("")
+            if heir.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.rename(heir)
 
     def latest(self) -> int | None:
         """Returns the number of the newest whole checkpoint, or None."""
@@ -243,6 +268,8 @@ class Checkpoints:
         chosen, error = -1, None
         if jax.process_index() == 0:
             try:
+                self._end_replacing()
+                self._manager.reload()
                 chosen = self._newest_sound()
             except ValueError as found:
                 chosen, error = -2, found
@@ -297,6 +324,8 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, then lets go of the folder."""
         self._manager.close()
+        if distributed.is_first():
+            self._end_replacing()
 
 
 def _named(tree: PyTree) -> dict[str, Any]:
