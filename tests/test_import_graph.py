@@ -27,7 +27,7 @@ FLOORS = {
     "sweep": 6.5,
     "report": 6.5,
     "run_folder": 6.5,
-    "launch": 6.5,
+    "launch": 6.9,  # of a plan: what a slice is
     "score": 6.7,
     "experiment": 6.75,
     "plan": 6.8,  # of an experiment

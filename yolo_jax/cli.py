@@ -18,8 +18,7 @@ from yolo_jax import convert, examine, experiment, use
 from yolo_jax.config import ExperimentConfig, load_config
 from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.core.interrupts import hear_every_interrupt
-from yolo_jax.launch import local
-from yolo_jax.launch.job import Job
+from yolo_jax.launch import command as launchers
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
 from yolo_jax.plan.chips import slice_of
@@ -33,8 +32,7 @@ _TRAIN = (
     "One of several processes of a run is started with --distributed; on Cloud TPU, SLURM and "
     "Kubernetes that is all, elsewhere --coordinator HOST:PORT (of process 0) --num-processes N "
     "--process-id I say the rest. --start-timeout: seconds that they wait for each other. "
-    "--launch local --processes N starts them all here, with --devices D simulated ones each; "
-    "--restarts K starts a preempted run again, --dry-run prints the commands alone."
+    + launchers.HELP
 )
 
 
@@ -145,11 +143,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--coordinator", metavar="HOST:PORT")
     train.add_argument("--num-processes", type=int)
     train.add_argument("--process-id", type=int)
-    train.add_argument("--launch", choices=["local"])
-    train.add_argument("--processes", type=_count, default=1)
-    train.add_argument("--devices", type=_count)
-    train.add_argument("--restarts", type=int, default=0)
-    train.add_argument("--dry-run", action="store_true")
+    launchers.add_options(train, _count)
     train.add_argument("--start-timeout", type=int, default=distributed.START_SECONDS)
     train.set_defaults(command=_train)
 
@@ -292,11 +286,9 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int | None:
                 ExperimentConfig, prog="yolo-jax train CONFIG", description=_TRAIN, args=["--help"]
             )
         raise ValueError(f"train needs a config file. {_TRAIN}")
-    if options.launch == "local":
-        job = Job(("train", str(options.config), *overrides), processes=options.processes)
-        return local.launch(
-            job, devices=options.devices, restarts=options.restarts, dry_run=options.dry_run
-        )
+    launchers.check_options(options)
+    if options.launch is not None:
+        return launchers.launch(options, overrides)
     where = options.coordinator, options.num_processes, options.process_id
     if options.distributed:
         distributed.start(*where, timeout=options.start_timeout)

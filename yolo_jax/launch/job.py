@@ -1,10 +1,14 @@
 """A job: what every launcher starts, in its own way."""
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+# What a label of Kubernetes and a folder's name take both, and leaves room for numbers after it.
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -14,20 +18,36 @@ class Job:
     Attributes:
         arguments: of `yolo-jax`, such as ("train", CONFIG, "--epochs", "30").
         environment: variables that are set for it, beside those that are there.
-        folder: that it works in.
+        folder: that it works in; on other machines, where they have it.
         processes: that share every batch.
+        name: that queues show.
+
+    Raises:
+        ValueError: no queue takes the name.
     """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path = field(default_factory=Path.cwd)
     processes: int = 1
+    name: str = "yolo-jax"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"the job's name is {self.name!r}; expected up to 40 of a-z, 0-9 and -, the first "
+                "a letter and the last no -; give another --job-name"
+            )
 
     def command(self, extra: Sequence[str] = ()) -> list[str]:
         """Returns the command of a process, by this Python."""
         return [sys.executable, "-m", "yolo_jax", *self.arguments, *extra]
 
+    def typed(self, extra: Sequence[str] = ()) -> list[str]:
+        """Returns the command of a process as one types it, in words."""
+        return ["yolo-jax", *self.arguments, *extra]
+
     def shown(self, extra: Sequence[str] = ()) -> str:
-        """Returns the command of a process as one types it."""
+        """Returns the command of a process as one types it, with the variables before it."""
         variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
-        return " ".join([*variables, shlex.join(["yolo-jax", *self.arguments, *extra])])
+        return " ".join([*variables, shlex.join(self.typed(extra))])

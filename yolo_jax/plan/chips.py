@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+CHIPS_A_HOST = 4
+
 
 @dataclass(frozen=True)
 class Chip:
@@ -15,7 +17,10 @@ class Chip:
         link_bytes: a second, of one link in one direction; each axis of the slice has two links.
         axes: of a slice.
         ring: chips along an axis from whose multiples on it closes to a ring.
-        hosts: chips that one host has.
+        gke: the label of nodes that have it, in Google's Kubernetes.
+        vm: what the type of a TPU machine begins with; then comes the number of its cores.
+        cores: of a chip, as that number counts them.
+        config: libtpu's, by which a chip is one device; None: its default.
     """
 
     flops: float
@@ -24,19 +29,22 @@ class Chip:
     link_bytes: float
     axes: int
     ring: int
-    hosts: int = 4
+    gke: str
+    vm: str
+    cores: int
+    config: str | None = None
 
 
 CHIPS = {
-    "v5e": Chip(197e12, 819e9, 16, 50e9, 2, 16),
-    "v5p": Chip(459e12, 2765e9, 95, 100e9, 3, 4),
-    "v6e": Chip(918e12, 1640e9, 32, 112e9, 2, 16),
+    "v4": Chip(275e12, 1228e9, 32, 50e9, 3, 4, "tpu-v4-podslice", "v4", 2, "megacore"),
+    "v5e": Chip(197e12, 819e9, 16, 50e9, 2, 16, "tpu-v5-lite-podslice", "v5litepod", 1),
+    "v5p": Chip(459e12, 2765e9, 95, 100e9, 3, 4, "tpu-v5p-slice", "v5p", 2),
+    "v6e": Chip(918e12, 1640e9, 32, 112e9, 2, 16, "tpu-v6e-slice", "v6e", 1),
 }
-_EXAMPLES = {
-    "v5e": "2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
-    "v5p": "2x2x1, 2x2x2, 2x4x4, 4x4x4, 4x4x8, 8x8x8, 8x8x16",
-    "v6e": "2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
-}
+_FLAT = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+# Less than a cube of 4x4x4; all others are cubes side by side, the shortest axis first.
+_BELOW_A_CUBE = ("2x2x1", "2x2x2", "2x2x4", "2x4x4")
+_MOST_CHIPS = {"v4": 4096, "v5p": 6144}
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,12 @@ class Slice:
     @property
     def hosts(self) -> int:
         """Returns the hosts that they have."""
-        return -(-self.chips // self.chip.hosts)
+        return self.chips // CHIPS_A_HOST
+
+    @property
+    def vm_type(self) -> str:
+        """Returns the type of a TPU machine that is such a slice, such as v5litepod-16."""
+        return f"{self.chip.vm}-{self.chips * self.chip.cores}"
 
     def all_reduce_seconds(self, size: float, chips: int | None = None) -> float:
         """Returns the time in which arrays of all chips are added up, each by its links alone.
@@ -91,10 +104,21 @@ def slice_of(target: str) -> Slice:
         ValueError: there is none such; lists those there are.
     """
     kind, _, layout = target.partition(":")
-    known = "; ".join(f"{name}: {layouts}" for name, layouts in _EXAMPLES.items())
     shape = tuple(int(part) if part.isdecimal() else 0 for part in layout.split("x"))
-    if kind not in CHIPS or len(shape) != CHIPS[kind].axes or not all(shape):
-        raise ValueError(f"there is no target {target!r}; there are {known}")
-    if any(length % 2 for length in shape[:2]):
-        raise ValueError(f"{target} has no whole hosts, of 2x2 chips each; there are {known}")
+    if kind not in CHIPS or not _is_shape(kind, layout, shape):
+        flat, cubes = ", ".join(_FLAT), ", ".join(_BELOW_A_CUBE)
+        most = " and ".join(f"{count} ({name})" for name, count in _MOST_CHIPS.items())
+        raise ValueError(
+            f"there is no target {target!r}; there are v5e and v6e with {flat}, and v4 and v5p "
+            f"with {cubes} or three multiples of 4 in rising order, such as 4x4x8, of up to {most} "
+            "chips"
+        )
     return Slice(target, CHIPS[kind], shape)
+
+
+def _is_shape(kind: str, layout: str, shape: tuple[int, ...]) -> bool:
+    if CHIPS[kind].axes == 2:
+        return layout in _FLAT
+    is_cubes = len(shape) == 3 and all(n and n % 4 == 0 for n in shape)
+    few_enough = math.prod(shape) <= _MOST_CHIPS[kind]
+    return layout in _BELOW_A_CUBE or (is_cubes and list(shape) == sorted(shape) and few_enough)

@@ -99,10 +99,11 @@ def lower(
     compiled = model.require_compiled()
     state = compiled.start(model.state)
     sums = compiled.zero_sums(state, of(rows // place.chips), training=True)
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=place.name).devices
+    options = {"chip_config_name": place.chip.config} if place.chip.config else {}
+    slice_ = topologies.get_topology_desc(place.name, "tpu", **options)
     # pmap's program is that of jit over a mesh; JAX lowers it for this process's devices alone.
     strategy = "fsdp" if config.parallel.strategy == "fsdp" else "jit"
-    parallel = Parallel(tuple(devices), strategy)
+    parallel = Parallel(tuple(slice_.devices), strategy)
 
     def bytes_of(tree: PyTree) -> int:
         axes = jax.tree.leaves(parallel.sharded_axes(tree))
@@ -116,7 +117,7 @@ def lower(
         "moving statistics": bytes_of(state.batch_stats),
         "batch": sum(a.nbytes for a in jax.tree.leaves(of(rows // place.chips))),
     }
-    return compiled.lower(state, sums, of(rows), devices, strategy), held, steps
+    return compiled.lower(state, sums, of(rows), slice_.devices, strategy), held, steps
 
 
 def figures_of(

@@ -1,0 +1,141 @@
+"""`--launch slurm` on a real SLURM of one node, which the test starts: Debian's slurm-wlm."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from child_processes import ended
+
+CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
+PATIENCE = 300  # s; more than a busy machine takes
+_CONF = """
+ClusterName=one
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={node}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CryptoType=crypto/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
+PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def wait_until(is_so: Callable[[], bool], what: str, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        said = log.read_text() if log.exists() else "nothing"
+        assert time.monotonic() < deadline, f"{what} did not come; {log} says {said}"
+        time.sleep(0.2)
+
+
+def said_by(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Starts a cluster, and returns the folder of its logs."""
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if shutil.which("slurmctld") is None or os.geteuid() != 0:
+        pytest.skip("needs Debian's slurm-wlm, and root to start it")
+    folder = tmp_path / "slurm"
+    for name in ("state", "spool"):
+        (folder / name).mkdir(parents=True)
+    host, cpus = socket.gethostname().split(".")[0], max(os.cpu_count() or 1, 2)
+    conf = folder / "slurm.conf"
+    ports = {"controller": free_port(), "node": free_port()}
+    conf.write_text(_CONF.format(host=host, folder=folder, cpus=cpus, **ports))
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
+    files = [f"--{kind}-file={folder}/munge.{kind}" for kind in ("pid", "log", "seed")]
+    munged = ["munged", "--foreground", "--force", f"--key-file={key}", *files]
+    commands = [
+        [*munged, f"--socket={folder}/munge.socket"],
+        ["slurmctld", "-D"],
+        ["slurmd", "-D", "-N", host],
+    ]
+    with ExitStack() as stack:
+        for command in commands:
+            log = (folder / f"{command[0]}.out").open("w")
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            stack.enter_context(ended(process))
+            time.sleep(1)  # the next one needs it
+        idle = ["sinfo", "--noheader", "--partition=low", "--format=%t"]
+        wait_until(lambda: "idle" in said_by(*idle), "the node", folder / "slurmd.log")
+        yield folder
+
+
+@pytest.mark.slow
+def test_a_preempted_run_is_queued_again_and_goes_on(slurm: Path, tmp_path: Path):
+    runs, logs = tmp_path / "runs", tmp_path / "logs"
+    command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
+    where = ["--launch", "slurm", "--processes", "2", "--cpus", "1", "--minutes", "60"]
+    variables = ["--env", "JAX_PLATFORMS=cpu", "XLA_FLAGS="]
+    submitted = said_by(*command, *where, *variables, "--logs", str(logs))
+    job = submitted.split()[1]
+    log = logs / f"{job}_0_log.out"
+    assert f"job {job} is in the queue" in submitted and str(log) in submitted
+
+    def state() -> str:
+        return said_by("scontrol", "show", "job", "--oneliner", job)
+
+    wait_until(lambda: log.exists() and "Epoch 1/4" in log.read_text(), "an epoch", log)
+    # One that goes before it, for both cores.
+    subprocess.run(["srun", "--partition=high", "--ntasks=2", "true"], check=True, timeout=PATIENCE)
+    assert "asked to stop" in log.read_text()
+    wait_until(lambda: "JobState=PENDING" in state(), "the queue", log)
+    said_by("scontrol", "update", f"jobid={job}", "StartTime=now")  # SLURM's own pause is 2 minutes
+    wait_until(lambda: "JobState=COMPLETED" in state(), "the end", log)
+    assert "Restarts=1" in state()
+    assert f"resumed from {runs / 'short' / 'checkpoints'}" in log.read_text()
+    rows = (runs / "short" / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
+    assert (runs / "short" / "final.weights").exists()
+
+
+@pytest.mark.slow
+def test_a_cancelled_run_saves_and_stays_away(slurm: Path, tmp_path: Path):
+    runs, logs = tmp_path / "runs", tmp_path / "logs"
+    command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
+    variables = ["--env", "JAX_PLATFORMS=cpu", "XLA_FLAGS="]
+    submitted = said_by(*command, "--launch", "slurm", *variables, "--logs", str(logs))
+    job = submitted.split()[1]
+    log = logs / f"{job}_0_log.out"
+    wait_until(lambda: log.exists() and "Epoch 1/4" in log.read_text(), "an epoch", log)
+    said_by("scancel", job)
+    show = ("scontrol", "show", "job", "--oneliner", job)
+    wait_until(lambda: "JobState=CANCELLED" in said_by(*show), "the end", log)
+    wait_until(lambda: "asked to stop" in log.read_text(), "the save", log)
+    assert "Restarts=0" in said_by(*show)

@@ -1,0 +1,197 @@
+"""`yolo-jax train CONFIG --launch WHERE`: the options of the launchers, and which one is meant."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolo_jax.launch import gke, local, tpu_vm
+from yolo_jax.launch.job import Job
+from yolo_jax.plan.chips import slice_of
+
+HELP = (
+    "--launch starts a run elsewhere, or in parts; with --dry-run it says what it would do. "
+    "All take --job-name and --env NAME=VALUE …, and --restarts K, of a run that was preempted. "
+    "local: --processes N here, with --devices D simulated ones each. "
+    "slurm: --processes N over --nodes, each with --gpus and --cpus, for --minutes, on "
+    "--partition; --sbatch NAME=VALUE … for the rest. "
+    "gke: a JobSet for --slices of --target v5e:4x4, written to --manifest, with --image, "
+    "--mount CLAIM=PATH …, --namespace, --queue, --service-account, --cluster. "
+    "tpu-vm: the gcloud commands for --tpu NAME --zone ZONE --project. "
+    "ray: --processes N in the cluster at --ray-address, each with --resources CPU=8 GPU=1. "
+    "--folder: that the job works in, where it is another machine's."
+)
+# Options that some launchers alone take, with those.
+_TAKEN_BY = {
+    "processes": "local slurm ray",
+    "devices": "local",
+    "nodes": "slurm",
+    "minutes": "slurm",
+    "gpus": "slurm",
+    "cpus": "slurm",
+    "partition": "slurm",
+    "sbatch": "slurm",
+    "logs": "slurm",
+    "folder": "slurm gke tpu-vm ray",
+    "target": "gke",
+    "slices": "gke",
+    "manifest": "gke",
+    "image": "gke",
+    "mount": "gke",
+    "namespace": "gke",
+    "queue": "gke",
+    "service_account": "gke",
+    "cluster": "gke",
+    "tpu": "tpu-vm",
+    "zone": "tpu-vm",
+    "project": "tpu-vm",
+    "ray_address": "ray",
+    "resources": "ray",
+}
+
+
+def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+    """Adds the launchers' options to those of `train`.
+
+    Args:
+        parser: of them.
+        count: reads a whole number of 1 or more.
+    """
+    add = parser.add_argument
+    add("--launch", choices=["local", "slurm", "gke", "tpu-vm", "ray"])
+    add("--job-name")
+    add("--env", nargs="+", default=[], metavar="NAME=VALUE")
+    add("--restarts", type=int, default=0)
+    add("--dry-run", action="store_true")
+    for name in ("processes", "devices", "nodes", "minutes", "gpus", "cpus", "slices"):
+        add(f"--{name}", type=count)
+    for name in ("folder", "logs", "manifest"):
+        add(f"--{name}", type=Path)
+    for name in ("partition", "target", "image", "namespace", "queue", "service-account"):
+        add(f"--{name}")
+    for name in ("cluster", "tpu", "zone", "project", "ray-address"):
+        add(f"--{name}")
+    for name in ("sbatch", "mount", "resources"):
+        add(f"--{name}", nargs="+", metavar="NAME=VALUE")
+
+
+def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Starts a run where `--launch` says; returns the exit status.
+
+    Args:
+        options: of the command line.
+        overrides: of the config's fields.
+
+    Raises:
+        ValueError: an option is missing.
+    """
+    job = Job(
+        ("train", str(options.config), *overrides),
+        environment=_pairs("env", options.env),
+        folder=options.folder or Path.cwd(),
+        processes=options.processes or 1,
+        name=options.job_name or options.config.stem.replace("_", "-").lower(),
+    )
+    often: dict[str, Any] = {"restarts": options.restarts, "dry_run": options.dry_run}
+    match options.launch:
+        case "local":
+            return local.launch(job, devices=options.devices, **often)
+        case "slurm":
+            return _slurm(job, options, often)
+        case "ray":
+            return _ray(job, options, often)
+        case "gke":
+            return _gke(job, options, often)
+        case _:
+            _check_given(options, "tpu", "zone")
+            machines = tpu_vm.Machines(options.tpu, options.zone, options.project)
+            job = _elsewhere(job, options, Path("yolo_jax"))
+            return tpu_vm.launch(job, machines, restarts=options.restarts)
+
+
+def _slurm(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
+    try:
+        from yolo_jax.launch import slurm  # with an extra
+    except ModuleNotFoundError as error:
+        raise _no_extra("slurm", error) from error
+    wanted = {name: getattr(options, name) for name in ("nodes", "minutes", "gpus")}
+    resources = slurm.Resources(
+        cpus=options.cpus,
+        partition=options.partition,
+        others=_pairs("sbatch", options.sbatch or []),
+        **{name: value for name, value in wanted.items() if value is not None},
+    )
+    logs = options.logs or job.folder / "runs" / "slurm"
+    return slurm.launch(job, resources, logs, **often)
+
+
+def _ray(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
+    try:
+        from yolo_jax.launch import ray_cluster  # with an extra
+    except ModuleNotFoundError as error:
+        raise _no_extra("ray", error) from error
+    try:
+        asked = _pairs("resources", options.resources or ["CPU=1"])
+        resources = {name: float(value) for name, value in asked.items()}
+    except ValueError as error:
+        raise ValueError(f"--resources takes numbers, as in CPU=8 GPU=1 ({error})") from error
+    address = options.ray_address or "auto"
+    return ray_cluster.launch(job, resources, address=address, **often)
+
+
+def _gke(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
+    _check_given(options, "target", "image")
+    place = slice_of(options.target)
+    mounts = _pairs("mount", options.mount or [])
+    wanted = {
+        "slices": options.slices,
+        "namespace": options.namespace,
+        "name": options.cluster,
+    }
+    cluster = gke.Cluster(
+        image=options.image,
+        queue=options.queue,
+        service_account=options.service_account,
+        volumes={path: claim for claim, path in mounts.items()},
+        **{name: value for name, value in wanted.items() if value is not None},
+    )
+    out = options.manifest or Path(f"{job.name}.yaml")
+    return gke.launch(_elsewhere(job, options, Path("/workspace")), place, cluster, out, **often)
+
+
+def _elsewhere(job: Job, options: argparse.Namespace, usual: Path) -> Job:
+    """Returns a job in a folder of the machines that it runs on."""
+    folder = options.folder or usual
+    return Job(job.arguments, job.environment, folder, job.processes, job.name)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Checks that the launcher's options are of the one that is asked for, if any.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, launchers in _TAKEN_BY.items():
+        if getattr(options, name) is not None and options.launch not in launchers.split():
+            raise ValueError(
+                f"--{name.replace('_', '-')} is of --launch {launchers.replace(' ', ', ')}; found "
+                + (f"--launch {options.launch}" if options.launch else "no --launch")
+            )
+
+
+def _check_given(options: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(options, name) is None:
+            raise ValueError(f"--launch {options.launch} needs --{name}")
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for (name, equals, _), text in zip(pairs, texts, strict=True):
+        if not name or not equals:
+            raise ValueError(f"--{option} takes NAME=VALUE; found {text!r}")
+    return {name: value for name, _, value in pairs}
+
+
+def _no_extra(name: str, error: ModuleNotFoundError) -> ValueError:
+    return ValueError(f"--launch {name} needs {error.name}: pip install -e '.[{name}]'")

@@ -1,0 +1,155 @@
+"""A Ray cluster: each process of a run in an actor, on the resources that it asks for."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from yolo_jax.launch.job import Job
+from yolo_jax.training.distributed import EXIT_PREEMPTED
+
+
+def launch(
+    job: Job,
+    resources: Mapping[str, float],
+    *,
+    address: str = "auto",
+    restarts: int = 0,
+    wait_seconds: int = 600,
+    dry_run: bool = False,
+) -> int:
+    """Runs a job's processes on a Ray cluster to their end, and prints what they do.
+
+    SIGTERM and Ctrl-C have the run save and end.
+
+    Args:
+        job: to run, in a folder that all nodes see.
+        resources: of each process, by Ray's names, such as {"CPU": 8, "GPU": 1} or {"TPU": 4}.
+        address: of the cluster: HOST:PORT, ray://HOST:PORT, or auto for the one that this machine
+            is in.
+        restarts: times that a run which was preempted (exit status 143) is started again.
+        wait_seconds: for the resources to be free.
+        dry_run: print what would be asked for.
+
+    Returns:
+        The exit status of the first process that failed, or 0.
+
+    Raises:
+        ValueError: there is no cluster, or it has no such resources free in time.
+    """
+    if dry_run:
+        print(f"ray.init({address!r}); {job.processes} actors, each with {dict(resources)}:")
+        print(job.shown(_where(job, "HOST:PORT of the first", 0)))
+        return 0
+    try:
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        raise ValueError(f"found no Ray cluster at --ray-address {address} ({error})") from error
+    try:
+        for attempt in range(restarts + 1):
+            status = _run(job, dict(resources), wait_seconds)
+            if status != EXIT_PREEMPTED or attempt == restarts:
+                return status
+            print(f"preempted; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
+        raise AssertionError("a loop over one attempt or more returns")
+    finally:
+        ray.shutdown()
+
+
+def _where(job: Job, address: str, number: int) -> list[str]:
+    """Returns the arguments by which a process finds the others."""
+    if job.processes == 1:
+        return []
+    place = ["--distributed", "--coordinator", address, "--num-processes", str(job.processes)]
+    return [*place, "--process-id", str(number)]
+
+
+class _Process:
+    """A process of the run; lives on one node of the cluster."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen | None = None
+        self._ended = threading.Event()
+
+    def address(self) -> str:
+        """Returns HOST:PORT at which the others can find this one."""
+        with socket.socket() as taken:
+            taken.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{taken.getsockname()[1]}"
+
+    def run(self, job: Job, number: int, address: str) -> int:
+        """Runs to the end, and returns the exit status."""
+        self._child = subprocess.Popen(
+            job.command(_where(job, address, number)),
+            cwd=job.folder,
+            env=os.environ | dict(job.environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        assert self._child.stdout is not None
+        for line in self._child.stdout:
+            print(f"[{number}] {line}" if job.processes > 1 else line, end="", flush=True)
+        return self._child.wait()
+
+    def stop(self) -> None:
+        """Has the run save and end."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGTERM)
+
+
+def _run(job: Job, resources: dict[str, float], wait_seconds: int) -> int:
+    """Runs the processes once, and returns the status of the first that failed, or 0."""
+    group = placement_group([resources] * job.processes, strategy="SPREAD")
+    if not group.wait(wait_seconds):
+        remove_placement_group(group)
+        raise ValueError(
+            f"the Ray cluster has not had {job.processes} times {resources} free for "
+            f"{wait_seconds} s; it has {ray.cluster_resources()} in all"
+        )
+    actors = [_actor(group, resources, number) for number in range(job.processes)]
+    address = ray.get(actors[0].address.remote())
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        actors[0].stop.remote()  # which tells the others
+
+    usual = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        left = [actor.run.remote(job, n, address) for n, actor in enumerate(actors)]
+        first = 0
+        while left:
+            done, left = ray.wait(left)
+            first = first or ray.get(done[0])
+        return 128 - first if first < 0 else first  # as a shell says of a signal
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        remove_placement_group(group)
+
+
+def _actor(group: PlacementGroup, resources: dict[str, float], number: int) -> Any:
+    others = {name: count for name, count in resources.items() if name not in ("CPU", "GPU")}
+    return (
+        ray.remote(_Process)
+        .options(
+            num_cpus=resources.get("CPU", 0),
+            num_gpus=resources.get("GPU", 0),
+            resources=others,
+            max_concurrency=2,  # to be stopped while it runs
+            scheduling_strategy=PlacementGroupSchedulingStrategy(
+                group, placement_group_bundle_index=number
+            ),
+        )
+        .remote()
+    )

@@ -1,0 +1,145 @@
+"""A SLURM cluster, by submitit: a task a process, in the queue again after a preemption."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from yolo_jax.launch.job import Job
+from yolo_jax.training.distributed import EXIT_PREEMPTED
+
+# Before the end of a job's time, or of its machine, in which a run saves and ends.
+_NOTICE_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job asks SLURM for.
+
+    Attributes:
+        nodes: that its processes are spread over.
+        minutes: after which SLURM ends it.
+        gpus: of each process; 0: none are asked for.
+        cpus: of each process; None: as the cluster has it.
+        partition: of the cluster; None: its default.
+        others: options of sbatch, such as {"account": "vision"}.
+    """
+
+    nodes: int = 1
+    minutes: int = 24 * 60
+    gpus: int = 0
+    cpus: int | None = None
+    partition: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+class Task:
+    """A process of the run, as submitit starts it on its node.
+
+    Args:
+        job: whose process it is.
+        gpus: of the process.
+    """
+
+    def __init__(self, job: Job, gpus: int) -> None:
+        self._job, self._gpus = job, gpus
+        self._child: subprocess.Popen | None = None
+
+    def __call__(self) -> None:
+        """Runs to the end.
+
+        Raises:
+            subprocess.CalledProcessError: it ended with another status than 0.
+        """
+        # The processes find each other by SLURM's variables, by which JAX takes one GPU for each.
+        command = self._job.command(["--distributed"] if self._job.processes > 1 else [])
+        environment = os.environ | dict(self._job.environment)
+        if self._gpus:
+            first = int(os.environ["SLURM_LOCALID"]) * self._gpus
+            own = range(first, first + self._gpus)
+            environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, own))
+        self._child = subprocess.Popen(command, cwd=self._job.folder, env=environment)
+        status = self._child.wait()
+        if status == EXIT_PREEMPTED:
+            # SLURM forgets a job that ends by itself before its grace is over, and puts none but
+            # those that it had to kill in the queue again. submitit does, on this signal.
+            if os.environ["SLURM_PROCID"] == "0" and _is_running(os.environ["SLURM_JOB_ID"]):
+                signal.raise_signal(signal.SIGUSR2)
+        elif status:
+            raise subprocess.CalledProcessError(status, command)
+
+    def checkpoint(self) -> Any:
+        """Has the run save and end; returns what is put in the queue again.
+
+        submitit calls it on SLURM's notice, in the first task alone; the run tells the others.
+        """
+        if self._child is not None:
+            self._child.send_signal(signal.SIGTERM)
+            # `__call__` waits for it too, and would keep `Popen.wait` from seeing the end here.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
+        return submitit.helpers.DelayedSubmission(Task(self._job, self._gpus))
+
+
+def _is_running(job: str) -> bool:
+    """Tells whether a job is to go on: nobody has cancelled it."""
+    show = ["scontrol", "show", "job", "--oneliner", job]
+    shown = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    return "JobState=RUNNING" in shown.split()
+
+
+def launch(
+    job: Job, resources: Resources, logs: Path, *, restarts: int = 0, dry_run: bool = False
+) -> int:
+    """Puts a job into SLURM's queue; returns 0.
+
+    Args:
+        job: to run, in a folder that all nodes see.
+        resources: that it gets.
+        logs: folder for what its processes print; all nodes see it too.
+        restarts: times that it is put in the queue again when its minutes are over; after a
+            preemption it always is.
+        dry_run: print what would be asked for.
+
+    Raises:
+        ValueError: the processes do not divide among the nodes, or there is no SLURM here.
+    """
+    per_node, rest = divmod(job.processes, resources.nodes)
+    if rest or not per_node:
+        raise ValueError(
+            f"--processes {job.processes} do not divide among --nodes {resources.nodes}; give a "
+            "multiple of the nodes"
+        )
+    asked = {
+        "job_name": job.name,
+        "nodes": resources.nodes,
+        "ntasks_per_node": per_node,
+        "time": resources.minutes,
+        "cpus_per_task": resources.cpus,
+        "gpus_per_node": resources.gpus * per_node or None,
+        "partition": resources.partition,
+        "signal_delay_s": _NOTICE_SECONDS,
+        "stderr_to_stdout": True,
+        "additional_parameters": {"requeue": True, **resources.others},
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if dry_run:
+        print("submitit.SlurmExecutor, with " + ", ".join(f"{k}={v!r}" for k, v in asked.items()))
+        print(f"each task: {job.shown(['--distributed'] if job.processes > 1 else [])}")
+        return 0
+    try:
+        executor = submitit.SlurmExecutor(logs, max_num_timeout=restarts)
+    except RuntimeError as error:
+        raise ValueError(f"{error} Submit from a machine of the cluster, or --dry-run") from error
+    executor.update_parameters(**asked)
+    submitted = executor.submit(Task(job, resources.gpus))
+    print(f"job {submitted.job_id} is in the queue; its processes print to {logs}:")
+    for number in range(job.processes):
+        print(f"  {submitted.paths.folder / f'{submitted.job_id}_{number}_log.out'}")
+    return 0
