@@ -21,7 +21,7 @@ from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.launch import command as launchers
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
-from yolo_jax.plan.chips import slice_of
+from yolo_jax.plan.chips import place_of
 from yolo_jax.plan.command import plan
 from yolo_jax.plan.compiler import in_own_process
 from yolo_jax.training import distributed
@@ -151,13 +151,21 @@ def _add_train(commands: Any) -> None:
 def _add_plan(commands: Any) -> None:
     planned = commands.add_parser(
         "plan",
-        help="say what a config takes on a slice of TPUs, without one",
+        help="say what a config takes on a slice of TPUs or on GPUs, without one",
         allow_abbrev=False,
         epilog="The config's fields can be set too, as in --batch-size None "
         "--batch-size-per-device 64.",
     )
     planned.add_argument("config", type=Path, help="Python file with get_config()")
-    planned.add_argument("--target", required=True, metavar="v5e:16x16", help="slice of TPUs")
+    planned.add_argument(
+        "--target",
+        required=True,
+        metavar="v5e:16x16",
+        help="slice of TPUs, or h100:8x4: GPUs by nodes",
+    )
+    planned.add_argument(
+        "--fit", action="store_true", help="find the most rows a chip that fit, in some compiles"
+    )
     planned.add_argument("--json", type=Path, help="file for the figures")
     planned.add_argument("--plot", type=Path, help="picture of images/s by number of chips")
     planned.set_defaults(command=_plan)
@@ -305,17 +313,19 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int | None:
 
 def _plan(options: argparse.Namespace, overrides: list[str]) -> int | None:
     given = ["plan", str(options.config), "--target", options.target, *overrides]
+    if options.fit:
+        given.append("--fit")
     for name in ("json", "plot"):
         if getattr(options, name) is not None:
             given += [f"--{name}", str(getattr(options, name))]
-    slice_of(options.target)  # a word about it before anything is loaded
+    place_of(options.target)  # a word about it before anything is loaded
     status = in_own_process("yolo_jax", given)
     if status is not None:
         return status
     default = load_config(options.config)
     prog = f"yolo-jax plan {options.config}"
     config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
-    plan(config, options.target, options.json, options.plot)
+    plan(config, options.target, options.json, options.plot, fit=options.fit)
     return None
 
 

@@ -19,7 +19,10 @@ CONFIG = "experiments/configs/quickstart.py"
         ("--processes 2", "--processes is of --launch local, slurm, ray; found no --launch"),
         ("--launch local --nodes 2", "--nodes is of --launch slurm; found --launch local"),
         ("--launch gke --target v5e:2x2", "--launch gke needs --image"),
-        ("--launch gke --image i --target v5e:3x3", "there is no target 'v5e:3x3'; there are v5e"),
+        (
+            "--launch gke --image i --target v5e:3x3",
+            "there is no target 'v5e:3x3'; there are GPUs",
+        ),
         ("--launch tpu-vm --tpu t", "--launch tpu-vm needs --zone"),
         ("--launch local --env A", "--env takes NAME=VALUE; found 'A'"),
         ("--launch local --job-name A_b", "the job's name is 'A_b'; expected up to 40 of a-z"),

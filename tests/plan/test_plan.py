@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from yolo_jax import cli
-from yolo_jax.plan.chips import slice_of
+from yolo_jax.plan.chips import place_of, slice_of
+from yolo_jax.plan.fit import most_rows
+from yolo_jax.plan.step import DoesNotFit
 
 CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
 
@@ -28,16 +30,51 @@ def test_the_all_reduce_goes_over_all_axes_and_closed_rings_are_twice_as_fast():
     assert slice_of("v5e:8x8").all_reduce_seconds(1e9, chips=1) == 0
 
 
-@pytest.mark.parametrize("target", ["v5e", "v5e:4", "v5e:4x4x4", "v9:2x2", "v5e:0x4", "h100:8x4"])
+@pytest.mark.parametrize(
+    "target",
+    ["v5e", "v5e:4", "v5e:4x4x4", "v9:2x2", "v5e:0x4", "v5e:3x5", "v4:4x8x4", "v5p:16x16x28"],
+)
 def test_a_target_that_does_not_exist(target: str, capsys):
     assert cli.main(["plan", str(CONFIG), "--target", target]) == 2
     error = capsys.readouterr().err
-    assert f"there is no target {target!r}; there are v5e: 2x2, 2x4" in error
+    assert f"there is no target {target!r}; there are GPUs (a100, h100, h200)" in error
+    assert "v5e and v6e with 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16, and v4 and v5p with" in error
 
 
-def test_half_a_host(capsys):
-    assert cli.main(["plan", str(CONFIG), "--target", "v5e:3x5"]) == 2
-    assert "v5e:3x5 has no whole hosts" in capsys.readouterr().err
+@pytest.mark.parametrize("target", ["h100", "h100:8", "h100:16x1", "a100:0x2"])
+def test_gpus_that_no_node_has(target: str, capsys):
+    assert cli.main(["plan", str(CONFIG), "--target", target]) == 2
+    assert (
+        f"there is no target {target!r}; of {target.split(':')[0]} there are 1 to 8 in a node"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_gpus_add_up_within_nodes_and_then_between_them():
+    found = place_of("h100:8x4")
+    assert (found.chips, found.hosts, found.compiled_for.name) == (32, 4, "v5p:2x4x4")
+    # 2 x 7/8 x 1e9 B at 450 GB/s, and of an eighth 2 x 3/4 at 50 GB/s.
+    seconds = 2 * 7 / 8 * 1e9 / 450e9 + 2 * 3 / 4 * 1e9 / 8 / 50e9
+    assert found.all_reduce_seconds(1e9) == pytest.approx(seconds)
+    assert found.all_reduce_seconds(1e9, chips=8) == pytest.approx(2 * 7 / 8 * 1e9 / 450e9)
+
+
+@pytest.mark.parametrize(
+    ("a_row", "base", "bend", "expected"),
+    [(0.1, 2.0, 0.0, 136), (0.01, 0.5, 0.0, 1544), (0.1, 2.0, 1e-4, 120), (3.0, 1.0, 0.0, 0)],
+)
+def test_the_most_rows_are_found_in_few_compiles(a_row, base, bend, expected):
+    tried = []
+
+    def measure(rows: int) -> float:
+        tried.append(rows)
+        held = base + a_row * rows + bend * rows**2
+        if held > 16:
+            raise DoesNotFit(f"{held}")
+        return held
+
+    rows, compiles = most_rows(measure, 16, 8)
+    assert rows == expected and compiles == len(tried) <= 6
 
 
 NEEDS_LIBTPU = pytest.mark.skipif(

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from yolo_jax.training.checkpoint import FORMAT, Checkpoints
+from yolo_jax.training.checkpoint import Checkpoints
+from yolo_jax.training.checksums import FORMAT
 
 STATE = {"kernel": jnp.arange(5000.0), "bias": jnp.ones(7)}
 

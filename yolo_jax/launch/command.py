@@ -1,6 +1,7 @@
 """`yolo-jax train CONFIG --launch WHERE`: the options of the launchers, and which one is meant."""
 
 import argparse
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ HELP = (
     "gke: a JobSet for --slices of --target v5e:4x4, written to --manifest, with --image, "
     "--mount CLAIM=PATH …, --namespace, --queue, --service-account, --cluster. "
     "tpu-vm: the gcloud commands for --tpu NAME --zone ZONE --project. "
-    "ray: --processes N in the cluster at --ray-address, each with --resources CPU=8 GPU=1. "
+    "ray: --processes N in the cluster at --ray-address, each with --resources CPU=8 GPU=1, "
+    "which it waits for, --wait-seconds long. "
     "--folder: that the job works in, where it is another machine's."
 )
 # Options that some launchers alone take, with those.
@@ -47,6 +49,7 @@ _TAKEN_BY = {
     "project": "tpu-vm",
     "ray_address": "ray",
     "resources": "ray",
+    "wait_seconds": "ray",
 }
 
 
@@ -63,6 +66,7 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
     add("--env", nargs="+", default=[], metavar="NAME=VALUE")
     add("--restarts", type=int, default=0)
     add("--dry-run", action="store_true")
+    add("--wait-seconds", type=count)
     for name in ("processes", "devices", "nodes", "minutes", "gpus", "cpus", "slices"):
         add(f"--{name}", type=count)
     for name in ("folder", "logs", "manifest"):
@@ -110,10 +114,7 @@ def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 
 def _slurm(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
-    try:
-        from yolo_jax.launch import slurm  # with an extra
-    except ModuleNotFoundError as error:
-        raise _no_extra("slurm", error) from error
+    slurm = _launcher("slurm", extra="slurm")
     wanted = {name: getattr(options, name) for name in ("nodes", "minutes", "gpus")}
     resources = slurm.Resources(
         cpus=options.cpus,
@@ -126,17 +127,15 @@ def _slurm(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
 
 
 def _ray(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
-    try:
-        from yolo_jax.launch import ray_cluster  # with an extra
-    except ModuleNotFoundError as error:
-        raise _no_extra("ray", error) from error
+    ray_cluster = _launcher("ray_cluster", extra="ray")
     try:
         asked = _pairs("resources", options.resources or ["CPU=1"])
         resources = {name: float(value) for name, value in asked.items()}
     except ValueError as error:
         raise ValueError(f"--resources takes numbers, as in CPU=8 GPU=1 ({error})") from error
     address = options.ray_address or "auto"
-    return ray_cluster.launch(job, resources, address=address, **often)
+    wait = options.wait_seconds or ray_cluster.WAIT_SECONDS
+    return ray_cluster.launch(job, resources, address=address, wait_seconds=wait, **often)
 
 
 def _gke(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
@@ -193,5 +192,11 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _no_extra(name: str, error: ModuleNotFoundError) -> ValueError:
-    return ValueError(f"--launch {name} needs {error.name}: pip install -e '.[{name}]'")
+def _launcher(module: str, *, extra: str) -> Any:
+    """Returns a launcher whose library is an extra, and is not there everywhere."""
+    try:
+        return importlib.import_module(f"yolo_jax.launch.{module}")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--launch {extra} needs {error.name}: pip install -e '.[{extra}]'"
+        ) from error

@@ -18,6 +18,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from yolo_jax.launch.job import Job
 from yolo_jax.training.distributed import EXIT_PREEMPTED
 
+WAIT_SECONDS = 600  # for what a run asks for to be free
+
 
 def launch(
     job: Job,
@@ -25,7 +27,7 @@ def launch(
     *,
     address: str = "auto",
     restarts: int = 0,
-    wait_seconds: int = 600,
+    wait_seconds: int = WAIT_SECONDS,
     dry_run: bool = False,
 ) -> int:
     """Runs a job's processes on a Ray cluster to their end, and prints what they do.
@@ -52,8 +54,9 @@ def launch(
         print(job.shown(_where(job, "HOST:PORT of the first", 0)))
         return 0
     try:
+        _check_there(address)
         ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
-    except ConnectionError as error:
+    except OSError as error:
         raise ValueError(f"found no Ray cluster at --ray-address {address} ({error})") from error
     try:
         for attempt in range(restarts + 1):
@@ -64,6 +67,13 @@ def launch(
         raise AssertionError("a loop over one attempt or more returns")
     finally:
         ray.shutdown()
+
+
+def _check_there(address: str) -> None:
+    """Raises OSError where nobody listens; Ray would try again for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _where(job: Job, address: str, number: int) -> list[str]:

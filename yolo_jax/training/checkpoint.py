@@ -5,10 +5,8 @@ part in a save; which checkpoint they go on from the first one chooses.
 """
 
 import asyncio
-import json
 import logging
 import shutil
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,12 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from orbax.checkpoint.path import atomicity
 
 from yolo_jax.training import distributed
+from yolo_jax.training.checksums import CheckpointDamaged, verify, write_checksums
 
 PyTree = Any
 # What orbax and tensorstore raise for files that are missing, cut short or overwritten.
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError)
-_CHECKSUMS = "checksums.json"
 _REPLACED = ".replaced"
-# Of what a checkpoint holds; a newer one is of a later yolo_jax.
-FORMAT = 1
-# Orbax writes to these after the rest.
-_ORBAX_OWN = ("_CHECKPOINT_METADATA", atomicity.COMMIT_SUCCESS_FILE)
 _log = logging.getLogger(__name__)
 
 
@@ -38,64 +32,12 @@ class OtherModel(ValueError):
     """A checkpoint of another model or optimizer."""
 
 
-class CheckpointDamaged(ValueError):
-    """A checkpoint whose files are not those that were saved."""
-
-
 class _SummedPath(atomicity.AtomicRenameTemporaryPath):
     """Writes the checksums of a save's files before it takes its name."""
 
     async def finalize(self) -> None:
-        folder = Path(self.get())
-        sums = await asyncio.to_thread(_checksums, folder)
-        await asyncio.to_thread(
-            (folder / _CHECKSUMS).write_text,
-            json.dumps({"format": FORMAT, "files": sums}, indent=1),
-        )
+        await asyncio.to_thread(write_checksums, Path(self.get()))
         await super().finalize()
-
-
-def _checksums(folder: Path) -> dict[str, int]:
-    """Returns the CRC-32 of each file, by its path in the folder."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (_CHECKSUMS, *_ORBAX_OWN):
-            total = 0
-            with path.open("rb") as file:
-                while block := file.read(2**20):
-                    total = zlib.crc32(block, total)
-            found[name] = total
-    return found
-
-
-def verify(folder: Path) -> None:
-    """Checks that a checkpoint's files are those that were saved.
-
-    Raises:
-        CheckpointDamaged: one is missing, cut short, changed or added, or the list is.
-        ValueError: a later version made it.
-    """
-    listed = folder / _CHECKSUMS
-    try:
-        saved = json.loads(listed.read_text())
-        made_by, sums = int(saved["format"]), dict(saved["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointDamaged(f"its {_CHECKSUMS} cannot be read ({error})") from error
-    if made_by > FORMAT:
-        raise ValueError(
-            f"{folder} has the format {made_by}, which a later yolo_jax made; this one reads up to "
-            f"{FORMAT}. Update it, or start in another folder"
-        )
-    try:
-        found = _checksums(folder)
-    except OSError as error:
-        raise CheckpointDamaged(f"a file cannot be read ({error})") from error
-    for name in sorted(sums.keys() | found.keys()):
-        if name not in found:
-            raise CheckpointDamaged(f"{name} is missing")
-        if sums.get(name) != found[name]:
-            raise CheckpointDamaged(f"{name} is not what was saved")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""`--launch ray` on a real Ray cluster of one node, which the test starts."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from child_processes import ended
+
+from yolo_jax import cli
+
+CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
+PATIENCE = 300  # s; more than a busy machine takes
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Starts a cluster of two cores, and returns where it is."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    ray = str(Path(sys.executable).with_name("ray"))
+    start = [ray, "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
+    start += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
+    # The names of its sockets have to be short, as those of pytest's folders are not.
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True))
+        log = Path(folder, "log")
+        start.append(f"--temp-dir={folder}")
+        with log.open("w") as file:
+            process = subprocess.Popen(start, stdout=file, stderr=subprocess.STDOUT)
+        stack.enter_context(ended(process))
+        deadline = time.monotonic() + PATIENCE
+        while "Ray runtime started" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.mark.slow
+def test_a_stopped_run_is_started_again_and_goes_on(address: str, tmp_path: Path):
+    runs, log = tmp_path / "runs", tmp_path / "log"
+    command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
+    where = ["--launch", "ray", "--ray-address", address, "--processes", "2", "--restarts", "1"]
+    environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*command, *where, "--env", "JAX_PLATFORMS=cpu", "XLA_FLAGS="],
+            env=environment, stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    with ended(process):
+        deadline = time.monotonic() + PATIENCE
+        while "Epoch 1/4" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0, log.read_text()
+    assert "preempted; restart 1 of 1" in log.read_text()
+    rows = (runs / "short" / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
+    assert (runs / "short" / "final.weights").exists()
+
+
+@pytest.mark.slow
+def test_what_the_cluster_has_not_is_named(address: str, capsys):
+    where = ["--launch", "ray", "--ray-address", address, "--resources", "TPU=4"]
+    assert cli.main(["train", str(CONFIG), *where, "--wait-seconds", "2"]) == 2
+    assert "has not had 1 times {'TPU': 4.0} free for 2 s" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there(capsys):
+    where = ["--launch", "ray", "--ray-address", "127.0.0.1:1"]
+    assert cli.main(["train", str(CONFIG), *where]) == 2
+    assert "found no Ray cluster at --ray-address 127.0.0.1:1" in capsys.readouterr().err
