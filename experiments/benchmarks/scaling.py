@@ -1,11 +1,12 @@
-"""What spreading a step over devices costs: the same batch on one and on eight simulated devices.
+"""What spreading a step costs: over eight devices of one process, and over two processes.
 
 Eight devices of one CPU do the same work on the same cores, so what they take more is overhead: of
 the collectives, of eight optimizers, of smaller shapes, and of eight programs at once. They are
-simulated as `--launch local` does.
+simulated as `--launch local` does. Two processes of a device each stand beside one process that has
+both.
 
 Command: yolo-jax bench scaling
-Hardware: 2 CPU cores, about 15 minutes.
+Hardware: 2 CPU cores, about 20 minutes.
 """
 
 import argparse
@@ -40,6 +41,15 @@ def main() -> None:
         }
         name = f"{options.network}_b{options.batch}_{strategy}"
         cases.append(measure(name, sides, options.turns))
+    # The first says when, and the second waits for it within the all-reduce.
+    two = [*work, "--devices", 2]
+    alone, apart = simulated(2), simulated(1, processes=2)
+    sides = {
+        "2 processes": Side("yolo_jax", [*two, "--processes", 2], peer=False, environment=apart),
+        "1 process, 2 devices": Side("yolo_jax", two, peer=False, environment=alone),
+    }
+    name = f"{options.network}_b{options.batch}_processes"
+    cases.append(measure(name, sides, options.turns))
     save(options.json, cases)
 
 

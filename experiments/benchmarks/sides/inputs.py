@@ -78,6 +78,8 @@ def parse_arguments(works: Iterable[str], arguments: Sequence[str] | None = None
     parser.add_argument("--boxes", type=int, default=8)
     parser.add_argument("--devices", type=int, default=1, help="of ours, simulated on the CPU")
     parser.add_argument("--strategy", default="pmap", help="of ours, by which they share a batch")
+    parser.add_argument("--processes", type=int, default=1, choices=[1, 2], help="of ours")
+    parser.add_argument("--join", help="HOST:PORT of the first of these processes, by the second")
     parser.add_argument("--compile", action="store_true", help="PyTorch's torch.compile")
     return parser.parse_args(arguments)
 

@@ -3,6 +3,9 @@
 import argparse
 import itertools
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from threading import Semaphore, Thread
 
@@ -23,6 +26,7 @@ from yolo_jax.model.losses import detection
 from yolo_jax.model.model import Model
 from yolo_jax.networks.blocks import prepare_to_infer
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
+from yolo_jax.training import distributed
 
 
 class Turns(Callback):
@@ -48,6 +52,18 @@ class Turns(Callback):
         self._done.acquire()
 
 
+def join_processes(options: argparse.Namespace) -> None:
+    """Makes one run of two processes: the first starts the second, which works when it does."""
+    address = options.join
+    if address is None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "experiments.benchmarks.sides.yolo_jax", *sys.argv[1:]]
+        subprocess.Popen([*command, "--join", address], stdin=subprocess.DEVNULL, stdout=2)
+    distributed.start(address, 2, int(options.join is not None))
+
+
 def train(options: argparse.Namespace) -> None:
     """Serves steps of `fit`: SGD with momentum, from uint8 images to new weights."""
     given = inputs.inputs_of(options)
@@ -61,7 +77,11 @@ def train(options: argparse.Namespace) -> None:
         parallel=options.strategy,
         devices=jax.devices()[: options.devices],
     )
-    batch = given.image, {"boxes": given.boxes, "classes": given.classes}
+    index, count = model.parallel.process
+    own = slice(index * options.batch // count, (index + 1) * options.batch // count)
+    batch = given.image[own], {"boxes": given.boxes[own], "classes": given.classes[own]}
+    if index > 0:
+        model.fit(itertools.repeat(batch), steps_per_epoch=10**6, verbose=0)
     turns = Turns()
 
     def answer() -> None:
@@ -122,6 +142,8 @@ def main() -> None:
     use_compilation_cache()
     works = {"infer": inference, "loss": loss_alone}
     options = inputs.parse_arguments(["train", *works])
+    if options.processes > 1:
+        join_processes(options)
     if options.work == "train":
         train(options)
     else:
