@@ -32,6 +32,7 @@ _TRAIN = (
     "One of several processes of a run is started with --distributed; on Cloud TPU, SLURM and "
     "Kubernetes that is all, elsewhere --coordinator HOST:PORT (of process 0) --num-processes N "
     "--process-id I say the rest. --start-timeout: seconds that they wait for each other. "
+    "--deterministic: the same bits each time on GPUs too, whose fastest operations differ. "
     + launchers.HELP
 )
 
@@ -144,6 +145,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--num-processes", type=int)
     train.add_argument("--process-id", type=int)
     launchers.add_options(train, _count)
+    train.add_argument("--deterministic", action="store_true")
     train.add_argument("--start-timeout", type=int, default=distributed.START_SECONDS)
     train.set_defaults(command=_train)
 
@@ -297,6 +299,9 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int | None:
     launchers.check_options(options)
     if options.launch is not None:
         return launchers.launch(options, overrides)
+    if options.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")  # read when a device is first touched
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     where = options.coordinator, options.num_processes, options.process_id
     if options.distributed:
         distributed.start(*where, timeout=options.start_timeout)

@@ -38,6 +38,16 @@ def test_options_that_cannot_be(options, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_a_dry_run_shows_each_process(capsys):
+    where = ["--launch", "local", "--processes", "2", "--devices", "4", "--dry-run"]
+    assert cli.main(["train", CONFIG, *where, "--deterministic", "--epochs", "2"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    for number, line in enumerate((first, second)):
+        assert "--xla_force_host_platform_device_count=4" in line
+        assert f"yolo-jax train {CONFIG} --epochs 2 --deterministic --distributed" in line
+        assert line.endswith(f"--num-processes 2 --process-id {number}")
+
+
 def test_without_slurm_it_says_so(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
     assert cli.main(["train", CONFIG, "--launch", "slurm"]) == 2

@@ -90,7 +90,7 @@ def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         ValueError: an option is missing.
     """
     job = Job(
-        ("train", str(options.config), *overrides),
+        ("train", str(options.config), *overrides, *["--deterministic"] * options.deterministic),
         environment=_pairs("env", options.env),
         folder=options.folder or Path.cwd(),
         processes=options.processes or 1,
