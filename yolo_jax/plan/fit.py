@@ -11,8 +11,9 @@ from yolo_jax.plan.step import DoesNotFit, step_figures
 
 _log = logging.getLogger(__name__)
 # Of remat and accumulate. More parts than two lengthen the batch and change little else.
-_CHOICES = ((False, 1), (True, 1), (False, 2), (True, 2))
+_CHOICES = ((False, 1), (True, 1), (False, 2))
 _UNIT = 8  # rows of a part, of which a batch has a multiple: TPUs pad to it
+_FIRST = 8  # units that are tried first
 _MOST_COMPILES = 7
 
 
@@ -53,34 +54,34 @@ def _most_rows(
 
 
 def most_rows(measure: Callable[[int], float], limit: float, unit: int) -> tuple[int, int]:
-    """Returns the most rows that fit, a multiple of `unit`, 0 for none, and the measurements.
+    """Returns about the most rows that fit, 0 for none, and the number of measurements.
 
-    Memory grows nearly by a line. The line through the two largest that fit says where to look
-    next; a try that does not fit bounds the search from above.
+    They fill nine tenths of the memory, or an eighth more does not fit. Memory grows nearly by a
+    line: the line through the two largest that fit says where to look next, and what does not fit
+    bounds the search from above.
 
     Args:
         measure: returns the memory of so many rows, or raises DoesNotFit.
         limit: of memory.
-        unit: of rows.
+        unit: rows are a multiple of it.
     """
-    fitting: dict[int, float] = {}
-    least_too_many: int | None = None
-    rows = unit
+    fitting = {0: 0.0}
+    too_many: int | None = None
+    rows = _FIRST * unit
     for count in range(1, _MOST_COMPILES + 1):
         try:
             fitting[rows] = measure(rows)
         except DoesNotFit:
-            least_too_many = rows
-        best = max(fitting, default=0)
-        if least_too_many is not None and least_too_many - best <= unit:
+            too_many = rows
+        best = max(fitting)
+        is_close = too_many is not None and too_many - best <= max(unit, best // 8)
+        if is_close or fitting[best] >= 0.9 * limit:
             return best, count
-        if len(fitting) < 2:
-            guess = best * 4 or unit
-        else:
+        guess = (best + (too_many or 0)) // 2
+        if best:
             (low, before), (high, held) = sorted(fitting.items())[-2:]
             a_row = max((held - before) / (high - low), 1e-9)
-            guess = high + int((limit - held) / a_row)
-        if least_too_many is not None and guess >= least_too_many:
-            guess = (best + least_too_many) // 2
+            aimed = high + int((0.97 * limit - held) / a_row)
+            guess = aimed if too_many is None or aimed < too_many else guess
         rows = max(guess // unit * unit, best + unit)
-    return max(fitting, default=0), _MOST_COMPILES
+    return max(fitting), _MOST_COMPILES

@@ -138,7 +138,7 @@ def figures_of(
     images = rows / (step + links)
     return {
         "GiB of HBM a chip": round(total / 2**30, 3),
-        "GiB that it has": chip.hbm_gib,
+        "GiB that it has": round(chip.hbm_gib, 2),
         "fits": total < chip.hbm_gib * 2**30,  # XLA refuses what does not fit a TPU
         "GiB by what it is": {name: round(size / 2**30, 4) for name, size in parts.items()},
         "TFLOP a chip": round(cost["flops"] / 1e12, 3),
