@@ -6,7 +6,9 @@ part in a save; which checkpoint they go on from the first one chooses.
 
 import asyncio
 import logging
+import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from orbax.checkpoint.path import atomicity
 
 from yolo_jax.training import distributed
 from yolo_jax.training.checksums import CheckpointDamaged, verify, write_checksums
+from yolo_jax.training.refusals import failing_clearly
 
 PyTree = Any
 # What orbax and tensorstore raise for files that are missing, cut short or overwritten.
@@ -116,6 +119,15 @@ class Checkpoints:
                 temporary_path_class=_SummedPath,
             ),
         )
+        if not read_only and distributed.is_first():
+            with failing_clearly(self.folder):
+                self._check_writable()
+
+    def _check_writable(self) -> None:
+        """Makes a folder as a save does: where that fails, orbax's threads wait ten minutes."""
+        probe = self.folder / f".probe{os.getpid()}"
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
 
     def save(
         self, step: int, arrays: PyTree, progress: dict[str, Any], logs: dict[str, float]
@@ -132,18 +144,22 @@ class Checkpoints:
         metrics = None
         if self.monitor is not None and np.isfinite(logs.get(self.monitor, np.nan)):
             metrics = {self.monitor: float(logs[self.monitor])}
-        if step in self._manager.all_steps():
-            self._make_room(step)
-        # Leaves by their paths: containers of any kind (NamedTuple, nnx.State) restore alike.
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(_named(arrays)),
-                progress=ocp.args.JsonSave(progress),
-            ),
-            metrics=metrics,
-            force=True,
-        )
+        with failing_clearly(self.folder):
+            self._await_save()  # the one before, as orbax does
+            if distributed.is_first():
+                self._check_writable()
+            if step in self._manager.all_steps():
+                self._make_room(step)
+            # Leaves by their paths: containers of any kind (NamedTuple, nnx.State) restore alike.
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(_named(arrays)),
+                    progress=ocp.args.JsonSave(progress),
+                ),
+                metrics=metrics,
+                force=True,
+            )
 
     def _make_room(self, step: int) -> None:
         """Moves a checkpoint from where another one is to be."""
@@ -261,11 +277,20 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when every save is on the disk; raises what a save failed with."""
-        self._manager.wait_until_finished()
+        with failing_clearly(self.folder):
+            self._await_save()
+            self._manager.wait_until_finished()
+
+    def _await_save(self) -> None:
+        """Waits in short turns: one that waits for a lock may not hear a signal."""
+        while self._manager.is_saving_in_progress():
+            time.sleep(0.02)
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""
-        self._manager.close()
+        with failing_clearly(self.folder):
+            self._await_save()
+            self._manager.close()
         if distributed.is_first():
             self._end_replacing()
 

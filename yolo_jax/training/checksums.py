@@ -19,7 +19,8 @@ class CheckpointDamaged(ValueError):
 
 def write_checksums(folder: Path) -> None:
     """Writes the list of a checkpoint's files, which are all there."""
-    listed = {"format": FORMAT, "files": _checksums(folder)}
+    sums = _checksums(folder)
+    listed = {"format": FORMAT, "files": sums, "sum": _sum_of(FORMAT, sums)}
     (folder / _CHECKSUMS).write_text(json.dumps(listed, indent=1))
 
 
@@ -37,6 +38,11 @@ def _checksums(folder: Path) -> dict[str, int]:
     return found
 
 
+def _sum_of(made_by: int, sums: dict[str, int]) -> int:
+    """Returns the CRC-32 of a list, lest a flipped bit make it a later version's."""
+    return zlib.crc32(json.dumps([made_by, sums]).encode())
+
+
 def verify(folder: Path) -> None:
     """Checks that a checkpoint's files are those that were saved.
 
@@ -50,6 +56,9 @@ def verify(folder: Path) -> None:
         made_by, sums = int(saved["format"]), dict(saved["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointDamaged(f"its {_CHECKSUMS} cannot be read ({error})") from error
+    # A list that was made before it had a sum of its own has none.
+    if "sum" in saved and saved["sum"] != _sum_of(made_by, sums):
+        raise CheckpointDamaged(f"{_CHECKSUMS} is not what was saved")
     if made_by > FORMAT:
         raise ValueError(
             f"{folder} has the format {made_by}, which a later yolo_jax made; this one reads up to "

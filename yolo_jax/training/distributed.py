@@ -155,9 +155,11 @@ def gather_objects(value: Any) -> list[Any]:
 
 def end_at_once(status: int) -> None:
     """Ends a process of several without waiting for the others, which then miss it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # a signal may come within a flush, which then refuses another one
+        os._exit(status)
 
 
 class Preemption:

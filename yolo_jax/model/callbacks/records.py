@@ -1,6 +1,7 @@
 """Callbacks that write numbers down: `CSVLogger`, `TensorBoard`."""
 
 import csv
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
+from tensorboardX.proto import event_pb2
 
 from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.callbacks.callback import Callback, Logs
@@ -179,11 +181,7 @@ class TensorBoard(Callback):
     def _write(self, logs: Logs, step: int) -> SummaryWriter:
         # Opened late: a fit that has nothing left to do needs no events file.
         if self._writer is None:
-            # What a killed run wrote after its last checkpoint is not shown beside what comes.
-            purged = step if step else None
-            self._writer = SummaryWriter(
-                str(self.log_dir), purge_step=purged, write_to_disk=is_first()
-            )
+            self._writer = _open_events(self.log_dir, step)
         for key in logs:
             if key not in ("batch", "size"):
                 self._writer.add_scalar(key, logs[key], step)
@@ -196,3 +194,21 @@ class TensorBoard(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes them back; nothing in a checkpoint that was made before they were kept."""
         self._samples, self._written = state.get("samples", 0), state.get("written", 0)
+
+
+def _open_events(folder: Path, step: int) -> SummaryWriter:
+    """Opens an events file of its own, beside which none shows anything from a step on.
+
+    What a killed run wrote after its last checkpoint is not shown beside what comes.
+    """
+    # tensorboardX's name has whole seconds, so that two fits in one of them would have one file.
+    suffix = f".{time.time_ns()}"
+    writer: Any = SummaryWriter(str(folder), filename_suffix=suffix, write_to_disk=is_first())
+    if is_first():
+        # Without its queue and thread, behind which a flush leaves what a kill then loses.
+        events = writer.file_writer.event_writer
+        events.add_event = events._ev_writer.write_event
+        protocol: Any = event_pb2  # its names are made when it is imported
+        start = protocol.SessionLog(status=protocol.SessionLog.START)
+        writer.file_writer.add_event(protocol.Event(step=step, session_log=start))
+    return writer

@@ -185,14 +185,18 @@ class Checkpoint(Callback):
             )
 
     def close(self) -> None:
-        """Waits until the last save is on the disk."""
-        self._preemption.ignore()
-        if self._checkpoints is not None:
-            self._checkpoints.close()
-        self._checkpoints = None
+        """Waits until the last save is on the disk; SIGTERM is heard for as long."""
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.close()
+        finally:
+            self._checkpoints = None
+            self._preemption.ignore()
 
     def _end_early(self) -> NoReturn:
         self._save({})
+        assert self._checkpoints is not None  # as _save says
+        self._checkpoints.wait()  # lest a save that fails be told of as one that is kept
         _log.warning("asked to stop: %s keeps the run, which goes on from there", self.folder)
         raise Preempted
 
