@@ -116,7 +116,7 @@ def process_of(number: int, runs: Path, *options: str) -> subprocess.Popen:
 def test_a_coordinator_that_is_not_there(tmp_path: Path):
     where = ("--coordinator", "127.0.0.1:1", "--start-timeout", "3")
     output, _ = (process := process_of(1, tmp_path, *where)).communicate(timeout=PATIENCE)
-    assert process.returncode == 2
+    assert process.returncode == 75  # another time they may
     assert "the 2 processes did not come together at 127.0.0.1:1 within 3 s" in output
     assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ import jax
 import tyro
 
 from yolo_jax import convert, examine, experiment, use
-from yolo_jax.config import ExperimentConfig, load_config
+from yolo_jax.config import ExperimentConfig, config_of
 from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.core.interrupts import hear_every_interrupt
 from yolo_jax.launch import command as launchers
@@ -146,7 +146,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--process-id", type=int)
     launchers.add_options(train, _count)
     train.add_argument("--deterministic", action="store_true")
-    train.add_argument("--start-timeout", type=int, default=distributed.START_SECONDS)
+    train.add_argument("--start-timeout", type=_count, default=distributed.START_SECONDS)
     train.set_defaults(command=_train)
 
 
@@ -309,10 +309,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int | None:
             logging.getLogger("yolo_jax").setLevel(logging.WARNING)
     elif any(value is not None for value in where):
         raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
-    default = load_config(options.config)
-    prog = f"yolo-jax train {options.config}"
-    config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
-    experiment.train(config)
+    experiment.train(config_of(options.config, overrides))
     return None
 
 
@@ -327,9 +324,7 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int | None:
     status = in_own_process("yolo_jax", given)
     if status is not None:
         return status
-    default = load_config(options.config)
-    prog = f"yolo-jax plan {options.config}"
-    config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
+    config = config_of(options.config, overrides, "plan")
     plan(config, options.target, options.json, options.plot, fit=options.fit)
     return None
 

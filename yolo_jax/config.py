@@ -2,9 +2,12 @@
 
 import importlib.util
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+
+import tyro
 
 from yolo_jax.core.fields import Within
 from yolo_jax.data.augment import Augment
@@ -330,6 +333,12 @@ def load_config(path: Path | str) -> ExperimentConfig:
             f"get_config() of {path} returned {type(config).__name__}, not an ExperimentConfig"
         )
     return config
+
+
+def config_of(path: Path, overrides: Sequence[str], command: str = "train") -> ExperimentConfig:
+    """Returns a config file's config, with fields of the command line, such as --epochs 30."""
+    prog = f"yolo-jax {command} {path}"
+    return tyro.cli(ExperimentConfig, prog=prog, default=load_config(path), args=overrides)
 
 
 def _line_of(error: Exception, path: Path) -> str:

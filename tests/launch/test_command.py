@@ -16,6 +16,16 @@ CONFIG = "experiments/configs/quickstart.py"
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ("--dry-run", "--dry-run needs --launch"),
+        ("--launch local --distributed", "--launch starts the processes itself"),
+        ("--launch local --batch-size 0 --dry-run", "batch_size is 0"),
+        ("--launch gke --image i --target h100:8x1", "--launch gke takes slices of TPUs"),
+        (
+            "--launch gke --image i --target v5e:2x2 --mount a=/b c=/b",
+            "--mount takes CLAIM=/PATH, each path once; found c=/b",
+        ),
+        ("--launch slurm --sbatch time=5 --dry-run", "--sbatch time has an option of its own"),
+        ("--distributed --coordinator here", "are given together"),
         ("--processes 2", "--processes is of --launch local, slurm, ray; found no --launch"),
         ("--launch local --nodes 2", "--nodes is of --launch slurm; found --launch local"),
         ("--launch gke --target v5e:2x2", "--launch gke needs --image"),
@@ -73,6 +83,8 @@ def test_the_commands_for_tpu_machines(capsys):
         what.removeprefix("# "): shlex.split(command)
         for what, command in zip(printed[::2], printed[1::2], strict=True)
     }
+    packed = commands.pop("pack what is committed here")
+    assert packed == ["git", "archive", "--format=tgz", "-o", "quickstart.tgz", "HEAD"]
     for words in commands.values():
         assert words[:4] == ["gcloud", "compute", "tpus", "tpu-vm"]
         assert words[-2:] == ["--zone=us-east1-d", "--project=p"]

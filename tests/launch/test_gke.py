@@ -1,5 +1,6 @@
 """The JobSet of `--launch gke`, against models of the JobSet and Kubernetes schemas."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ def test_a_slice_has_its_nodes_and_hosts(
     model = JobsetV1alpha2JobSet.from_dict(found)
     assert model is not None and model.to_dict() == found
     assert found["metadata"]["name"] == "two-stages"
-    assert found["spec"]["failurePolicy"]["maxRestarts"] == 7
+    policy = found["spec"]["failurePolicy"]
+    assert policy["maxRestarts"] == 7
+    # Its webhook takes no others.
+    assert all(re.fullmatch(r"[A-Za-z]([\w,:]*\w)?", rule["name"]) for rule in policy["rules"])
     (replicated,) = found["spec"]["replicatedJobs"]
     job = replicated["template"]["spec"]
     assert (replicated["replicas"], job["parallelism"], job["completions"]) == (2, hosts, hosts)
@@ -62,7 +66,15 @@ def test_what_is_asked_for_is_in_it(tmp_path: Path):
         tmp_path,
         *("--target", "v5e:2x2", "--job-name", "night-run", "--namespace", "vision"),
         *("--queue", "tpus", "--service-account", "trainer", "--env", "A=1", "B=x y"),
-        *("--mount", "claim=/data", "--folder", "/code", "--runs", "/data/runs"),
+        *(
+            "--mount",
+            "claim.1=/data",
+            "claim.1=/cache",
+            "--folder",
+            "/code",
+            "--runs",
+            "/data/runs",
+        ),
     )
     assert JobsetV1alpha2JobSet.from_dict(found).to_dict() == found  # pyright: ignore
     assert found["metadata"] == {
@@ -72,13 +84,17 @@ def test_what_is_asked_for_is_in_it(tmp_path: Path):
     }
     pod = found["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == "trainer"
-    assert pod["volumes"] == [{"name": "claim", "persistentVolumeClaim": {"claimName": "claim"}}]
+    claimed = {"name": "volume-0", "persistentVolumeClaim": {"claimName": "claim.1"}}
+    assert pod["volumes"] == [claimed]
     (container,) = pod["containers"]
     # One host needs no others.
     assert container["command"] == ["yolo-jax", "train", CONFIG, "--runs", "/data/runs"]
     assert container["workingDir"] == "/code"
     assert container["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": "x y"}]
-    assert container["volumeMounts"] == [{"name": "claim", "mountPath": "/data"}]
+    assert container["volumeMounts"] == [
+        {"name": "volume-0", "mountPath": "/data"},
+        {"name": "volume-0", "mountPath": "/cache"},
+    ]
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys):

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 import pytest
 from child_processes import ended
 
@@ -60,7 +61,14 @@ def test_a_stopped_run_is_started_again_and_goes_on(address: str, tmp_path: Path
         while "Epoch 1/4" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
+        # As if the machine of the first were to be given back.
+        first = next(
+            each
+            for each in psutil.process_iter(["cmdline"])
+            if str(runs) in (words := each.info["cmdline"] or [])
+            and words[-2:] == ["--process-id", "0"]
+        )
+        first.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0, log.read_text()
     assert "preempted; restart 1 of 1" in log.read_text()
     rows = (runs / "short" / "history.csv").read_text().splitlines()

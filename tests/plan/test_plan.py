@@ -28,11 +28,25 @@ def test_the_all_reduce_goes_over_all_axes_and_closed_rings_are_twice_as_fast():
     # Of 8 they are lines.
     assert slice_of("v5e:8x8").all_reduce_seconds(1e9) == pytest.approx(2 * 63 / 64 * 1e9 / 100e9)
     assert slice_of("v5e:8x8").all_reduce_seconds(1e9, chips=1) == 0
+    # Less than a cube has no links that lead round, whatever its axes.
+    assert slice_of("v5p:2x2x4").all_reduce_seconds(1e9) == pytest.approx(
+        2 * 15 / 16 * 1e9 / (3 * 100e9)
+    )
 
 
 @pytest.mark.parametrize(
     "target",
-    ["v5e", "v5e:4", "v5e:4x4x4", "v9:2x2", "v5e:0x4", "v5e:3x5", "v4:4x8x4", "v5p:16x16x28"],
+    [
+        "v5e",
+        "v5e:4",
+        "v5e:4x4x4",
+        "v9:2x2",
+        "v5e:0x4",
+        "v5e:3x5",
+        "v5p:04x4x4",
+        "v4:4x8x4",
+        "v5p:16x16x28",
+    ],
 )
 def test_a_target_that_does_not_exist(target: str, capsys):
     assert cli.main(["plan", str(CONFIG), "--target", target]) == 2

@@ -93,8 +93,9 @@ def test_the_newest_sound_checkpoint_is_taken(damage, tmp_path: Path, caplog):
 def test_one_that_is_saved_anew_replaces_the_other(tmp_path: Path):
     folder = folder_of(tmp_path, 2)
     checkpoints = Checkpoints(folder, monitor=None)
-    checkpoints.save(2, STATE, {"epoch": "anew"}, {})
-    checkpoints.wait()
+    for made in ("before", "anew"):
+        checkpoints.save(2, STATE, {"epoch": made}, {})
+        checkpoints.wait()
     assert {path.name for path in folder.iterdir()} == {"1", "2", "2.replaced"}
     checkpoints.close()
     assert {path.name for path in folder.iterdir()} == {"1", "2"}

@@ -2,13 +2,17 @@
 
 import argparse
 import importlib
+import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from yolo_jax.config import config_of
+from yolo_jax.core.fields import check_fields
 from yolo_jax.launch import gke, local, tpu_vm
 from yolo_jax.launch.job import Job
-from yolo_jax.plan.chips import slice_of
+from yolo_jax.plan.chips import GPUS, slice_of
 
 HELP = (
     "--launch starts a run elsewhere, or in parts; with --dry-run it says what it would do. "
@@ -64,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
     add("--launch", choices=["local", "slurm", "gke", "tpu-vm", "ray"])
     add("--job-name")
     add("--env", nargs="+", default=[], metavar="NAME=VALUE")
-    add("--restarts", type=int, default=0)
+    add("--restarts", type=lambda text: 0 if text == "0" else count(text), default=0)
     add("--dry-run", action="store_true")
     add("--wait-seconds", type=count)
     for name in ("processes", "devices", "nodes", "minutes", "gpus", "cpus", "slices"):
@@ -87,8 +91,10 @@ def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         overrides: of the config's fields.
 
     Raises:
-        ValueError: an option is missing.
+        ValueError: an option is missing, or the config cannot be.
     """
+    # What is wrong with it is said here rather than where it runs, hours later.
+    check_fields(config_of(options.config, overrides))
     job = Job(
         ("train", str(options.config), *overrides, *["--deterministic"] * options.deterministic),
         environment=_pairs("env", options.env),
@@ -131,6 +137,8 @@ def _ray(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
     try:
         asked = _pairs("resources", options.resources or ["CPU=1"])
         resources = {name: float(value) for name, value in asked.items()}
+        if not all(0 < value < math.inf for value in resources.values()):
+            raise ValueError("expected numbers above 0")
     except ValueError as error:
         raise ValueError(f"--resources takes numbers, as in CPU=8 GPU=1 ({error})") from error
     address = options.ray_address or "auto"
@@ -140,8 +148,14 @@ def _ray(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
 
 def _gke(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
     _check_given(options, "target", "image")
+    if options.target.partition(":")[0] in GPUS:
+        raise ValueError(f"--launch gke takes slices of TPUs; found --target {options.target}")
     place = slice_of(options.target)
-    mounts = _pairs("mount", options.mount or [])
+    volumes: dict[str, str] = {}
+    for claim, path in (text.split("=", 1) for text in _checked("mount", options.mount or [])):
+        if not path.startswith("/") or path in volumes:
+            raise ValueError(f"--mount takes CLAIM=/PATH, each path once; found {claim}={path}")
+        volumes[path] = claim
     wanted = {
         "slices": options.slices,
         "namespace": options.namespace,
@@ -151,7 +165,7 @@ def _gke(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
         image=options.image,
         queue=options.queue,
         service_account=options.service_account,
-        volumes={path: claim for claim, path in mounts.items()},
+        volumes=volumes,
         **{name: value for name, value in wanted.items() if value is not None},
     )
     out = options.manifest or Path(f"{job.name}.yaml")
@@ -170,6 +184,12 @@ def check_options(options: argparse.Namespace) -> None:
     Raises:
         ValueError: one is not.
     """
+    if options.launch is None:
+        for name in ("dry_run", "job_name", "env", "restarts"):
+            if getattr(options, name):
+                raise ValueError(f"--{name.replace('_', '-')} needs --launch; found no --launch")
+    elif options.distributed or options.coordinator is not None:
+        raise ValueError("--launch starts the processes itself; leave out --distributed")
     for name, launchers in _TAKEN_BY.items():
         if getattr(options, name) is not None and options.launch not in launchers.split():
             raise ValueError(
@@ -184,12 +204,15 @@ def _check_given(options: argparse.Namespace, *names: str) -> None:
             raise ValueError(f"--launch {options.launch} needs --{name}")
 
 
-def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    for (name, equals, _), text in zip(pairs, texts, strict=True):
-        if not name or not equals:
+def _checked(option: str, texts: Sequence[str]) -> Sequence[str]:
+    for text in texts:
+        if not re.fullmatch(r"[\w.-]+=.*", text, re.DOTALL):
             raise ValueError(f"--{option} takes NAME=VALUE; found {text!r}")
-    return {name: value for name, _, value in pairs}
+    return texts
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    return dict(text.split("=", 1) for text in _checked(option, texts))
 
 
 def _launcher(module: str, *, extra: str) -> Any:

@@ -101,7 +101,7 @@ def manifest(job: Job, place: Slice, cluster: Cluster, restarts: int) -> dict[st
                 "maxRestarts": restarts,
                 "rules": [
                     {
-                        "name": "no-restart-helps",
+                        "name": "noRestartHelps",  # JobSet takes no hyphens here
                         "action": "FailJobSet",
                         "onJobFailureReasons": ["PodFailurePolicy"],
                     }
@@ -132,6 +132,10 @@ def _job_of_slice(job: Job, place: Slice, cluster: Cluster) -> dict[str, Any]:
 
 def _pod(job: Job, place: Slice, cluster: Cluster) -> dict[str, Any]:
     chips = {"google.com/tpu": place.chips // place.hosts}
+    # A claim's name may have dots, which a volume's may not.
+    names = {
+        claim: f"volume-{i}" for i, claim in enumerate(dict.fromkeys(cluster.volumes.values()))
+    }
     container: dict[str, Any] = {
         "name": "train",
         "image": cluster.image,
@@ -142,7 +146,7 @@ def _pod(job: Job, place: Slice, cluster: Cluster) -> dict[str, Any]:
         "ports": [{"containerPort": port, "protocol": "TCP"} for port in (8471, _COORDINATOR_PORT)],
         "resources": {"requests": dict(chips), "limits": chips},
         "volumeMounts": [
-            {"name": claim, "mountPath": path} for path, claim in cluster.volumes.items()
+            {"name": names[claim], "mountPath": path} for path, claim in cluster.volumes.items()
         ],
     }
     spec: dict[str, Any] = {
@@ -158,8 +162,8 @@ def _pod(job: Job, place: Slice, cluster: Cluster) -> dict[str, Any]:
         spec["serviceAccountName"] = cluster.service_account
     if cluster.volumes:
         spec["volumes"] = [
-            {"name": claim, "persistentVolumeClaim": {"claimName": claim}}
-            for claim in cluster.volumes.values()
+            {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+            for claim, name in names.items()
         ]
     return spec
 

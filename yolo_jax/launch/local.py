@@ -24,7 +24,8 @@ def launch(
 ) -> int:
     """Runs a job's processes to their end, and prints what they do.
 
-    SIGTERM and Ctrl-C go to all of them. One that fails brings the others down.
+    SIGTERM and Ctrl-C go to all of them, and end the run for good. One that fails brings the
+    others down.
 
     Args:
         job: to run.
@@ -42,8 +43,9 @@ def launch(
                 shown = " ".join(f"{name}={value!r}" for name, value in variables.items())
                 print(f"{shown} {job.shown(extra)}".strip())
             return 0
-        status = _Processes(job, commands).run()
-        if status != EXIT_PREEMPTED or attempt == restarts:
+        processes = _Processes(job, commands)
+        status = processes.run()
+        if status != EXIT_PREEMPTED or attempt == restarts or processes.stopped:
             return status
         print(f"preempted; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
     raise AssertionError("a loop over one attempt or more returns")
@@ -81,9 +83,14 @@ def _free_port() -> int:
 
 
 class _Processes:
-    """The processes of one attempt."""
+    """The processes of one attempt.
+
+    Attributes:
+        stopped: by a signal to this one, after which they are not started again.
+    """
 
     def __init__(self, job: Job, commands: list[tuple[list[str], dict[str, str]]]) -> None:
+        self.stopped = False
         self._children = [
             subprocess.Popen(
                 job.command(extra),
@@ -136,6 +143,7 @@ class _Processes:
             print(f"[{number}] {line}" if len(self._children) > 1 else line, end="", flush=True)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True
         for child in self._children:
             if child.poll() is None:
                 child.send_signal(number)

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -32,7 +33,7 @@ def launch(
 ) -> int:
     """Runs a job's processes on a Ray cluster to their end, and prints what they do.
 
-    SIGTERM and Ctrl-C have the run save and end.
+    SIGTERM and Ctrl-C have the run save and end for good.
 
     Args:
         job: to run, in a folder that all nodes see.
@@ -60,8 +61,8 @@ def launch(
         raise ValueError(f"found no Ray cluster at --ray-address {address} ({error})") from error
     try:
         for attempt in range(restarts + 1):
-            status = _run(job, dict(resources), wait_seconds)
-            if status != EXIT_PREEMPTED or attempt == restarts:
+            status, stopped = _run(job, dict(resources), wait_seconds)
+            if status != EXIT_PREEMPTED or attempt == restarts or stopped:
                 return status
             print(f"preempted; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
         raise AssertionError("a loop over one attempt or more returns")
@@ -97,12 +98,16 @@ class _Process:
             taken.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{taken.getsockname()[1]}"
 
-    def run(self, job: Job, number: int, address: str) -> int:
+    def run(self, job: Job, number: int, address: str, gpus: int) -> int:
         """Runs to the end, and returns the exit status."""
+        environment = os.environ | dict(job.environment)
+        if gpus:
+            # All that Ray lets it see. Within a SLURM job JAX would take one.
+            environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(gpus)))
         self._child = subprocess.Popen(
             job.command(_where(job, address, number)),
             cwd=job.folder,
-            env=os.environ | dict(job.environment),
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -119,8 +124,12 @@ class _Process:
             self._child.send_signal(signal.SIGTERM)
 
 
-def _run(job: Job, resources: dict[str, float], wait_seconds: int) -> int:
-    """Runs the processes once, and returns the status of the first that failed, or 0."""
+def _run(job: Job, resources: dict[str, float], wait_seconds: int) -> tuple[int, bool]:
+    """Runs the processes once.
+
+    Returns:
+        The status of the first that failed, or 0; and whether a signal to this process ended them.
+    """
     group = placement_group([resources] * job.processes, strategy="SPREAD")
     if not group.wait(wait_seconds):
         remove_placement_group(group)
@@ -131,17 +140,25 @@ def _run(job: Job, resources: dict[str, float], wait_seconds: int) -> int:
     actors = [_actor(group, resources, number) for number in range(job.processes)]
     address = ray.get(actors[0].address.remote())
 
+    stopped = False
+
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
         actors[0].stop.remote()  # which tells the others
 
     usual = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
-        left = [actor.run.remote(job, n, address) for n, actor in enumerate(actors)]
+        gpus = int(resources.get("GPU", 0))
+        left = [actor.run.remote(job, n, address, gpus) for n, actor in enumerate(actors)]
         first = 0
         while left:
             done, left = ray.wait(left)
-            first = first or ray.get(done[0])
-        return 128 - first if first < 0 else first  # as a shell says of a signal
+            try:
+                first = first or ray.get(done[0])
+            except RayActorError:  # its node is gone
+                first = first or EXIT_PREEMPTED
+        return 128 - first if first < 0 else first, stopped  # as a shell says of a signal
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """A SLURM cluster, by submitit: a task a process, in the queue again after a preemption."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from yolo_jax.training.distributed import EXIT_PREEMPTED
 
 # Before the end of a job's time, or of its machine, in which a run saves and ends.
 _NOTICE_SECONDS = 90
+# Of sbatch, which `Resources` has by name.
+_OWN = {"nodes", "ntasks-per-node", "time", "cpus-per-task", "gpus-per-node", "partition"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,11 @@ class Task:
             first = int(os.environ["SLURM_LOCALID"]) * self._gpus
             own = range(first, first + self._gpus)
             environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, own))
-        self._child = subprocess.Popen(command, cwd=self._job.folder, env=environment)
+        # SLURM's notice goes to all processes of a task, and would end this one unsaved.
+        deaf = functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
+        self._child = subprocess.Popen(
+            command, cwd=self._job.folder, env=environment, preexec_fn=deaf
+        )
         status = self._child.wait()
         if status == EXIT_PREEMPTED:
             # SLURM forgets a job that ends by itself before its grace is over, and puts none but
@@ -103,8 +110,9 @@ def launch(
         job: to run, in a folder that all nodes see.
         resources: that it gets.
         logs: folder for what its processes print; all nodes see it too.
-        restarts: times that it is put in the queue again when its minutes are over; after a
-            preemption it always is.
+        restarts: times that it is put in the queue again when its minutes are over. After a
+            preemption it always is, unless in its last fifth or ten minutes, which submitit takes
+            for its end.
         dry_run: print what would be asked for.
 
     Raises:
@@ -116,6 +124,8 @@ def launch(
             f"--processes {job.processes} do not divide among --nodes {resources.nodes}; give a "
             "multiple of the nodes"
         )
+    for name in sorted(_OWN & resources.others.keys()):
+        raise ValueError(f"--sbatch {name} has an option of its own: see yolo-jax train --help")
     asked = {
         "job_name": job.name,
         "nodes": resources.nodes,

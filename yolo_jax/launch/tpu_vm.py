@@ -31,20 +31,24 @@ def launch(job: Job, machines: Machines, *, restarts: int = 0) -> int:
         machines: to run it on.
         restarts: times that a run which was preempted goes on, where its machines stay.
     """
-    folder, name = str(job.folder), job.name
-    log = f"{name}.log"
+    folder, log, packed = shlex.quote(str(job.folder)), f"{job.name}.log", f"{job.name}.tgz"
+    # What git has alone: an environment that was made here runs nowhere else.
+    python = "$(command -v python3.12 || command -v python3.11 || echo python3)"
     steps = {
-        "copy this folder to all of them": _gcloud(
-            machines, "scp", "--recurse", "--worker=all", ".", f"{machines.name}:{folder}"
+        "pack what is committed here": shlex.split(f"git archive --format=tgz -o {packed} HEAD"),
+        "copy it to all of them": _gcloud(
+            machines, "scp", "--worker=all", packed, f"{machines.name}:{packed}"
         ),
-        "set them up (once)": _everywhere(
+        "set them up (Python 3.11 or newer)": _everywhere(
             machines,
-            f"cd {folder} && python3 -m venv .venv && .venv/bin/pip install --quiet -e '.[tpu]'",
+            f"mkdir -p {folder} && tar xzf {packed} -C {folder} && cd {folder} && "
+            f"{python} -m venv --clear .venv && .venv/bin/pip install --quiet -e '.[tpu]'",
         ),
         "run": _everywhere(
             machines,
-            f"cd {folder} && PATH=$PWD/.venv/bin:$PATH nohup sh -c "
-            f"{shlex.quote(restarting(job, restarts))} > {log} 2>&1 < /dev/null &",
+            # In braces: ssh would wait for a shell that was put in the background with it.
+            f"cd {folder} && {{ PATH=$PWD/.venv/bin:$PATH nohup sh -c "
+            f"{shlex.quote(restarting(job, restarts))} > {log} 2>&1 < /dev/null & }}",
         ),
         "watch": _gcloud(
             machines, "ssh", machines.name, "--worker=0", f"--command=tail -F {folder}/{log}"

@@ -55,7 +55,7 @@ class Gpu:
     Attributes:
         flops: bfloat16 operations a second, of dense products.
         hbm_bytes: a second.
-        hbm_gib: that it has.
+        hbm_gib: that JAX takes unless told otherwise, three quarters of what it has.
         link_bytes: a second, to the others of its node, in one direction.
         network_bytes: a second, of its part of the node's network, in one direction.
     """
@@ -68,9 +68,9 @@ class Gpu:
 
 
 GPUS = {
-    "a100": Gpu(312e12, 2039e9, 80e9 / 2**30, 300e9, 25e9),
-    "h100": Gpu(989e12, 3350e9, 80e9 / 2**30, 450e9, 50e9),
-    "h200": Gpu(989e12, 4800e9, 141e9 / 2**30, 450e9, 50e9),
+    "a100": Gpu(312e12, 2039e9, 60.0, 300e9, 25e9),
+    "h100": Gpu(989e12, 3350e9, 59.7, 450e9, 50e9),
+    "h200": Gpu(989e12, 4800e9, 105.3, 450e9, 50e9),
 }
 
 
@@ -164,8 +164,10 @@ class Slice:
         count = self.chips if chips is None else chips
         if count == 1:
             return 0.0
+        # Cubes alone have links that lead round.
+        closes = self.chip.axes == 2 or all(n % self.chip.ring == 0 for n in self.shape)
         per_axis = [
-            2 * self.chip.link_bytes / (1 if length % self.chip.ring == 0 else 2)
+            2 * self.chip.link_bytes / (1 if closes and length % self.chip.ring == 0 else 2)
             for length in self.shape
             if length > 1
         ]
@@ -253,7 +255,8 @@ def slice_of(target: str) -> Slice:
     """
     kind, _, layout = target.partition(":")
     shape = tuple(int(part) if part.isdecimal() else 0 for part in layout.split("x"))
-    if kind not in CHIPS or not _is_shape(kind, layout, shape):
+    is_plain = layout == "x".join(map(str, shape))
+    if kind not in CHIPS or not is_plain or not _is_shape(kind, layout, shape):
         flat, cubes = ", ".join(_FLAT), ", ".join(_BELOW_A_CUBE)
         most = " and ".join(f"{count} ({name})" for name, count in _MOST_CHIPS.items())
         raise ValueError(

@@ -39,6 +39,8 @@ def plan(
         ValueError: there is no such target, or the batch does not divide among its chips.
     """
     check_fields(config)
+    if fit and plot is not None:
+        raise ValueError("--plot draws a batch that is known; leave it or --fit out")
     place = place_of(target)
     rows = config.rows(place.chips)
     if rows % place.chips and not fit:
@@ -114,7 +116,8 @@ def draw_scaling(place: Place, rows: int, figures: dict[str, Any], path: Path) -
         figures: of it.
         path: of the picture.
     """
-    counts = [2**power for power in range(place.chips.bit_length()) if 2**power <= place.chips]
+    counts = [2**power for power in range(place.chips.bit_length()) if 2**power < place.chips]
+    counts.append(place.chips)
     alone = max(figures["ms by FLOPs"], figures["ms by bytes of HBM"]) / 1e3
     size = figures["all-reduced MB"] * 1e6
     bound = [n * rows / (alone + place.all_reduce_seconds(size, n)) for n in counts]

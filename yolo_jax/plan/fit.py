@@ -81,7 +81,7 @@ def most_rows(measure: Callable[[int], float], limit: float, unit: int) -> tuple
         if best:
             (low, before), (high, held) = sorted(fitting.items())[-2:]
             a_row = max((held - before) / (high - low), 1e-9)
-            aimed = high + int((0.97 * limit - held) / a_row)
+            aimed = min(high + int((0.97 * limit - held) / a_row), 16 * high)
             guess = aimed if too_many is None or aimed < too_many else guess
         rows = max(guess // unit * unit, best + unit)
     return max(fitting), _MOST_COMPILES

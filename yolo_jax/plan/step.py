@@ -19,7 +19,7 @@ from yolo_jax.training.parallel import Parallel
 
 PyTree = Any
 # XLA's words for a program that is too large, with what it takes and what there is.
-_TOO_LARGE = re.compile(r"RESOURCE_EXHAUSTED.*?([\d.]+)G.*?([\d.]+)G", re.DOTALL)
+_TOO_LARGE = re.compile(r"RESOURCE_EXHAUSTED.*?([\d.]+[GTP])\b.*?([\d.]+[GTP])\b", re.DOTALL)
 
 
 class DoesNotFit(ValueError):
@@ -47,8 +47,8 @@ def step_figures(config: ExperimentConfig, place: Place, rows: int) -> dict[str,
         if sizes is None:
             raise
         raise DoesNotFit(
-            f"{rows // place.chips} rows a chip do not fit: they take {sizes[1]} GiB beside what "
-            f"the step is given, of {sizes[2]} GiB. Give fewer rows a device, more "
+            f"{rows // place.chips} rows a chip do not fit: they take {sizes[1]}iB beside what "
+            f"the step is given, of {sizes[2]}iB. Give fewer rows a device, more "
             "--train.accumulate, --train.remat, --parallel.strategy fsdp; or ask --fit"
         ) from error
     figures = figures_of(executable, place, rows, held)

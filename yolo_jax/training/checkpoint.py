@@ -81,8 +81,9 @@ class Checkpoints:
         folder: made when missing.
         keep: the latest ones kept.
         monitor: the log key that decides the best one, which is kept too (least is best).
-        read_only: leave the folder as it is. Unfinished saves of a killed process are deleted in
-            the background by the one that writes; two doing so would trip each other.
+        read_only: save nothing; what is damaged is set aside all the same. Unfinished saves of a
+            killed process are deleted in the background by the one that writes; two doing so
+            would trip each other.
     """
 
     def __init__(
@@ -165,7 +166,9 @@ class Checkpoints:
         """Moves a checkpoint from where another one is to be."""
         self._manager.wait_until_finished()
         if distributed.is_first():
-            (self.folder / str(step)).rename(self.folder / f"{step}{_REPLACED}")
+            replaced = self.folder / f"{step}{_REPLACED}"
+            shutil.rmtree(replaced, ignore_errors=True)  # of an heir that is whole, and goes there
+            (self.folder / str(step)).rename(replaced)
         distributed.wait_for_all(f"room for checkpoint {step}")
         self._manager.reload()
 

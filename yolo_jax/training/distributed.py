@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 START_SECONDS = 300  # for the machines of a pod to come up
 _HEARTBEAT_SECONDS = 20  # without which a process is taken for dead
 _SHUTDOWN_SECONDS = 120  # in which all have to be through, once one is
+EXIT_NOT_TOGETHER = 75  # EX_TEMPFAIL: another time they may
 EXIT_PREEMPTED = 128 + signal.SIGTERM  # as a shell says of SIGTERM
 
 
@@ -48,7 +49,7 @@ def start(
         process: number of this one, from 0.
         timeout: seconds to wait for the others.
 
-    Where the others do not come in time, it ends the process with status 2.
+    Where the others do not come in time, it ends the process with status 75.
 
     Raises:
         ValueError: the three do not go together, or there is no cluster that tells them.
@@ -60,11 +61,15 @@ def start(
             f"found --coordinator {coordinator}, --num-processes {processes}, "
             f"--process-id {process}"
         )
+    if processes is not None and processes < 1:
+        raise ValueError(f"--num-processes is {processes}; expected 1 or more")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise ValueError(
             f"--process-id is {process} of --num-processes {processes}; they count from 0 to "
             f"{processes - 1}"
         )
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
+        raise ValueError(f"--coordinator is {coordinator!r}; expected HOST:PORT of process 0")
     address = coordinator or "the cluster's coordinator"
     _log.info(
         "joining %s as process %s of %s; should JAX abort here, two processes were given one "
@@ -99,12 +104,13 @@ def start(
 
 def _give_up(coordinator: str | None, processes: int | None, timeout: int) -> None:
     print(
-        f"yolo-jax: the {processes or ''} processes did not come together at {coordinator} within "
+        f"yolo-jax: the {f'{processes} ' if processes else ''}processes did not come together at "
+        f"{coordinator or 'the address that the cluster tells'} within "
         f"{timeout} s: see that process 0 runs there and can be reached, that every process is "
         "given the same --coordinator and --num-processes, and each its own --process-id from 0",
         file=sys.stderr,
     )
-    end_at_once(2)
+    end_at_once(EXIT_NOT_TOGETHER)
 
 
 def is_first() -> bool:
