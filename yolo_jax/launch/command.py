@@ -27,6 +27,8 @@ HELP = (
     "which it waits for, --wait-seconds long. "
     "--folder: that the job works in, where it is another machine's."
 )
+# Where a job works on machines that are not this one's.
+_FOLDERS = {"gke": Path("/workspace"), "tpu-vm": Path("yolo_jax")}
 # Options that some launchers alone take, with those.
 _TAKEN_BY = {
     "processes": "local slurm ray",
@@ -98,7 +100,7 @@ def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     job = Job(
         ("train", str(options.config), *overrides, *["--deterministic"] * options.deterministic),
         environment=_pairs("env", options.env),
-        folder=options.folder or Path.cwd(),
+        folder=options.folder or _FOLDERS.get(options.launch, Path.cwd()),
         processes=options.processes or 1,
         name=options.job_name or options.config.stem.replace("_", "-").lower(),
     )
@@ -115,7 +117,6 @@ def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         case _:
             _check_given(options, "tpu", "zone")
             machines = tpu_vm.Machines(options.tpu, options.zone, options.project)
-            job = _elsewhere(job, options, Path("yolo_jax"))
             return tpu_vm.launch(job, machines, restarts=options.restarts)
 
 
@@ -169,13 +170,7 @@ def _gke(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
         **{name: value for name, value in wanted.items() if value is not None},
     )
     out = options.manifest or Path(f"{job.name}.yaml")
-    return gke.launch(_elsewhere(job, options, Path("/workspace")), place, cluster, out, **often)
-
-
-def _elsewhere(job: Job, options: argparse.Namespace, usual: Path) -> Job:
-    """Returns a job in a folder of the machines that it runs on."""
-    folder = options.folder or usual
-    return Job(job.arguments, job.environment, folder, job.processes, job.name)
+    return gke.launch(job, place, cluster, out, **often)
 
 
 def check_options(options: argparse.Namespace) -> None:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -90,7 +89,6 @@ class _Process:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen | None = None
-        self._ended = threading.Event()
 
     def address(self) -> str:
         """Returns HOST:PORT at which the others can find this one."""

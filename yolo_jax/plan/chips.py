@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 CHIPS_A_HOST = 4
 
@@ -72,44 +71,6 @@ GPUS = {
     "h100": Gpu(989e12, 3350e9, 59.7, 450e9, 50e9),
     "h200": Gpu(989e12, 4800e9, 105.3, 450e9, 50e9),
 }
-
-
-class Place(Protocol):
-    """Where a run is planned for."""
-
-    @property
-    def name(self) -> str:
-        """Returns what it is asked for by."""
-        ...
-
-    @property
-    def chip(self) -> "Chip | Gpu":
-        """Returns what each of its chips is."""
-        ...
-
-    @property
-    def chips(self) -> int:
-        """Returns their number."""
-        ...
-
-    @property
-    def hosts(self) -> int:
-        """Returns the hosts that they have."""
-        ...
-
-    @property
-    def compiled_for(self) -> "Slice":
-        """Returns the slice that a step is compiled for."""
-        ...
-
-    @property
-    def is_estimated(self) -> bool:
-        """Tells whether that is another's."""
-        ...
-
-    def all_reduce_seconds(self, size: float, chips: int | None = None) -> float:
-        """Returns the time in which arrays of all chips are added up."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -227,6 +188,9 @@ class Nodes:
         nodes = -(-count // within)
         seconds = 2 * (within - 1) / within * size / self.chip.link_bytes
         return seconds + 2 * (nodes - 1) / nodes * size / within / self.chip.network_bytes
+
+
+Place = Slice | Nodes
 
 
 def place_of(target: str) -> Place:
