@@ -39,6 +39,18 @@ class Job:
                 "a letter and the last no -; give another --job-name"
             )
 
+    def joining(self, address: str, number: int) -> list[str]:
+        """Returns the arguments by which a process finds the others; none where it is alone.
+
+        Args:
+            address: HOST:PORT of the first.
+            number: of the process.
+        """
+        if self.processes == 1:
+            return []
+        count = ["--num-processes", str(self.processes), "--process-id", str(number)]
+        return ["--distributed", "--coordinator", address, *count]
+
     def command(self, extra: Sequence[str] = ()) -> list[str]:
         """Returns the command of a process, by this Python."""
         return [sys.executable, "-m", "yolo_jax", *self.arguments, *extra]

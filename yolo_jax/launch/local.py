@@ -54,11 +54,8 @@ def launch(
 def _commands(job: Job, devices: int | None) -> list[tuple[list[str], dict[str, str]]]:
     """Returns of each process the further arguments and variables."""
     variables = {} if devices is None else simulated(devices, job.processes)
-    if job.processes == 1:
-        return [([], variables)]
     address = f"127.0.0.1:{_free_port()}"
-    common = ["--distributed", "--coordinator", address, "--num-processes", str(job.processes)]
-    return [([*common, "--process-id", str(number)], variables) for number in range(job.processes)]
+    return [(job.joining(address, number), variables) for number in range(job.processes)]
 
 
 def simulated(devices: int, processes: int = 1) -> dict[str, str]:

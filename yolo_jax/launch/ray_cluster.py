@@ -51,7 +51,7 @@ def launch(
     """
     if dry_run:
         print(f"ray.init({address!r}); {job.processes} actors, each with {dict(resources)}:")
-        print(job.shown(_where(job, "HOST:PORT of the first", 0)))
+        print(job.shown(job.joining("HOST:PORT", 0)))
         return 0
     try:
         _check_there(address)
@@ -76,14 +76,6 @@ def _check_there(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _where(job: Job, address: str, number: int) -> list[str]:
-    """Returns the arguments by which a process finds the others."""
-    if job.processes == 1:
-        return []
-    place = ["--distributed", "--coordinator", address, "--num-processes", str(job.processes)]
-    return [*place, "--process-id", str(number)]
-
-
 class _Process:
     """A process of the run; lives on one node of the cluster."""
 
@@ -103,7 +95,7 @@ class _Process:
             # All that Ray lets it see. Within a SLURM job JAX would take one.
             environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(gpus)))
         self._child = subprocess.Popen(
-            job.command(_where(job, address, number)),
+            job.command(job.joining(address, number)),
             cwd=job.folder,
             env=environment,
             stdout=subprocess.PIPE,
