@@ -46,8 +46,8 @@ def finish(runs: Path, *options: str, config: Path = CONFIG) -> str:
     return output
 
 
-def wait_for_save(process: subprocess.Popen, checkpoints: Path, pattern: str = "*") -> None:
-    """Waits until the training has saved such a thing, or has ended."""
+def wait_for_save(process: subprocess.Popen, checkpoints: Path, pattern: str = "[0-9]*") -> None:
+    """Waits until the training saves or has saved such a thing, or has ended."""
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and not any(checkpoints.glob(pattern)):
         assert time.monotonic() < deadline, f"no {pattern} in {checkpoints}"
@@ -93,7 +93,7 @@ def test_killed_at_random_moments_it_ends_bitwise_equal(finished: Path, tmp_path
     for kill in range(3):
         amid_save = kill == 2
         with started(tmp_path) as process:
-            wait_for_save(process, checkpoints, "*tmp*" if amid_save else "*")
+            wait_for_save(process, checkpoints, "*tmp*" if amid_save else "[0-9]*")
             if not amid_save:
                 time.sleep(generator.uniform(0, 1.5))
             process.send_signal(signal.SIGKILL)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -186,3 +187,32 @@ def test_killed_at_any_stage_of_a_save_it_loses_nothing(stage: str, left: set, t
     checkpoints.save(9, jax.tree.map(lambda leaf: leaf * 9, STATE), {"epoch": 9}, {})
     checkpoints.close()
     assert restored_step(tmp_path) == 9
+
+
+@pytest.mark.parametrize(
+    ("place", "newest"), [("wait_until_finished", 1), ("_add_checkpoint_info", 2)]
+)
+def test_a_save_interrupted_before_its_threads_have_it_ends_at_once(
+    place: str, newest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is written already is whole; what is not leaves the one before."""
+    folder = folder_of(tmp_path, steps=1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    checkpoints = Checkpoints(folder, monitor=None)
+    usual = getattr(checkpoints._manager, place)
+
+    def interrupted(*arguments: object) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return usual(*arguments)
+
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(checkpoints._manager, place, interrupted)
+            checkpoints.save(2, jax.tree.map(lambda leaf: leaf * 2, STATE), {"epoch": 2}, {})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    closing = threading.Thread(target=checkpoints.close, daemon=True)
+    closing.start()
+    closing.join(timeout=60)
+    assert not closing.is_alive(), "it waits for a save that nobody ends"
+    assert restored_step(folder) == newest

@@ -96,6 +96,7 @@ class Checkpoints:
     ) -> None:
         self.folder = Path(folder).absolute()
         self.monitor = monitor
+        self._handed_over = False  # whether the last save goes on in orbax's threads
         policies: list[Any] = [LatestN(keep)]
         if monitor is not None:
             policies.append(
@@ -151,6 +152,7 @@ class Checkpoints:
                 self._check_writable()
             if step in self._manager.all_steps():
                 self._make_room(step)
+            self._handed_over = False
             # Leaves by their paths: containers of any kind (NamedTuple, nnx.State) restore alike.
             self._manager.save(
                 step,
@@ -161,6 +163,7 @@ class Checkpoints:
                 metrics=metrics,
                 force=True,
             )
+            self._handed_over = True
 
     def _make_room(self, step: int) -> None:
         """Moves a checkpoint from where another one is to be."""
@@ -285,8 +288,11 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def _await_save(self) -> None:
-        """Waits in short turns: one that waits for a lock may not hear a signal."""
-        while self._manager.is_saving_in_progress():
+        """Waits in short turns: one that waits for a lock may not hear a signal.
+
+        A save that was interrupted before its threads were started is in progress for ever.
+        """
+        while self._handed_over and self._manager.is_saving_in_progress():
             time.sleep(0.02)
 
     def close(self) -> None:
