@@ -1,4 +1,4 @@
-"""Runs that are killed, or go on over other devices, end as those that never stopped."""
+"""Runs that are killed end as those that never stopped."""
 
 import json
 import os
@@ -9,14 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import optax
 import pytest
 from small_detector import Stream, make_batches, make_model
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from yolo_jax.model.callbacks import Callback, Checkpoint, LambdaCallback, TensorBoard
-from yolo_jax.training.parallel import Strategy
+from yolo_jax.model.callbacks import TensorBoard
 
 PATIENCE = 200  # s; more than a busy machine takes
 
@@ -172,62 +169,3 @@ def test_two_fits_within_a_second_keep_both_their_events(tmp_path: Path):
         board = TensorBoard(tmp_path)
         model.fit(rows, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[board])
     assert [step for step, _ in shown(tmp_path)["loss"]] == [0, 1, 2]
-
-
-class Numbered(Stream):
-    """Notes the numbers of the batches that it gives."""
-
-    def __init__(self) -> None:
-        super().__init__(make_batches(64), batch_size=16)
-        self.given: list[int] = []
-
-    def batches(self, start: int = 0):
-        for number, batch in enumerate(super().batches(start), start):
-            self.given.append(number)
-            yield batch
-
-
-class StopBefore(Callback):
-    """Breaks off before a step, counted over all epochs."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.model.run.batches == self.step:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["pmap", "fsdp"])
-def test_it_goes_on_over_half_the_devices_and_back(strategy: Strategy, tmp_path: Path):
-    first, second, last = 6, 18, 28  # where it changes devices, amid epochs of four steps
-
-    def steps(devices: int, folder: Path, until: int) -> tuple[list[float], list[int]]:
-        """Returns the loss of each step, and the numbers of the batches they were of."""
-        model = make_model(
-            optax.sgd(1e-4, momentum=0.9), devices, sync_batch_norm=True, parallel=strategy
-        )
-        means: list[tuple[int, float]] = []
-        watch = LambdaCallback(on_batch_end=lambda b, logs: means.append((b, logs["loss"])))
-        rows = Numbered()
-        try:
-            model.fit(
-                rows, epochs=last // 4, verbose=0, resume=folder,
-                callbacks=[watch, StopBefore(until), Checkpoint(folder, every_steps=2)],
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            assert until < last
-        # A batch's logs are means over the epoch so far; the loss before the first is not known.
-        return [loss for _, loss in means], rows.given[: len(means)]
-
-    whole, whole_rows = steps(8, tmp_path / "whole", last)
-    parts = [steps(n, tmp_path / "parts", until) for n, until in ((8, first), (4, second))]
-    parts.append(steps(8, tmp_path / "parts", last))
-    assert [len(losses) for losses, _ in parts] == [first, second - first, last - second]
-    assert sum((rows for _, rows in parts), []) == whole_rows == list(range(last))
-    losses = np.array(sum((losses for losses, _ in parts), []))
-    relative = np.abs(losses / np.array(whole) - 1)
-    print(f"{strategy}: losses differ by {relative[first : first + 20].max():.1e} at most")
-    np.testing.assert_allclose(losses[:first], whole[:first], rtol=0)
-    np.testing.assert_allclose(losses[first:], whole[first:], rtol=1e-5)

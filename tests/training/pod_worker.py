@@ -2,9 +2,11 @@
 
 Run as `python pod_worker.py NETWORK OUT DEVICES COORDINATOR PROCESSES PROCESS`. The first process
 writes, for each strategy and each way of batch normalisation, losses and weights. The network is
-`small`, of three layers, since every process compiles six steps, or `tiny`.
+`small`, of three layers, since every process compiles six steps, or `tiny`. A run that others began
+over 8 devices, and went on with over 4, it goes on with.
 """
 
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from yolo_jax.callbacks import Checkpoint, LambdaCallback
+from yolo_jax.callbacks import Callback, Checkpoint, LambdaCallback
 from yolo_jax.core.precision import Precision
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.model.graph import Input, apply
@@ -28,6 +30,7 @@ from yolo_jax.training import distributed
 from yolo_jax.training.parallel import Strategy
 
 STRATEGIES: tuple[Strategy, ...] = ("pmap", "jit", "fsdp")
+MOVED: tuple[Strategy, ...] = ("pmap", "fsdp")  # from 8 devices to 4, and to 2 × 4
 ROWS, STEPS, SIDE, CLASSES = 16, 10, 64, 3
 
 
@@ -59,15 +62,17 @@ class Rows:
         self.classes = generator.integers(0, CLASSES, (*shape, 4)).astype(np.int32)
         index, count = process
         self.own = slice(index * ROWS // count, (index + 1) * ROWS // count)
+        self.given: list[int] = []  # numbers of the batches that were taken
 
     def __len__(self) -> int:
         return STEPS
 
     def batches(self, start: int = 0) -> Iterator[tuple[Any, Any]]:
-        """Yields batch `start` and those after it."""
-        for number in range(start, STEPS):
-            boxes, classes = self.boxes[number, self.own], self.classes[number, self.own]
-            yield self.image[number, self.own], {"boxes": boxes, "classes": classes}
+        """Yields batch `start` and those after it, epoch by epoch."""
+        for number in itertools.count(start):
+            self.given.append(number)
+            own = number % STEPS, self.own
+            yield self.image[own], {"boxes": self.boxes[own], "classes": self.classes[own]}
 
 
 def train(
@@ -86,6 +91,33 @@ def train(
         held = largest.addressable_shards[0].data.size
         assert held * len(model.parallel.devices) == largest.size, "nothing is sharded"
     return {"losses": np.asarray(losses, np.float64), "weights": weights_of(model)}
+
+
+class StopBefore(Callback):
+    """Breaks off before a step, counted over all epochs."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.run.batches == self.step:
+            raise KeyboardInterrupt
+
+
+def go_on(
+    strategy: Strategy, folder: Path, until: int, devices: Any = None
+) -> dict[str, np.ndarray]:
+    """Goes on with a synced run of four epochs; returns its steps' losses and batches' numbers."""
+    model = make_model("small", strategy, True, devices)
+    losses: list[float] = []
+    watch = LambdaCallback(on_batch_end=lambda _, logs: losses.append(logs["loss"]))
+    rows = Rows(model.parallel.process)
+    callbacks = [watch, StopBefore(until), Checkpoint(folder, every_steps=2)]
+    try:
+        model.fit(rows, epochs=4, verbose=0, resume=folder, callbacks=callbacks)
+    except KeyboardInterrupt:
+        assert until < 4 * STEPS
+    return {"losses": np.asarray(losses), "batches": np.asarray(rows.given[: len(losses)])}
 
 
 def weights_of(model: Model) -> np.ndarray:
@@ -136,9 +168,13 @@ def main() -> None:
         for sync in (True, False)
         for name, value in train(network, strategy, sync).items()
     }
-    for strategy in STRATEGIES:
-        if network == "small" and jax.process_count() == 2:  # once is enough
-            check_resumes(strategy, Path(out).with_name(strategy))
+    if jax.process_count() == 2:  # once is enough
+        for strategy in STRATEGIES:
+            if network == "small":
+                check_resumes(strategy, Path(out).with_name(strategy))
+        for strategy in MOVED:
+            moved = go_on(strategy, Path(out).with_name(f"{strategy}_moved"), 4 * STEPS)
+            found |= {f"{strategy}_moved_{name}": value for name, value in moved.items()}
     if distributed.is_first():
         np.savez(Path(out), **found)
 
