@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from yolo_jax.config import DataConfig, ExperimentConfig, OptimizerConfig
+from yolo_jax.config import DataConfig, ExperimentConfig, LossConfig, OptimizerConfig
 from yolo_jax.data.augment import Augment
 from yolo_jax.run_folder import MAY_DIFFER, RunFolder
 
@@ -71,13 +71,25 @@ def test_missing_and_unknown_fields_are_named(run: RunFolder):
     file.write_text(json.dumps(flat | {"optimizer.beta": 1}))
     with pytest.raises(ValueError, match=r"config\.json has the fields \['optimizer\.beta'\]"):
         run.config()
-    del flat["loss.ignore_thresh"]
+    del flat["data.train"]
     file.write_text(json.dumps(flat))
-    with pytest.raises(ValueError, match=r"config\.json lacks the field loss\.ignore_thresh"):
+    with pytest.raises(ValueError, match=r"config\.json lacks the field data\.train"):
         run.config()
     (run.path / "metrics.json").write_text('{"AP": 0.5}')
     with pytest.raises(ValueError, match=r"lacks \['AP50', 'epochs', 'sources'\]; delete it"):
         run.figures()
+
+
+def test_a_run_of_an_older_version_goes_on_by_the_defaults_of_what_it_lacks(run: RunFolder):
+    file = run.path / "config.json"
+    flat = json.loads(file.read_text())
+    older = {name: value for name, value in flat.items() if not name.startswith("parallel.")}
+    del older["loss.ignore_thresh"]
+    file.write_text(json.dumps(older))
+    assert run.config() == run.resolve(CONFIG, 1)
+    other = dataclasses.replace(CONFIG, loss=LossConfig(ignore_thresh=0.7))
+    with pytest.raises(ValueError, match=r"ignore_thresh \(there 0\.5, here 0\.7\)"):
+        run.resolve(other, 1)
 
 
 def test_a_folder_of_somebodys_own_files_is_refused(tmp_path: Path):

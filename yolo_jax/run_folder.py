@@ -91,7 +91,7 @@ class RunFolder:
         save_json(self._metrics, figures)
 
     def config(self) -> ExperimentConfig:
-        """Returns the run's config.
+        """Returns the run's config; fields that are younger than the run have their defaults.
 
         Raises:
             FileNotFoundError: the folder has none.
@@ -197,15 +197,16 @@ def _plain(value: Any) -> Any:
 
 
 def _build(kind: type, flat: dict[str, Any], prefix: str, path: Path) -> Any:
-    values = {}
-    for name, hint in typing.get_type_hints(kind).items():
+    values, hints = {}, typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        name, hint = item.name, hints[item.name]
         if dataclasses.is_dataclass(hint):
             values[name] = _build(typing.cast(type, hint), flat, f"{prefix}{name}.", path)
-        elif prefix + name not in flat:
-            raise ValueError(f"{path} lacks the field {prefix}{name}")
-        else:
+        elif prefix + name in flat:
             value = flat[prefix + name]
             if value is not None and Path in (hint, *typing.get_args(hint)):
                 value = Path(value)
             values[name] = tuple(value) if isinstance(value, list) else value
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{path} lacks the field {prefix}{name}")
     return kind(**values)
