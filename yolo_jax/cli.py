@@ -35,12 +35,18 @@ _TRAIN = (
     "--deterministic: the same bits each time on GPUs too, whose fastest operations differ. "
     + launchers.HELP
 )
+# Of what an operating system says, what paths and rights that are given bring about.
+_OF_THE_USER = (
+    FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError,
+)  # fmt: skip
+_EXIT_REFUSED = 74  # EX_IOERR
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; an error that a user can mend is one line and exit status 2.
 
-    The doctor's status is 1 where something is wrong with the data.
+    What a disk or the network refuses is one line and status 74: another time it may not. The
+    doctor's status is 1 where something is wrong with the data.
     """
     # By force: a library that is imported may have set up its own form already.
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
@@ -74,7 +80,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"  # without its number
         print(f"yolo-jax: {text}", file=sys.stderr)
-        return 2
+        is_machines = isinstance(error, OSError) and not isinstance(error, _OF_THE_USER)
+        return _EXIT_REFUSED if is_machines else 2
     except KeyboardInterrupt:
         text = "stopped"
         if options.command is _train:
