@@ -21,7 +21,7 @@ CONFIG = "experiments/configs/quickstart.py"
         ("--launch local --batch-size 0 --dry-run", "batch_size is 0"),
         ("--launch gke --image i --target h100:8x1", "--launch gke takes slices of TPUs"),
         (
-            "--launch gke --image i --target v5e:2x2 --mount a=/b c=/b",
+            "--launch gke --image i --target v5e:2x2 --mount a=/b --mount c=/b",
             "--mount takes CLAIM=/PATH, each path once; found c=/b",
         ),
         ("--launch slurm --sbatch time=5 --dry-run", "--sbatch time has an option of its own"),
@@ -36,7 +36,7 @@ CONFIG = "experiments/configs/quickstart.py"
         ("--launch tpu-vm --tpu t", "--launch tpu-vm needs --zone"),
         ("--launch local --env A", "--env takes NAME=VALUE; found 'A'"),
         ("--launch local --job-name A_b", "the job's name is 'A_b'; expected up to 40 of a-z"),
-        ("--launch ray --resources CPU=much", "--resources takes numbers, as in CPU=8 GPU=1"),
+        ("--launch ray --resources CPU=much", "--resources takes numbers, as in CPU=8"),
         (
             "--launch slurm --processes 3 --nodes 2",
             "--processes 3 do not divide among --nodes 2; give a multiple of the nodes",
@@ -65,19 +65,8 @@ def test_without_slurm_it_says_so(monkeypatch, capsys):
 
 
 def test_the_commands_for_tpu_machines(capsys):
-    where = [
-        "--launch",
-        "tpu-vm",
-        "--tpu",
-        "pod",
-        "--zone",
-        "us-east1-d",
-        "--project",
-        "p",
-        "--restarts",
-        "3",
-    ]
-    assert cli.main(["train", CONFIG, *where, "--env", "A=x y", "--epochs", "3"]) == 0
+    where = "--launch tpu-vm --tpu pod --zone us-east1-d --project p --restarts 3"
+    assert cli.main(["train", *where.split(), "--env", "A=x y", CONFIG, "--epochs", "3"]) == 0
     printed = capsys.readouterr().out.splitlines()
     commands = {
         what.removeprefix("# "): shlex.split(command)

@@ -65,16 +65,9 @@ def test_what_is_asked_for_is_in_it(tmp_path: Path):
     found = written(
         tmp_path,
         *("--target", "v5e:2x2", "--job-name", "night-run", "--namespace", "vision"),
-        *("--queue", "tpus", "--service-account", "trainer", "--env", "A=1", "B=x y"),
-        *(
-            "--mount",
-            "claim.1=/data",
-            "claim.1=/cache",
-            "--folder",
-            "/code",
-            "--runs",
-            "/data/runs",
-        ),
+        *("--queue", "tpus", "--service-account", "trainer", "--env", "A=1", "--env", "B=x y"),
+        *("--mount", "claim.1=/data", "--mount", "claim.1=/cache"),
+        *("--folder", "/code", "--runs", "/data/runs"),
     )
     assert JobsetV1alpha2JobSet.from_dict(found).to_dict() == found  # pyright: ignore
     assert found["metadata"] == {

@@ -53,7 +53,7 @@ def test_a_stopped_run_is_started_again_and_goes_on(address: str, tmp_path: Path
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*command, *where, "--env", "JAX_PLATFORMS=cpu", "XLA_FLAGS="],
+            [*command, *where, "--env", "JAX_PLATFORMS=cpu", "--env", "XLA_FLAGS="],
             env=environment, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     with ended(process):

@@ -102,7 +102,7 @@ def test_a_preempted_run_is_queued_again_and_goes_on(slurm: Path, tmp_path: Path
     runs, logs = tmp_path / "runs", tmp_path / "logs"
     command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
     where = ["--launch", "slurm", "--processes", "2", "--cpus", "1", "--minutes", "60"]
-    variables = ["--env", "JAX_PLATFORMS=cpu", "XLA_FLAGS="]
+    variables = ["--env", "JAX_PLATFORMS=cpu", "--env", "XLA_FLAGS="]
     submitted = said_by(*command, *where, *variables, "--logs", str(logs))
     job = submitted.split()[1]
     log = logs / f"{job}_0_log.out"
@@ -129,7 +129,7 @@ def test_a_preempted_run_is_queued_again_and_goes_on(slurm: Path, tmp_path: Path
 def test_a_cancelled_run_saves_and_stays_away(slurm: Path, tmp_path: Path):
     runs, logs = tmp_path / "runs", tmp_path / "logs"
     command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
-    variables = ["--env", "JAX_PLATFORMS=cpu", "XLA_FLAGS="]
+    variables = ["--env", "JAX_PLATFORMS=cpu", "--env", "XLA_FLAGS="]
     submitted = said_by(*command, "--launch", "slurm", *variables, "--logs", str(logs))
     job = submitted.split()[1]
     log = logs / f"{job}_0_log.out"

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,17 +15,19 @@ from yolo_jax.launch import gke, local, tpu_vm
 from yolo_jax.launch.job import Job
 from yolo_jax.plan.chips import GPUS, slice_of
 
+_log = logging.getLogger(__name__)
 HELP = (
     "--launch starts a run elsewhere, or in parts; with --dry-run it says what it would do. "
-    "All take --job-name and --env NAME=VALUE …, and --restarts K, of a run that was preempted. "
+    "All take --job-name and --restarts K, of a run that was preempted, and --env NAME=VALUE, "
+    "which like all that take NAME=VALUE is given once for each. "
     "local: --processes N here, with --devices D simulated ones each. "
     "slurm: --processes N over --nodes, each with --gpus and --cpus, for --minutes, on "
-    "--partition; --sbatch NAME=VALUE … for the rest. "
+    "--partition; --sbatch NAME=VALUE for the rest. "
     "gke: a JobSet for --slices of --target v5e:4x4, written to --manifest, with --image, "
-    "--mount CLAIM=PATH …, --namespace, --queue, --service-account, --cluster. "
+    "--mount CLAIM=PATH, --namespace, --queue, --service-account, --cluster. "
     "tpu-vm: the gcloud commands for --tpu NAME --zone ZONE --project. "
-    "ray: --processes N in the cluster at --ray-address, each with --resources CPU=8 GPU=1, "
-    "which it waits for, --wait-seconds long. "
+    "ray: --processes N in the cluster at --ray-address, each with --resources CPU=8 and "
+    "GPU=1, which it waits for, --wait-seconds long. "
     "--folder: that the job works in, where it is another machine's."
 )
 # Where a job works on machines that are not this one's.
@@ -69,7 +72,6 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
     add = parser.add_argument
     add("--launch", choices=["local", "slurm", "gke", "tpu-vm", "ray"])
     add("--job-name")
-    add("--env", nargs="+", default=[], metavar="NAME=VALUE")
     add("--restarts", type=lambda text: 0 if text == "0" else count(text), default=0)
     add("--dry-run", action="store_true")
     add("--wait-seconds", type=count)
@@ -81,8 +83,8 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
         add(f"--{name}")
     for name in ("cluster", "tpu", "zone", "project", "ray-address"):
         add(f"--{name}")
-    for name in ("sbatch", "mount", "resources"):
-        add(f"--{name}", nargs="+", metavar="NAME=VALUE")
+    for name in ("env", "sbatch", "mount", "resources"):
+        add(f"--{name}", action="append", metavar="NAME=VALUE")
 
 
 def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -96,10 +98,11 @@ def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         ValueError: an option is missing, or the config cannot be.
     """
     # What is wrong with it is said here rather than where it runs, hours later.
-    check_fields(config_of(options.config, overrides))
+    config = config_of(options.config, overrides)
+    check_fields(config)
     job = Job(
         ("train", str(options.config), *overrides, *["--deterministic"] * options.deterministic),
-        environment=_pairs("env", options.env),
+        environment=_pairs("env", options.env or []),
         folder=options.folder or _FOLDERS.get(options.launch, Path.cwd()),
         processes=options.processes or 1,
         name=options.job_name or options.config.stem.replace("_", "-").lower(),
@@ -113,7 +116,7 @@ def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         case "ray":
             return _ray(job, options, often)
         case "gke":
-            return _gke(job, options, often)
+            return _gke(job, options, config.runs, often)
         case _:
             _check_given(options, "tpu", "zone")
             machines = tpu_vm.Machines(options.tpu, options.zone, options.project)
@@ -141,13 +144,13 @@ def _ray(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
         if not all(0 < value < math.inf for value in resources.values()):
             raise ValueError("expected numbers above 0")
     except ValueError as error:
-        raise ValueError(f"--resources takes numbers, as in CPU=8 GPU=1 ({error})") from error
+        raise ValueError(f"--resources takes numbers, as in CPU=8 ({error})") from error
     address = options.ray_address or "auto"
     wait = options.wait_seconds or ray_cluster.WAIT_SECONDS
     return ray_cluster.launch(job, resources, address=address, wait_seconds=wait, **often)
 
 
-def _gke(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
+def _gke(job: Job, options: argparse.Namespace, runs: Path, often: dict[str, Any]) -> int:
     _check_given(options, "target", "image")
     if options.target.partition(":")[0] in GPUS:
         raise ValueError(f"--launch gke takes slices of TPUs; found --target {options.target}")
@@ -157,6 +160,12 @@ def _gke(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
         if not path.startswith("/") or path in volumes:
             raise ValueError(f"--mount takes CLAIM=/PATH, each path once; found {claim}={path}")
         volumes[path] = claim
+    if not any((job.folder / runs).is_relative_to(path) for path in volumes):
+        _log.warning(
+            "the run folder %s lies in the pods and goes with them, and each has its own: "
+            "give --mount CLAIM=PATH of a volume that all of them see, and --runs within it",
+            job.folder / runs,
+        )
     wanted = {
         "slices": options.slices,
         "namespace": options.namespace,

@@ -1,11 +1,13 @@
-"""A job: what every launcher starts, in its own way."""
+"""A job: what every launcher starts, in its own way, and starts again where that helps."""
 
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from yolo_jax.training.distributed import EXIT_PREEMPTED
 
 # What a label of Kubernetes and a folder's name take both, and leaves room for numbers after it.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -63,3 +65,23 @@ class Job:
         """Returns the command of a process as one types it, with the variables before it."""
         variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         return " ".join([*variables, shlex.join(self.typed(extra))])
+
+
+def run_again_if_preempted(run: Callable[[], tuple[int, bool]], restarts: int) -> int:
+    """Runs a job, and again for as long as it was preempted; returns the last exit status.
+
+    Args:
+        run: runs it to its end; returns the exit status, and whether a user ended it for good.
+        restarts: times that it is started again at most.
+    """
+    for attempt in range(restarts):
+        status, stopped = run()
+        if status != EXIT_PREEMPTED or stopped:
+            return status
+        print(f"preempted; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
+    return run()[0]
+
+
+def as_shell_says(status: int) -> int:
+    """Returns the exit status of a child process, for one that a signal ended as a shell does."""
+    return 128 - status if status < 0 else status

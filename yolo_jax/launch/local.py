@@ -7,13 +7,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from types import FrameType
 
-from yolo_jax.launch.job import Job
-from yolo_jax.training.distributed import EXIT_PREEMPTED
+from yolo_jax.launch.job import Job, as_shell_says, run_again_if_preempted
 
 # In which the others notice by themselves that a process is gone; see `training.distributed`.
 _PATIENCE_SECONDS = 60
@@ -36,19 +34,12 @@ def launch(
     Returns:
         The exit status of the first process that failed, or 0.
     """
-    for attempt in range(restarts + 1):
-        commands = _commands(job, devices)
-        if dry_run:
-            for extra, variables in commands:
-                shown = " ".join(f"{name}={value!r}" for name, value in variables.items())
-                print(f"{shown} {job.shown(extra)}".strip())
-            return 0
-        processes = _Processes(job, commands)
-        status = processes.run()
-        if status != EXIT_PREEMPTED or attempt == restarts or processes.stopped:
-            return status
-        print(f"preempted; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
-    raise AssertionError("a loop over one attempt or more returns")
+    if dry_run:
+        for extra, variables in _commands(job, devices):
+            shown = " ".join(f"{name}={value!r}" for name, value in variables.items())
+            print(f"{shown} {job.shown(extra)}".strip())
+        return 0
+    return run_again_if_preempted(lambda: _Processes(job, _commands(job, devices)).run(), restarts)
 
 
 def _commands(job: Job, devices: int | None) -> list[tuple[list[str], dict[str, str]]]:
@@ -80,14 +71,10 @@ def _free_port() -> int:
 
 
 class _Processes:
-    """The processes of one attempt.
-
-    Attributes:
-        stopped: by a signal to this one, after which they are not started again.
-    """
+    """The processes of one attempt."""
 
     def __init__(self, job: Job, commands: list[tuple[list[str], dict[str, str]]]) -> None:
-        self.stopped = False
+        self._stopped = False  # by a signal to this one
         self._children = [
             subprocess.Popen(
                 job.command(extra),
@@ -101,8 +88,12 @@ class _Processes:
             for extra, variables in commands
         ]
 
-    def run(self) -> int:
-        """Waits for the end of all, and returns the status of the first that failed, or 0."""
+    def run(self) -> tuple[int, bool]:
+        """Waits for the end of all.
+
+        Returns:
+            The status of the first that failed, or 0; and whether a signal to this one ended them.
+        """
         readers = [
             threading.Thread(target=self._print, args=numbered, daemon=True)
             for numbered in enumerate(self._children)
@@ -111,7 +102,7 @@ class _Processes:
         for reader in readers:
             reader.start()
         try:
-            return self._wait()
+            return self._wait(), self._stopped
         finally:
             for child in self._children:
                 child.kill()
@@ -132,7 +123,7 @@ class _Processes:
             time.sleep(0.05)
         failed = [child.returncode for child in self._children if child.returncode]
         status = first or (failed[0] if failed else 0)
-        return 128 - status if status < 0 else status  # as a shell says of a signal
+        return as_shell_says(status)
 
     def _print(self, number: int, child: subprocess.Popen) -> None:
         assert child.stdout is not None
@@ -140,7 +131,7 @@ class _Processes:
             print(f"[{number}] {line}" if len(self._children) > 1 else line, end="", flush=True)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = True
+        self._stopped = True
         for child in self._children:
             if child.poll() is None:
                 child.send_signal(number)

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -15,7 +14,7 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from yolo_jax.launch.job import Job
+from yolo_jax.launch.job import Job, as_shell_says, run_again_if_preempted
 from yolo_jax.training.distributed import EXIT_PREEMPTED
 
 WAIT_SECONDS = 600  # for what a run asks for to be free
@@ -59,12 +58,7 @@ def launch(
     except OSError as error:
         raise ValueError(f"found no Ray cluster at --ray-address {address} ({error})") from error
     try:
-        for attempt in range(restarts + 1):
-            status, stopped = _run(job, dict(resources), wait_seconds)
-            if status != EXIT_PREEMPTED or attempt == restarts or stopped:
-                return status
-            print(f"preempted; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
-        raise AssertionError("a loop over one attempt or more returns")
+        return run_again_if_preempted(lambda: _run(job, dict(resources), wait_seconds), restarts)
     finally:
         ray.shutdown()
 
@@ -148,7 +142,7 @@ def _run(job: Job, resources: dict[str, float], wait_seconds: int) -> tuple[int,
                 first = first or ray.get(done[0])
             except RayActorError:  # its node is gone
                 first = first or EXIT_PREEMPTED
-        return 128 - first if first < 0 else first, stopped  # as a shell says of a signal
+        return as_shell_says(first), stopped
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
