@@ -103,13 +103,13 @@ def test_killed_one_and_then_all_they_lose_nothing(whole: Path, tmp_path: Path):
     check_same(runs, whole)
 
 
-def process_of(number: int, runs: Path, *options: str) -> subprocess.Popen:
-    """Starts one of two processes by hand."""
+def process_of(number: int, runs: Path, *options: str, packages: str = "") -> subprocess.Popen:
+    """Starts one of two processes by hand; of packages, those in a folder come first."""
     command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
     pod = ["--distributed", "--num-processes", "2", "--process-id", str(number)]
     return subprocess.Popen(
-        [*command, *pod, *options], env=os.environ | {"XLA_FLAGS": ""}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [*command, *pod, *options], env=os.environ | {"XLA_FLAGS": "", "PYTHONPATH": packages},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
@@ -122,17 +122,28 @@ def test_a_coordinator_that_is_not_there(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_processes_of_different_configs_are_refused(tmp_path: Path):
-    where = ("--coordinator", "127.0.0.1:28461")
+@pytest.mark.parametrize(
+    ("rates", "optax", "said"),
+    [
+        ("0.1 0.2", "", "optimizer.learning_rate: 0.2 in process 1, 0.1 in process 0"),
+        ("0.1 0.1", "0.0.1", "packages, which has to be one: optax: '0.0.1' in process 1, '"),
+    ],
+)
+def test_processes_that_differ_are_refused(rates: str, optax: str, said: str, tmp_path: Path):
+    site, runs = tmp_path / "site", tmp_path / "runs"
+    if optax:
+        (site / "optax.dist-info").mkdir(parents=True)
+        (site / "optax.dist-info" / "METADATA").write_text(f"Name: optax\nVersion: {optax}\n")
+    where = ("--coordinator", f"127.0.0.1:{28461 + bool(optax)}")
     processes = [
-        process_of(number, tmp_path, *where, "--optimizer.learning-rate", rate)
-        for number, rate in enumerate(("0.1", "0.2"))
+        process_of(number, runs, *where, "--optimizer.learning-rate", rate, packages=packages)
+        for number, (rate, packages) in enumerate(zip(rates.split(), ("", str(site)), strict=True))
     ]
     for process in processes:
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 2, output
-        assert "optimizer.learning_rate: 0.2 in process 1, 0.1 in process 0" in output
-    assert not list(tmp_path.iterdir())
+        assert said in output
+    assert not runs.exists()
 
 
 @pytest.mark.parametrize(
