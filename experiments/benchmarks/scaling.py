@@ -41,7 +41,6 @@ def main() -> None:
         }
         name = f"{options.network}_b{options.batch}_{strategy}"
         cases.append(measure(name, sides, options.turns))
-    # The first says when, and the second waits for it within the all-reduce.
     two = [*work, "--devices", 2]
     alone, apart = simulated(2), simulated(1, processes=2)
     sides = {

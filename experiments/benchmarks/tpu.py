@@ -66,7 +66,7 @@ def main() -> None:
     text = executable.as_text() or ""
     found = hlo.instructions(text)
     figures = measure(executable, found, options.batch)
-    reductions = hlo.all_reduces(text)
+    reductions = hlo.between_chips(text, options.chips)["all-reduce"]
     figures["all-reduces"] = len(reductions)
     figures["all-reduced MB"] = round(sum(reductions) / 1e6, 3)
     figures["compile seconds"] = round(time.perf_counter() - start - lowered_after, 1)

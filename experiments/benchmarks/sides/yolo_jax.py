@@ -30,11 +30,16 @@ from yolo_jax.training import distributed
 
 
 class Turns(Callback):
-    """Lets `fit` take one step at a time, and looks at its loss as a progress bar does."""
+    """Lets `fit` take one step at a time, and looks at its loss as a progress bar does.
 
-    def __init__(self) -> None:
+    Args:
+        second: the other process of the run, which is told of each turn.
+    """
+
+    def __init__(self, second: subprocess.Popen | None) -> None:
         super().__init__()
         self._go, self._done = Semaphore(0), Semaphore(0)
+        self._second = second
 
     def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Waits for its turn."""
@@ -48,24 +53,39 @@ class Turns(Callback):
 
     def take(self) -> None:
         """Lets a step be taken, and waits for its end."""
+        if self._second is not None:
+            assert self._second.stdin is not None
+            self._second.stdin.write(b"\n")
+            self._second.stdin.flush()
         self._go.release()
         self._done.acquire()
 
 
-def join_processes(options: argparse.Namespace) -> None:
-    """Makes one run of two processes: the first starts the second, which works when it does."""
-    address = options.join
+class TurnsOfTheFirst(Callback):
+    """Has the second process take a step when the first does: it would be ahead by half of one."""
+
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Waits to be told."""
+        if not sys.stdin.readline():
+            os._exit(0)  # the first has ended
+
+
+def join_processes(options: argparse.Namespace) -> subprocess.Popen | None:
+    """Makes one run of two processes; the first starts the second, and returns it."""
+    address, second = options.join, None
     if address is None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{taken.getsockname()[1]}"
         command = [sys.executable, "-m", "experiments.benchmarks.sides.yolo_jax", *sys.argv[1:]]
-        subprocess.Popen([*command, "--join", address], stdin=subprocess.DEVNULL, stdout=2)
+        second = subprocess.Popen([*command, "--join", address], stdin=subprocess.PIPE, stdout=2)
     distributed.start(address, 2, int(options.join is not None))
+    return second
 
 
 def train(options: argparse.Namespace) -> None:
     """Serves steps of `fit`: SGD with momentum, from uint8 images to new weights."""
+    second = join_processes(options) if options.processes > 1 else None
     given = inputs.inputs_of(options)
     network = create_network(options.network, options.classes)
     image = Input((options.side, options.side, 3), name="image", dtype=jnp.uint8)
@@ -77,12 +97,12 @@ def train(options: argparse.Namespace) -> None:
         parallel=options.strategy,
         devices=jax.devices()[: options.devices],
     )
-    index, count = model.parallel.process
-    own = slice(index * options.batch // count, (index + 1) * options.batch // count)
-    batch = given.image[own], {"boxes": given.boxes[own], "classes": given.classes[own]}
-    if index > 0:
-        model.fit(itertools.repeat(batch), steps_per_epoch=10**6, verbose=0)
-    turns = Turns()
+    # Of which each process takes its own rows.
+    batch = given.image, {"boxes": given.boxes, "classes": given.classes}
+    rows = itertools.repeat(batch)
+    if options.join is not None:
+        model.fit(rows, steps_per_epoch=10**6, verbose=0, callbacks=[TurnsOfTheFirst()])
+    turns = Turns(second)
 
     def answer() -> None:
         try:
@@ -91,7 +111,7 @@ def train(options: argparse.Namespace) -> None:
             os._exit(0)  # `fit` would wait for its next turn
 
     Thread(target=answer, daemon=True).start()
-    model.fit(itertools.repeat(batch), steps_per_epoch=10**6, verbose=0, callbacks=[turns])
+    model.fit(rows, steps_per_epoch=10**6, verbose=0, callbacks=[turns])
 
 
 def inference(options: argparse.Namespace) -> Callable[[], object]:
@@ -142,8 +162,6 @@ def main() -> None:
     use_compilation_cache()
     works = {"infer": inference, "loss": loss_alone}
     options = inputs.parse_arguments(["train", *works])
-    if options.processes > 1:
-        join_processes(options)
     if options.work == "train":
         train(options)
     else:
