@@ -36,7 +36,41 @@ def test_bytes_are_counted_in_the_tiles_of_memory():
     assert fusion.gigabytes * 1e9 == pytest.approx(2 * 2 * array + 4 * kernel)
     assert hlo.by_category(found)[reduction.category] == reduction.gigabytes
     assert reduction.category == "between chips"
-    assert hlo.all_reduces(PROGRAM) == [33 * 4]
+    assert hlo.between_chips(PROGRAM, 4)["all-reduce"] == [33 * 4]
+
+
+def test_what_is_sent_between_chips_is_counted_whole_and_once():
+    chained = '  %{} = bf16[3,8]{{1,0}} all-gather(%p), attributes={{chain_id="0"}}\n'
+    program = (
+        "ENTRY %main (p: bf16[3,2]) -> f32[5] {\n"
+        + chained.format("all-gather.1") + chained.format("all-gather.2")
+        + "  %started = (f32[2]{0}, f32[8]{0}) all-gather-start(%q)\n"
+        + "  %scattered = f32[3,2]{1,0} reduce-scatter(%r)\n"
+        + "  %sum = f32[5]{0} all-reduce-start(%s)\n"
+    )  # fmt: skip
+    assert hlo.between_chips(program, 4) == {
+        "all-reduce": [20], "all-gather": [48, 32], "reduce-scatter": [4 * 24],
+    }  # fmt: skip
+
+
+def test_what_a_loop_does_counts_as_often_as_it_turns():
+    program = """
+%body (p: f32[256]) -> f32[256] {
+  %p = f32[256]{0} parameter(0)
+  %sum = f32[256]{0} all-reduce(%p), channel_id=1
+  ROOT %double = f32[256]{0} add(%sum, %sum)
+}
+
+ENTRY %main (a: f32[256]) -> f32[256] {
+  %a = f32[256]{0} parameter(0)
+  %half = f32[256]{0} negate(%a)
+  ROOT %loop = f32[256]{0} while(%half), condition=%condition, body=%body
+}
+"""
+    moved = [sum(one.gigabytes for one in hlo.instructions(program, turns)) for turns in (1, 3)]
+    # 2 KiB before the loop, 5 KiB in each turn.
+    assert moved == pytest.approx([7 * 1024 / 1e9, 17 * 1024 / 1e9])
+    assert hlo.between_chips(program, 4, turns=3)["all-reduce"] == [1024] * 3
 
 
 def test_what_the_chips_own_memory_holds_is_counted_as_it_is_staged():

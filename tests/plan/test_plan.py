@@ -27,7 +27,7 @@ def test_the_all_reduce_goes_over_all_axes_and_closed_rings_are_twice_as_fast():
     )
     # Of 8 they are lines.
     assert slice_of("v5e:8x8").all_reduce_seconds(1e9) == pytest.approx(2 * 63 / 64 * 1e9 / 100e9)
-    assert slice_of("v5e:8x8").all_reduce_seconds(1e9, chips=1) == 0
+    assert slice_of("v5e:8x8").up_to_it()[0].all_reduce_seconds(1e9) == 0
     # Less than a cube has no links that lead round, whatever its axes.
     assert slice_of("v5p:2x2x4").all_reduce_seconds(1e9) == pytest.approx(
         2 * 15 / 16 * 1e9 / (3 * 100e9)
@@ -70,7 +70,25 @@ def test_gpus_add_up_within_nodes_and_then_between_them():
     # 2 x 7/8 x 1e9 B at 450 GB/s, and of an eighth 2 x 3/4 at 50 GB/s.
     seconds = 2 * 7 / 8 * 1e9 / 450e9 + 2 * 3 / 4 * 1e9 / 8 / 50e9
     assert found.all_reduce_seconds(1e9) == pytest.approx(seconds)
-    assert found.all_reduce_seconds(1e9, chips=8) == pytest.approx(2 * 7 / 8 * 1e9 / 450e9)
+    assert [part.chips for part in found.up_to_it()] == [1, 2, 4, 8, 16, 32]
+    node = found.up_to_it()[3]
+    assert node.all_reduce_seconds(1e9) == pytest.approx(2 * 7 / 8 * 1e9 / 450e9)
+
+
+def test_smaller_slices_have_fewer_links():
+    found = place_of("v5e:16x16").up_to_it()
+    assert [part.chips for part in found] == [1, 4, 8, 16, 32, 64, 128, 256]
+    # A chip of 2x2 has one link along each axis, one of 16x16 two.
+    assert found[1].all_reduce_seconds(1e9) == pytest.approx(2 * 3 / 4 * 1e9 / 100e9)
+    assert found[-1].all_reduce_seconds(1e9) == pytest.approx(2 * 255 / 256 * 1e9 / 200e9)
+    cubes = place_of("v5p:4x8x8").up_to_it()
+    assert [part.shape for part in cubes[-3:]] == [(4, 4, 4), (4, 4, 8), (4, 8, 8)]
+
+
+def test_fsdp_is_planned_for_gpus_whose_program_there_is(capfd):
+    options = ["--batch-size", "12", "--parallel.strategy", "fsdp"]
+    assert cli.main(["plan", str(CONFIG), "--target", "h100:6x2", *options]) == 2
+    assert "of h100:6x2 fsdp's shards cannot be told" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -130,4 +148,11 @@ def test_a_small_config_on_four_chips(strategy: str, tmp_path: Path):
     assert parts["average of weights"] == parts["weights"]
     assert sum(parts.values()) == pytest.approx(figures["GiB of HBM a chip"], abs=1e-3)
     assert figures["fits"] and figures["all-reduces"] >= 1
+    # fsdp gathers the weights in bfloat16, and scatters their float32 gradients.
+    megabytes = share * parts["weights"] * 2**30 / 1e6
+    sent = [figures[name] for name in ("all-gathered MB", "reduce-scattered MB", "all-reduced MB")]
+    if strategy == "fsdp":
+        assert sent == pytest.approx([megabytes / 2, megabytes, 0], rel=0.06, abs=2)
+    else:
+        assert sent == pytest.approx([0, 0, megabytes], rel=0.06)
     assert picture.stat().st_size > 1000

@@ -112,7 +112,22 @@ class Slice:
         """Tells that XLA's figures are of these chips."""
         return False
 
-    def all_reduce_seconds(self, size: float, chips: int | None = None) -> float:
+    @property
+    def memory_factor(self) -> float:
+        """Returns how much more memory than by XLA's figures a program takes."""
+        return 1.0
+
+    def up_to_it(self) -> list["Slice"]:
+        """Returns slices of these chips from one chip on, each about twice the one before."""
+        shapes = [(1,), *(_shape(layout) for layout in _FLAT)]
+        if self.chip.axes == 3:
+            shapes = [(1,), *(_shape(layout) for layout in _BELOW_A_CUBE), (4, 4, 4)]
+            while math.prod(shapes[-1]) < self.chips:
+                shapes.append(tuple(sorted((2 * shapes[-1][0], *shapes[-1][1:]))))
+        below = [shape for shape in shapes if math.prod(shape) < self.chips]
+        return [*(Slice(self.name, self.chip, shape) for shape in below), self]
+
+    def all_reduce_seconds(self, size: float) -> float:
         """Returns the time in which arrays of all chips are added up, each by its links alone.
 
         Rings along all axes at once, each for its part, both ways; an axis that does not close has
@@ -120,10 +135,8 @@ class Slice:
 
         Args:
             size: bytes of a chip's arrays.
-            chips: that take part; None: all.
         """
-        count = self.chips if chips is None else chips
-        if count == 1:
+        if self.chips == 1:
             return 0.0
         # Cubes alone have links that lead round.
         closes = self.chip.axes == 2 or all(n % self.chip.ring == 0 for n in self.shape)
@@ -132,16 +145,16 @@ class Slice:
             for length in self.shape
             if length > 1
         ]
-        return 2 * (count - 1) / count * size / sum(per_axis)
+        return 2 * (self.chips - 1) / self.chips * size / sum(per_axis)
 
 
 @dataclass(frozen=True)
 class Nodes:
     """Nodes of GPUs.
 
-    What a step computes, moves and holds there is taken from XLA's program for TPU v5p, of the
-    same batch a chip: an estimate. On an H100 a step of YOLOv3 with 64 images held 1.4 times of
-    what v5e's program does, and took 3.9 times the bound by bytes.
+    What a step computes and moves there is taken from XLA's program for TPU v5p, of the same batch
+    a chip, and of what it holds 1.4 times: an estimate. On an H100 a step of YOLOv3 with 64 images
+    held 1.4 times of what v5e's program does, and took 3.9 times the bound by bytes.
 
     Attributes:
         name: such as h100:8x4.
@@ -174,18 +187,27 @@ class Nodes:
         """Tells that XLA's figures are of other chips."""
         return True
 
-    def all_reduce_seconds(self, size: float, chips: int | None = None) -> float:
+    @property
+    def memory_factor(self) -> float:
+        """Returns how much more memory than by XLA's figures a program takes: see the class."""
+        return 1.4
+
+    def up_to_it(self) -> list["Nodes"]:
+        """Returns such GPUs from one on, each about twice the ones before."""
+        within, nodes = self.shape
+        shapes = [(2**n, 1) for n in range(4) if 2**n < within]
+        shapes += [(within, 2**n) for n in range(nodes.bit_length()) if 2**n < nodes]
+        return [*(Nodes(self.name, self.chip, shape) for shape in shapes), self]
+
+    def all_reduce_seconds(self, size: float) -> float:
         """Returns the time in which arrays of all GPUs are added up.
 
         A ring within each node, then rings over the network, each GPU's for its own part.
 
         Args:
             size: bytes of a GPU's arrays.
-            chips: GPUs that take part; None: all.
         """
-        count = self.chips if chips is None else chips
-        within = min(count, self.shape[0])
-        nodes = -(-count // within)
+        within, nodes = self.shape
         seconds = 2 * (within - 1) / within * size / self.chip.link_bytes
         return seconds + 2 * (nodes - 1) / nodes * size / within / self.chip.network_bytes
 
@@ -202,7 +224,7 @@ def place_of(target: str) -> Place:
     kind, _, layout = target.partition(":")
     if kind not in GPUS:
         return slice_of(target)
-    shape = tuple(int(part) if part.isdecimal() else 0 for part in layout.split("x"))
+    shape = _shape(layout)
     if len(shape) != 2 or not all(shape) or shape[0] > 8:
         raise ValueError(
             f"there is no target {target!r}; of {kind} there are 1 to 8 in a node, such as "
@@ -218,7 +240,7 @@ def slice_of(target: str) -> Slice:
         ValueError: there is none such; lists those there are.
     """
     kind, _, layout = target.partition(":")
-    shape = tuple(int(part) if part.isdecimal() else 0 for part in layout.split("x"))
+    shape = _shape(layout)
     is_plain = layout == "x".join(map(str, shape))
     if kind not in CHIPS or not is_plain or not _is_shape(kind, layout, shape):
         flat, cubes = ", ".join(_FLAT), ", ".join(_BELOW_A_CUBE)
@@ -230,6 +252,11 @@ def slice_of(target: str) -> Slice:
             "chips"
         )
     return Slice(target, CHIPS[kind], shape)
+
+
+def _shape(layout: str) -> tuple[int, ...]:
+    """Reads 4x8; what is no number is 0."""
+    return tuple(int(part) if part.isdecimal() else 0 for part in layout.split("x"))
 
 
 def _is_shape(kind: str, layout: str, shape: tuple[int, ...]) -> bool:

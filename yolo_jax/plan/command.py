@@ -1,7 +1,7 @@
 """`yolo-jax plan CONFIG --target v5e:16x16`: the config's own step, compiled for a slice of TPUs.
 
 XLA's compiler says exactly what a chip holds, multiplies and moves. The times are bounds: that of
-the step by arithmetic and memory (a roofline), that of the all-reduce by the bandwidth of links.
+the step by arithmetic and memory (a roofline), that of the links by their bandwidth.
 """
 
 import json
@@ -85,8 +85,9 @@ def print_figures(
             print(f"  {name:38s}{value!s:>10}")
     if place.is_estimated:
         print(
-            f"Estimated: what is computed, moved and held is that of the same step compiled for "
-            f"{place.compiled_for.name}; times are by the peaks of {place.name}"
+            f"Estimated: computed and moved is what the same step does that is compiled for "
+            f"{place.compiled_for.name}, memory {place.memory_factor} times; times are by the "
+            f"peaks of {place.name}"
         )
 
 
@@ -116,14 +117,15 @@ def draw_scaling(place: Place, rows: int, figures: dict[str, Any], path: Path) -
         figures: of it.
         path: of the picture.
     """
-    counts = [2**power for power in range(place.chips.bit_length()) if 2**power < place.chips]
-    counts.append(place.chips)
+    places = place.up_to_it()
+    counts = [part.chips for part in places]
     alone = max(figures["ms by FLOPs"], figures["ms by bytes of HBM"]) / 1e3
-    size = figures["all-reduced MB"] * 1e6
-    bound = [n * rows / (alone + place.all_reduce_seconds(size, n)) for n in counts]
+    gathered = figures["all-gathered MB"] + figures["reduce-scattered MB"]
+    size = (figures["all-reduced MB"] + gathered / 2) * 1e6
+    bound = [part.chips * rows / (alone + part.all_reduce_seconds(size)) for part in places]
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     axes.plot(counts, [n * rows / alone for n in counts], "--", color="grey", label="without links")
-    axes.plot(counts, bound, "o-", label="with the all-reduce after the rest")
+    axes.plot(counts, bound, "o-", label="with the links after the rest")
     axes.set(xscale="log", yscale="log", xlabel=f"chips of {place.name}", ylabel="images/s (bound)")
     axes.set_xticks(counts, [str(n) for n in counts])
     axes.set_yticks(bound, [f"{speed:,.0f}" for speed in bound])

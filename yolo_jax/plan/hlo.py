@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)")
@@ -13,7 +14,8 @@ _ARRAY = re.compile(
 # dim_labels of the kernel and of the result say which of a convolution's three it is.
 _CONVOLUTION = re.compile(r" convolution\(.*dim_labels=\w+_(\w+)->(\w+)")
 # These name what exists already.
-_FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "custom-call"}
+_FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "custom-call", "while"}
+_BETWEEN_CHIPS = ("all-reduce", "all-gather", "reduce-scatter")
 # The ends of copies between HBM and the chip's own memory, which run beside the rest.
 _STAGED = {"copy-done", "slice-done"}
 
@@ -38,17 +40,27 @@ class Instruction:
     unpadded: float
 
 
-def instructions(text: str) -> list[Instruction]:
-    """Returns what an executable's entry does, the most bytes first.
+def instructions(text: str, turns: int = 1) -> list[Instruction]:
+    """Returns what an executable's entry and its loops do, the most bytes first.
 
     Args:
         text: `compiled.as_text()`.
+        turns: of the outermost loops, which XLA does not tell; inner ones count once.
     """
     bodies = _computations(text)
-    entry = next(lines for name, lines in bodies.items() if name.startswith("ENTRY"))
+    found = []
+    for name, times in _times(bodies, turns, loops_alone=True):
+        found += [
+            replace(one, gigabytes=times * one.gigabytes, unpadded=times * one.unpadded)
+            for one in _instructions(bodies[name], bodies)
+        ]
+    return sorted(found, key=lambda instruction: -instruction.gigabytes)
+
+
+def _instructions(lines: list[str], bodies: dict[str, list[str]]) -> list[Instruction]:
     shapes: dict[str, str] = {}
     found = []
-    for line in entry:
+    for line in lines:
         match = _INSTRUCTION.match(line)
         if match is None:
             continue
@@ -65,7 +77,7 @@ def instructions(text: str) -> list[Instruction]:
         category = _category(opcode, line + _called(line, bodies))
         sizes = (_bytes(arrays, tiled=tiled, hbm=True) / 1e9 for tiled in (True, False))
         found.append(Instruction(name, category, shape, *sizes))
-    return sorted(found, key=lambda instruction: -instruction.gigabytes)
+    return found
 
 
 def by_category(found: list[Instruction]) -> dict[str, float]:
@@ -76,14 +88,40 @@ def by_category(found: list[Instruction]) -> dict[str, float]:
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
 
-def all_reduces(text: str) -> list[int]:
-    """Returns the bytes that each all-reduce of a program adds up."""
-    found = (_INSTRUCTION.match(line) for line in text.splitlines())
-    return [
-        _bytes(match.group(2), tiled=False)
-        for match in found
-        if match and match.group(3) in ("all-reduce", "all-reduce-start")
-    ]
+def between_chips(text: str, chips: int, turns: int = 1) -> dict[str, list[int]]:
+    """Returns the bytes of whole arrays that all-reduces, all-gathers and reduce-scatters are of.
+
+    Args:
+        text: `compiled.as_text()`.
+        chips: of the program; all take part in each.
+        turns: of the outermost loops, in each of which what they send is sent.
+    """
+    bodies = _computations(text)
+    found: dict[str, list[int]] = {kind: [] for kind in _BETWEEN_CHIPS}
+    seen: set[tuple[str, str]] = set()
+    for name, times in _times(bodies, turns):
+        for kind, size in _sent(bodies[name], chips, seen):
+            found[kind] += [size] * times
+    return found
+
+
+def _sent(lines: list[str], chips: int, seen: set[tuple[str, str]]) -> Iterator[tuple[str, int]]:
+    for line in lines:
+        match = _INSTRUCTION.match(line)
+        if match is None or match.group(3).removesuffix("-start") not in _BETWEEN_CHIPS:
+            continue
+        kind, size = match.group(3), _bytes(match.group(2), tiled=False)
+        # One that runs beside other work stands in each of the fusions that it is cut into.
+        chain = re.search(r'chain_id="\d+"', line)
+        if chain:
+            if (kind, chain[0]) in seen:
+                continue
+            seen.add((kind, chain[0]))
+        if kind == "reduce-scatter":
+            size *= chips  # the result is a chip's part
+        elif kind == "all-gather-start":
+            size = size * chips // (chips + 1)  # the part stands beside the result
+        yield kind.removesuffix("-start"), size
 
 
 def _computations(text: str) -> dict[str, list[str]]:
@@ -97,6 +135,24 @@ def _computations(text: str) -> dict[str, list[str]]:
         else:
             lines.append(line)
     return found
+
+
+def _times(
+    bodies: dict[str, list[str]], turns: int, *, loops_alone: bool = False
+) -> Iterator[tuple[str, int]]:
+    """Yields each computation that runs, and how often: the entry, loops, and what they call."""
+    calls = r"body=%([\w.-]+)" if loops_alone else r"(?:body|calls|to_apply)=%([\w.-]+)"
+    waiting = [(next(name for name in bodies if name.startswith("ENTRY")), 1)]
+    while waiting:
+        name, times = waiting.pop()
+        yield name, times
+        for line in bodies[name]:
+            is_outermost = " while(" in line and name.startswith("ENTRY")
+            waiting += [
+                (called, times * (turns if is_outermost else 1))
+                for called in re.findall(calls, line)
+                if called in bodies
+            ]
 
 
 def _called(line: str, bodies: dict[str, list[str]]) -> str:
@@ -126,7 +182,7 @@ def _bytes(arrays: str, *, tiled: bool, hbm: bool = False) -> int:
 
 def _category(opcode: str, text: str) -> str:
     """Names what an instruction is for, by the text of itself and of what it calls."""
-    if opcode.startswith(("all-reduce", "all-gather", "reduce-scatter")):
+    if opcode.startswith(_BETWEEN_CHIPS):
         return "between chips"
     convolution = _CONVOLUTION.search(text)
     if convolution:

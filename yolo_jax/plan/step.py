@@ -1,5 +1,6 @@
 """A config's own step, compiled for a slice, and what XLA says of it."""
 
+import dataclasses
 import re
 import time
 from typing import Any
@@ -51,9 +52,12 @@ def step_figures(config: ExperimentConfig, place: Place, rows: int) -> dict[str,
             f"the step is given, of {sizes[2]}iB. Give fewer rows a device, more "
             "--train.accumulate, --train.remat, --parallel.strategy fsdp; or ask --fit"
         ) from error
-    figures = figures_of(executable, place, rows, held)
+    turns = config.train.accumulate
+    figures = figures_of(executable, place, rows, held, turns)
+    if config.train.remat:  # what is computed twice is no model's
+        figures["FLOPs utilisation, %"] = figures.pop("model FLOPs utilisation, %")
     figures["epochs"], figures["steps an epoch"] = config.epochs, steps
-    hours = figures["step ms, all-reduce after the rest"] / 3.6e6 * steps * config.epochs
+    hours = figures["step ms, links after the rest"] / 3.6e6 * steps * config.epochs
     figures["hours for all epochs"] = round(hours, 3)
     figures["chip-hours for all epochs"] = round(hours * place.chips, 2)
     figures["seconds to lower, to compile"] = [
@@ -71,8 +75,18 @@ def lower(
         config: of the experiment.
         place: the slice.
         rows: of a batch.
+
+    Raises:
+        ValueError: XLA's program is for another number of shards.
     """
-    data = open_data(config)
+    compiled_for = place.compiled_for
+    if config.parallel.strategy == "fsdp" and compiled_for.chips != place.chips:
+        raise ValueError(
+            f"of {place.name} fsdp's shards cannot be told: of GPUs they are for 4, 8, 16, 32, 64, "
+            "128 or 256; plan for as many, or for --parallel.strategy pmap"
+        )
+    # Any few rows tell the shape of one: a slice's batch would fill this machine's memory.
+    data = open_data(dataclasses.replace(config, batch_size=1, batch_size_per_device=None))
     steps = config.steps_per_epoch or max(1, len(data.train.dataset.annotations) // rows)
     stage = list(plan_stages(config, steps))[-1]
     kind, num_classes = config.network.kind, len(data.train.dataset.class_names)
@@ -90,7 +104,6 @@ def lower(
     compiled = model.require_compiled()
     state = compiled.start(model.state)
     sums = compiled.zero_sums(state, of(rows // place.chips), training=True)
-    compiled_for = place.compiled_for
     options = {"chip_config_name": compiled_for.chip.config} if compiled_for.chip.config else {}
     slice_ = topologies.get_topology_desc(compiled_for.name, "tpu", **options)
     # pmap's program is that of jit over a mesh; JAX lowers it for this process's devices alone.
@@ -114,7 +127,7 @@ def lower(
 
 
 def figures_of(
-    executable: jax.stages.Compiled, place: Place, rows: int, held: dict[str, int]
+    executable: jax.stages.Compiled, place: Place, rows: int, held: dict[str, int], turns: int
 ) -> dict[str, Any]:
     """Returns what a chip holds, multiplies and moves, and the bounds that follow from it.
 
@@ -123,32 +136,41 @@ def figures_of(
         place: the slice.
         rows: of a batch.
         held: bytes of the state on a chip, by what they are.
+        turns: parts that a batch is taken in, by a loop of which XLA counts one turn.
     """
     cost, memory = executable.cost_analysis(), executable.memory_analysis()
     if not cost or memory is None:
         raise RuntimeError("XLA gives no analysis of this program; take the jaxlib that is pinned")
     text, chip = executable.as_text() or "", place.chip
     total = bytes_held(memory) + memory.generated_code_size_in_bytes
+    total = round(total * place.memory_factor)
     parts = held | {"activations, gradients, scratch": memory.temp_size_in_bytes}
     parts["padding, program and the rest"] = total - sum(parts.values())
-    hbm = 1e9 * sum(one.gigabytes for one in hlo.instructions(text))
-    by_flops, by_hbm = cost["flops"] / chip.flops, hbm / chip.hbm_bytes
-    reduced = hlo.all_reduces(text)
-    step, links = max(by_flops, by_hbm), place.all_reduce_seconds(sum(reduced))
+    hbm = 1e9 * sum(one.gigabytes for one in hlo.instructions(text, turns))
+    flops = cost["flops"] * turns  # the optimizer's few with them
+    by_flops, by_hbm = flops / chip.flops, hbm / chip.hbm_bytes
+    sent = hlo.between_chips(text, place.compiled_for.chips, turns)
+    sizes = {kind: sum(arrays) for kind, arrays in sent.items()}
+    # An all-reduce is a reduce-scatter and an all-gather.
+    halves = (sizes["all-gather"] + sizes["reduce-scatter"]) / 2
+    links = place.all_reduce_seconds(sizes["all-reduce"] + halves)
+    step = max(by_flops, by_hbm)
     images = rows / (step + links)
     return {
         "GiB of HBM a chip": round(total / 2**30, 3),
         "GiB that it has": round(chip.hbm_gib, 2),
         "fits": total < chip.hbm_gib * 2**30,  # XLA refuses what does not fit a TPU
         "GiB by what it is": {name: round(size / 2**30, 4) for name, size in parts.items()},
-        "TFLOP a chip": round(cost["flops"] / 1e12, 3),
+        "TFLOP a chip": round(flops / 1e12, 3),
         "GB through HBM a chip": round(hbm / 1e9, 3),
         "ms by FLOPs": round(1e3 * by_flops, 3),
         "ms by bytes of HBM": round(1e3 * by_hbm, 3),
-        "all-reduces": len(reduced),
-        "all-reduced MB": round(sum(reduced) / 1e6, 3),
-        "ms of all-reduce": round(1e3 * links, 3),
-        "step ms, all-reduce after the rest": round(1e3 * (step + links), 3),
+        "all-reduces": len(sent["all-reduce"]),
+        "all-reduced MB": round(sizes["all-reduce"] / 1e6, 3),
+        "all-gathered MB": round(sizes["all-gather"] / 1e6, 3),
+        "reduce-scattered MB": round(sizes["reduce-scatter"] / 1e6, 3),
+        "ms over the links": round(1e3 * links, 3),
+        "step ms, links after the rest": round(1e3 * (step + links), 3),
         "images/s": round(images, 1),
         "images/s a chip": round(images / place.chips, 1),
         "model FLOPs utilisation, %": round(100 * by_flops / (step + links), 1),
