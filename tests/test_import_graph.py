@@ -29,6 +29,7 @@ FLOORS = {
     "run_folder": 6.5,
     "launch": 6.9,  # of a plan: what a slice is
     "score": 6.7,
+    "agreement": 6.7,
     "experiment": 6.75,
     "plan": 6.8,  # of an experiment
     "use": 6.75,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,10 +15,13 @@ import pytest
 from child_processes import ended
 
 from yolo_jax import cli
+from yolo_jax.networks import darknet
+from yolo_jax.networks.yolov3 import create_network
 
 CONFIG = Path(__file__).parent / "configs" / "short.py"
-OPTIONS = ("--steps-per-epoch", "15", "--optimizer.ema-decay", "0.9")
+OPTIONS = ("--epochs", "3", "--steps-per-epoch", "8", "--optimizer.ema-decay", "0.9")
 POD = ("--launch", "local", "--processes", "2", "--devices", "1")
+OTHER_OPTAX, WEIGHTS = "", "--network.weights own.weights"
 PATIENCE = 300  # s; more than a busy machine takes
 
 
@@ -71,8 +75,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_asked_to_stop_all_save_after_one_step_and_go_on_bitwise(whole: Path, tmp_path: Path):
     runs = tmp_path / "cut"
     with started(runs) as (process, log):
-        wait_for("Epoch 1/4", process, log)
-        time.sleep(0.5)
+        wait_for("Epoch 1/3", process, log)
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
         assert process.wait(PATIENCE) == 143, log.read_text()
@@ -86,7 +89,7 @@ def test_asked_to_stop_all_save_after_one_step_and_go_on_bitwise(whole: Path, tm
 def test_killed_one_and_then_all_they_lose_nothing(whole: Path, tmp_path: Path):
     runs = tmp_path / "cut"
     with started(runs) as (process, log):
-        wait_for("Epoch 1/4", process, log)
+        wait_for("Epoch 1/3", process, log)
         second = next(w for w in psutil.Process(process.pid).children() if w.cmdline()[-1] == "1")
         second.send_signal(signal.SIGKILL)
         killed = time.monotonic()
@@ -95,7 +98,7 @@ def test_killed_one_and_then_all_they_lose_nothing(whole: Path, tmp_path: Path):
     # Whichever the other notices first: the broken connection, or that no heartbeats come.
     assert "Gloo" in log.read_text() or "stopped sending heartbeats" in log.read_text()
     with started(runs) as (process, log):
-        wait_for("Epoch 3/4", process, log)
+        wait_for("Epoch 2/3", process, log)
         for worker in psutil.Process(process.pid).children():
             worker.send_signal(signal.SIGKILL)
         assert process.wait(PATIENCE) == 128 + signal.SIGKILL
@@ -103,13 +106,21 @@ def test_killed_one_and_then_all_they_lose_nothing(whole: Path, tmp_path: Path):
     check_same(runs, whole)
 
 
-def process_of(number: int, runs: Path, *options: str, packages: str = "") -> subprocess.Popen:
-    """Starts one of two processes by hand; of packages, those in a folder come first."""
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def process_of(
+    number: int, runs: Path, *options: str, count: int = 2, folder: Path | None = None
+) -> subprocess.Popen:
+    """Starts one of several processes by hand, in a folder whose packages come first."""
     command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
-    pod = ["--distributed", "--num-processes", "2", "--process-id", str(number)]
+    pod = ["--distributed", "--num-processes", str(count), "--process-id", str(number)]
     return subprocess.Popen(
-        [*command, *pod, *options], env=os.environ | {"XLA_FLAGS": "", "PYTHONPATH": packages},
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [*command, *pod, *options], env=os.environ | {"XLA_FLAGS": "", "PYTHONPATH": folder or ""},
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
@@ -121,23 +132,45 @@ def test_a_coordinator_that_is_not_there(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+def test_processes_that_are_told_different_numbers_of_them(tmp_path: Path):
+    address = f"127.0.0.1:{free_port()}"
+    where = ("--coordinator", address, "--start-timeout", "10")
+    processes = [process_of(number, tmp_path, *where, count=3 - number) for number in range(2)]
+    for number, process in enumerate(processes):
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 75, output
+        assert f"the {3 - number} processes did not come together at {address}" in output
+        assert "is given the same --coordinator and --num-processes" in output
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rates", "optax", "said"),
+    ("first", "second", "said"),
     [
-        ("0.1 0.2", "", "optimizer.learning_rate: 0.2 in process 1, 0.1 in process 0"),
-        ("0.1 0.1", "0.0.1", "packages, which has to be one: optax: '0.0.1' in process 1, '"),
+        ("--optimizer.learning-rate 0.1", "--optimizer.learning-rate 0.2",
+         "optimizer.learning_rate: 0.2 in process 1, 0.1 in process 0"),
+        (OTHER_OPTAX, OTHER_OPTAX, "optax: '0.0.1' in process 1, '"),
+        (WEIGHTS, WEIGHTS, "first weights, which has to be one: weights' checksum: "),
+        ("--batch-size 5", "--batch-size 5", "a batch of 5 rows does not divide among 2 devices"),
     ],
-)
-def test_processes_that_differ_are_refused(rates: str, optax: str, said: str, tmp_path: Path):
-    site, runs = tmp_path / "site", tmp_path / "runs"
-    if optax:
-        (site / "optax.dist-info").mkdir(parents=True)
-        (site / "optax.dist-info" / "METADATA").write_text(f"Name: optax\nVersion: {optax}\n")
-    where = ("--coordinator", f"127.0.0.1:{28461 + bool(optax)}")
+)  # fmt: skip
+def test_processes_that_cannot_be_one_run_are_refused(
+    first: str, second: str, said: str, tmp_path: Path
+):
+    machines, runs = [tmp_path / "0", tmp_path / "1"], tmp_path / "runs"
+    for number, machine in enumerate(machines):
+        machine.mkdir()
+        if first == WEIGHTS:
+            darknet.save_weights(machine / "own.weights", create_network("tiny", 80, seed=number))
+    if first == OTHER_OPTAX:
+        found = machines[1] / "optax.dist-info"
+        found.mkdir()
+        (found / "METADATA").write_text("Name: optax\nVersion: 0.0.1\n")
+    where = ("--coordinator", f"127.0.0.1:{free_port()}")
     processes = [
-        process_of(number, runs, *where, "--optimizer.learning-rate", rate, packages=packages)
-        for number, (rate, packages) in enumerate(zip(rates.split(), ("", str(site)), strict=True))
+        process_of(number, runs, *where, *options.split(), folder=machines[number])
+        for number, options in enumerate((first, second))
     ]
     for process in processes:
         output, _ = process.communicate(timeout=PATIENCE)

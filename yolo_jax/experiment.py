@@ -2,10 +2,8 @@
 
 import dataclasses
 import logging
-import platform
 from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from yolo_jax.agreement import check_settings, check_start
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.fields import check_fields
 from yolo_jax.core.types import Dataset
@@ -36,14 +35,12 @@ from yolo_jax.networks.pretrained import (
 )
 from yolo_jax.networks.yolov3 import NETWORKS, Network, check_input_size, create_network
 from yolo_jax.report import save_batch_picture
-from yolo_jax.run_folder import RunFolder, flatten
+from yolo_jax.run_folder import RunFolder
 from yolo_jax.score import print_figures, score_held_out
 from yolo_jax.training import distributed
 from yolo_jax.training.optimizers import build_optimizer, learning_rate_schedule, reduce_on_plateau
 
 _log = logging.getLogger(__name__)
-# Of which two versions in one run would compute two things.
-_PACKAGES = ("yolo_jax", "jax", "jaxlib", "flax", "optax", "numpy", "grain", "orbax-checkpoint")
 
 
 class Data(NamedTuple):
@@ -93,9 +90,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     run = RunFolder(config.runs / config.name)
     config = run.resolve(config, jax.device_count())
     # Before the first of them writes; a config that was read from a folder is in it.
-    if jax.process_count() > 1:
-        distributed.check_agreement("configs", flatten(config))
-        distributed.check_agreement("packages", versions())
+    check_settings(config)
     figures = run.figures()
     if figures is not None and figures["epochs"] >= config.epochs:
         done = figures["epochs"]
@@ -111,6 +106,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     network = pretrained_network(config, len(class_names))
     steps = config.steps_per_epoch or len(data.train)
     stages = list(plan_stages(config, steps))
+    check_start(config, network, [loader.dataset for loader in data])
     augment: Any = partial(config.augment, output_shape=(side, side))
     first_batch = next(data.train.batches())
     if distributed.is_first():
@@ -136,11 +132,8 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     )
     skipped = data.train.skipped | data.validation.skipped
     score_held_out(config, detector, data.held_out, skipped, run)
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of what a run's numbers depend on."""
-    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+    # The first scores what all found; JAX takes for dead what ends minutes after the others.
+    distributed.wait_for_all("the held-out figures are there", seconds=3600)
 
 
 def open_data(config: ExperimentConfig) -> Data:
