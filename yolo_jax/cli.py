@@ -17,7 +17,7 @@ import tyro
 from yolo_jax import convert, examine, experiment, use
 from yolo_jax.config import ExperimentConfig, config_of
 from yolo_jax.core.allocator import keep_freed_memory
-from yolo_jax.core.interrupts import hear_every_interrupt
+from yolo_jax.core.interrupts import Terminated, hear_every_interrupt, raise_terminated
 from yolo_jax.launch import command as launchers
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     use_compilation_cache()
     # As Ctrl-C does, so that worker processes end and the terminal is left in order.
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    signal.signal(signal.SIGTERM, raise_terminated)
     hear_every_interrupt()
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
@@ -82,16 +82,13 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         print(f"yolo-jax: {text}", file=sys.stderr)
         is_machines = isinstance(error, OSError) and not isinstance(error, _OF_THE_USER)
         return _EXIT_REFUSED if is_machines else 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         text = "stopped"
         if options.command is _train:
             text += "; what a run had saved stays, and the same command goes on from there"
         print(f"\nyolo-jax: {text}", file=sys.stderr)
-        return 130  # as the shell says of SIGINT
-
-
-def _raise_interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+        # As the shell says of SIGINT.
+        return distributed.EXIT_PREEMPTED if isinstance(stop, Terminated) else 130
 
 
 def use_compilation_cache() -> None:
@@ -309,6 +306,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int | None:
     if options.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")  # read when a device is first touched
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    config = config_of(options.config, overrides)  # before others wait for this process
     where = options.coordinator, options.num_processes, options.process_id
     if options.distributed:
         distributed.start(*where, timeout=options.start_timeout)
@@ -316,7 +314,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int | None:
             logging.getLogger("yolo_jax").setLevel(logging.WARNING)
     elif any(value is not None for value in where):
         raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
-    experiment.train(config_of(options.config, overrides))
+    experiment.train(config)
     return None
 
 

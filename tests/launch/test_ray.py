@@ -49,6 +49,7 @@ def address() -> Iterator[str]:
 def test_a_stopped_run_is_started_again_and_goes_on(address: str, tmp_path: Path):
     runs, log = tmp_path / "runs", tmp_path / "log"
     command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
+    command += ["--epochs", "2"]
     where = ["--launch", "ray", "--ray-address", address, "--processes", "2", "--restarts", "1"]
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
@@ -58,7 +59,7 @@ def test_a_stopped_run_is_started_again_and_goes_on(address: str, tmp_path: Path
         )  # fmt: skip
     with ended(process):
         deadline = time.monotonic() + PATIENCE
-        while "Epoch 1/4" not in log.read_text():
+        while "Epoch 1/2" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
         # As if the machine of the first were to be given back.
@@ -72,7 +73,7 @@ def test_a_stopped_run_is_started_again_and_goes_on(address: str, tmp_path: Path
         assert process.wait(PATIENCE) == 0, log.read_text()
     assert "preempted; restart 1 of 1" in log.read_text()
     rows = (runs / "short" / "history.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
     assert (runs / "short" / "final.weights").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,3 +217,14 @@ def test_a_save_interrupted_before_its_threads_have_it_ends_at_once(
     closing.join(timeout=60)
     assert not closing.is_alive(), "it waits for a save that nobody ends"
     assert restored_step(folder) == newest
+
+
+@pytest.mark.parametrize("harm", [flip, truncate, lose, None])
+def test_a_checkpoint_that_was_replaced_is_kept_until_its_heir_is_sound(harm, tmp_path: Path):
+    folder = folder_of(tmp_path, steps=1)
+    shutil.copytree(folder / "1", folder / "1.replaced")
+    if harm is not None:
+        harm(folder / "1")
+    assert restored_step(folder) == 1
+    assert (folder / "1.damaged").exists() == (harm is not None)
+    assert not (folder / "1.replaced").exists()

@@ -19,6 +19,15 @@ def hear_every_interrupt() -> None:
         sys.unraisablehook = _RaiseAgain(sys.unraisablehook)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where no fit is to save."""
+
+
+def raise_terminated(number: int, frame: object) -> None:
+    """Handles SIGTERM as Ctrl-C is, so that worker processes end and the terminal is in order."""
+    raise Terminated
+
+
 class _RaiseAgain:
     """An unraisable hook that leaves all but interrupts to the one before it."""
 

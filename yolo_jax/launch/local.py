@@ -84,6 +84,8 @@ class _Processes:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
+                # What is sent to the group of this process would reach them twice.
+                start_new_session=True,
             )
             for extra, variables in commands
         ]
@@ -98,7 +100,10 @@ class _Processes:
             threading.Thread(target=self._print, args=numbered, daemon=True)
             for numbered in enumerate(self._children)
         ]
-        usual = {n: signal.signal(n, self._pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
+        passed = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            passed.append(signal.SIGHUP)
+        usual = {number: signal.signal(number, self._pass_on) for number in passed}
         for reader in readers:
             reader.start()
         try:

@@ -59,10 +59,22 @@ class Restored:
 
 
 class _Manager(ocp.CheckpointManager):
-    """Leaves it to `distributed.Preemption` to ask where to stop.
+    """Leaves it to `distributed.Preemption` to ask where to stop, and tells at once of a failure.
 
     JAX's service compares the numbers that it is asked with; orbax's, of checkpoints, are others.
+
+    Attributes:
+        failure: of a save, before orbax waits for the other processes, which wait for this one.
     """
+
+    failure: BaseException | None = None
+
+    def _wait_for_checkpointers(self) -> None:
+        try:
+            super()._wait_for_checkpointers()
+        except BaseException as error:
+            self.failure = error
+            raise
 
     def reached_preemption(self, step: int) -> bool:
         """Tells nothing."""
@@ -176,13 +188,17 @@ class Checkpoints:
         self._manager.reload()
 
     def _end_replacing(self) -> None:
-        """Deletes the checkpoints that were replaced; puts back those whose heirs are not whole."""
+        """Deletes the checkpoints that were replaced; puts back those whose heirs are not sound."""
         for replaced in self.folder.glob(f"*{_REPLACED}"):
             heir = replaced.with_suffix("")
-            if heir.exists():
-                shutil.rmtree(replaced)
-            else:
+            try:
+                verify(heir)
+            except CheckpointDamaged as error:
+                if heir.exists():
+                    self._set_aside({int(heir.name): error}, "the one that it replaced is back")
                 replaced.rename(heir)
+            else:
+                shutil.rmtree(replaced)
 
     def latest(self) -> int | None:
         """Returns the number of the newest whole checkpoint, or None."""
@@ -281,6 +297,12 @@ class Checkpoints:
         if damaged:
             self._manager.reload()
 
+    def check(self) -> None:
+        """Raises what a save failed with in this process of several, the others of which wait."""
+        if self._manager.failure is not None and jax.process_count() > 1:
+            with failing_clearly(self.folder):
+                raise self._manager.failure
+
     def wait(self) -> None:
         """Returns when every save is on the disk; raises what a save failed with."""
         with failing_clearly(self.folder):
@@ -293,6 +315,7 @@ class Checkpoints:
         A save that was interrupted before its threads were started is in progress for ever.
         """
         while self._handed_over and self._manager.is_saving_in_progress():
+            self.check()
             time.sleep(0.02)
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ JAX's coordination service keeps them together: a process that is gone is missed
 and the others end then with the cause in their logs.
 """
 
+import ctypes
+import itertools
 import json
 import logging
 import os
@@ -17,11 +19,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint.multihost import get_barrier_sync_fn
 
 _log = logging.getLogger(__name__)
 START_SECONDS = 300  # for the machines of a pod to come up
 _HEARTBEAT_SECONDS = 20  # without which a process is taken for dead
 _SHUTDOWN_SECONDS = 120  # in which all have to be through, once one is
+_WAIT_SECONDS = 600  # for all to be where one is
 EXIT_NOT_TOGETHER = 75  # EX_TEMPFAIL: another time they may
 EXIT_PREEMPTED = 128 + signal.SIGTERM  # as a shell says of SIGTERM
 
@@ -99,6 +103,8 @@ def start(
         ) from error
     finally:
         alarm.cancel()
+    if threading.current_thread() is threading.main_thread():  # others hear no signals
+        _sigterm.take_over()
     _log.info("process %d of %d is in", jax.process_index(), jax.process_count())
 
 
@@ -118,10 +124,14 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def wait_for_all(name: str) -> None:
-    """Waits for all processes; one that died meanwhile ends the others within its heartbeats."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+def wait_for_all(name: str, seconds: int = _WAIT_SECONDS) -> None:
+    """Waits for all processes; one that died meanwhile ends the others within its heartbeats.
+
+    Args:
+        name: of what they wait for.
+        seconds: after which it raises JAX's error, with the name.
+    """
+    get_barrier_sync_fn()(key=name, timeout_ms=1000 * seconds)
 
 
 def check_agreement(what: str, values: Mapping[str, Any]) -> None:
@@ -168,24 +178,64 @@ def end_at_once(status: int) -> None:
         os._exit(status)
 
 
+class _Sigterm:
+    """SIGTERM in one process of several.
+
+    The first is JAX's, whose service tells the other processes; a second one of this process ends
+    it, and so does the first where nobody would save.
+
+    Attributes:
+        listeners: fits that save when they are asked to stop.
+    """
+
+    def __init__(self) -> None:
+        self.listeners = 0
+        self._heard = 0
+        self._services: Any = None
+
+    def take_over(self) -> None:
+        """Takes SIGTERM from JAX's service, which has it since it was started."""
+        # Python does not know of handlers in C++. A struct sigaction begins with the handler.
+        before = ctypes.create_string_buffer(256)
+        ctypes.CDLL(None).sigaction(int(signal.SIGTERM), None, before)
+        address = ctypes.c_void_p.from_buffer(before).value
+        if address in (None, int(signal.SIG_IGN)):
+            return  # there is no service
+        self._services = ctypes.CFUNCTYPE(None, ctypes.c_int)(address)
+        signal.signal(signal.SIGTERM, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._heard += 1
+        if self._heard > 1 or not self.listeners:
+            end_at_once(EXIT_PREEMPTED)
+        self._services(number)
+
+
+_sigterm = _Sigterm()
+# Times that JAX's service was asked whether to stop: it compares this number among the processes.
+_asked = itertools.count(1)
+
+
 class Preemption:
     """Hears SIGTERM, and JAX's notice of a preemption, and has all processes stop at one step."""
 
     def __init__(self) -> None:
-        self._asked = 0
-        self._heard = False
+        self._heard = self._listens = False
         self._usual: Any = None
 
     def listen(self) -> None:
-        """Takes SIGTERM from now on; in several processes JAX's service does, since its start."""
-        self._heard = False
-        # Other threads than the main one hear no signals.
-        is_main = threading.current_thread() is threading.main_thread()
-        if jax.process_count() == 1 and is_main:
+        """Takes SIGTERM from now on; in several processes JAX's service tells of it."""
+        self._heard, self._listens = False, True
+        if jax.process_count() > 1:
+            _sigterm.listeners += 1
+        elif threading.current_thread() is threading.main_thread():
             self._usual = signal.signal(signal.SIGTERM, self._hear)
 
     def ignore(self) -> None:
         """Leaves SIGTERM to whom it was before."""
+        if self._listens and jax.process_count() > 1:
+            _sigterm.listeners -= 1
+        self._listens = False
         if self._usual is not None:
             signal.signal(signal.SIGTERM, self._usual)
             self._usual = None
@@ -194,13 +244,7 @@ class Preemption:
         """Tells whether this is where to stop; asked equally often by all processes."""
         if jax.process_count() == 1:
             return self._heard
-        self._asked += 1
-        if not multihost_utils.reached_preemption_sync_point(self._asked):
-            return False
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._hear)
-        self._heard = True
-        return True
+        return multihost_utils.reached_preemption_sync_point(next(_asked))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self._heard:  # a second time: whoever sends it does not want to wait

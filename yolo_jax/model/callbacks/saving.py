@@ -158,6 +158,8 @@ class Checkpoint(Callback):
         """Saves within the epoch where asked for; the epoch's end saves by itself."""
         every = self.every_steps
         due = every is not None and (batch + 1) // every > self._begun // every
+        assert self._checkpoints is not None  # since on_train_begin
+        self._checkpoints.check()
         if self._preemption.reached():
             self._end_early()
         if due and batch + 1 != self.params["steps"]:
