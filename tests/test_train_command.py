@@ -16,7 +16,7 @@ import psutil
 import pytest
 from child_processes import ended
 
-from yolo_jax import cli
+from yolo_jax import cli, experiment
 
 CONFIGS = Path(__file__).parent / "configs"
 CONFIG = CONFIGS / "short.py"
@@ -191,3 +191,11 @@ def test_an_input_size_that_is_no_multiple_of_32_is_refused(capsys, tmp_path: Pa
     arguments = ["train", str(CONFIG), "--runs", str(tmp_path), "--network.input-size", "70"]
     assert cli.main(arguments) == 2
     assert "multiple of 32" in capsys.readouterr().err
+
+
+def test_sigterm_where_no_fit_is_to_save_is_a_preemption_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(experiment, "train", lambda config: signal.raise_signal(signal.SIGTERM))
+    assert cli.main(["train", str(CONFIG)]) == 143
+    assert "stopped; what a run had saved stays" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 
 import jax
@@ -114,11 +115,14 @@ def test_where_all_are_damaged_it_says_so(tmp_path: Path):
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
 
-def test_a_later_versions_checkpoint_is_refused(tmp_path: Path):
+@pytest.mark.parametrize("has_sum", [True, False])
+def test_a_later_versions_checkpoint_is_refused(has_sum: bool, tmp_path: Path):
     folder = folder_of(tmp_path, 2)
     path = folder / "2" / "checksums.json"
     later = json.loads(path.read_text()) | {"format": FORMAT + 1}
-    del later["sum"]  # which is of the list
+    del later["sum"]
+    if has_sum:
+        later["sum"] = zlib.crc32(json.dumps([later["format"], later["files"]]).encode())
     path.write_text(json.dumps(later))
     with pytest.raises(ValueError, match=f"has the format {FORMAT + 1}, which a later yolo_jax"):
         restored_step(folder)

@@ -39,7 +39,10 @@ def _checksums(folder: Path) -> dict[str, int]:
 
 
 def _sum_of(made_by: int, sums: dict[str, int]) -> int:
-    """Returns the CRC-32 of a list, lest a flipped bit make it a later version's."""
+    """Returns the CRC-32 of a list, lest a flipped bit make it a later version's.
+
+    A later format has to keep it: by it a list's format is believed.
+    """
     return zlib.crc32(json.dumps([made_by, sums]).encode())
 
 
