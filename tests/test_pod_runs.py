@@ -1,7 +1,6 @@
 """Runs of several processes: stopped, killed and gone on with, as if they had never stopped.
 
-They are asked to stop under fsdp and killed under pmap; with YOLO_JAX_POD_STRATEGY=jit (or another)
-both under that one.
+By pmap; with YOLO_JAX_POD_STRATEGY=jit, or fsdp, by that one.
 """
 
 import os
@@ -10,9 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -24,7 +22,10 @@ from yolo_jax.networks import darknet
 from yolo_jax.networks.yolov3 import create_network
 
 CONFIG = Path(__file__).parent / "configs" / "short.py"
-OPTIONS = ("--epochs", "3", "--steps-per-epoch", "8", "--optimizer.ema-decay", "0.9")
+OPTIONS = (
+    *("--epochs", "3", "--steps-per-epoch", "8", "--optimizer.ema-decay", "0.9"),
+    *("--parallel.strategy", os.environ.get("YOLO_JAX_POD_STRATEGY", "pmap")),
+)
 POD = ("--launch", "local", "--processes", "2", "--devices", "1")
 OTHER_OPTAX, WEIGHTS = "", "--network.weights own.weights"
 PATIENCE = 300  # s; more than a busy machine takes
@@ -66,41 +67,34 @@ def check_same(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Returns what makes, once for each strategy, the runs folder of a run that nobody stopped."""
-
-    @cache
-    def run(strategy: str) -> Path:
-        runs = tmp_path_factory.mktemp("pods") / "whole"
-        output = finish(runs, "--parallel.strategy", strategy)
-        # The first process alone says what it does.
-        assert "[0] held-out" in output
-        assert "[1] held-out" not in output and "[1] Epoch" not in output
-        return runs
-
-    return run
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the runs folder of one that nobody stopped."""
+    runs = tmp_path_factory.mktemp("pods") / "whole"
+    output = finish(runs)
+    # The first process alone says what it does.
+    assert "[0] held-out" in output
+    assert "[1] held-out" not in output and "[1] Epoch" not in output
+    return runs
 
 
 @pytest.mark.slow
-def test_asked_to_stop_all_save_after_one_step_and_go_on_bitwise(whole, tmp_path: Path):
-    runs, strategy = tmp_path / "cut", os.environ.get("YOLO_JAX_POD_STRATEGY", "fsdp")
-    by = ("--parallel.strategy", strategy)
-    with started(runs, *by) as (process, log):
+def test_asked_to_stop_all_save_after_one_step_and_go_on_bitwise(whole: Path, tmp_path: Path):
+    runs = tmp_path / "cut"
+    with started(runs) as (process, log):
         wait_for("Epoch 1/3", process, log)
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
         assert process.wait(PATIENCE) == 143, log.read_text()
     assert time.monotonic() - asked < 30
     saved = max(int(path.name) for path in (runs / "short" / "checkpoints").glob("[0-9]*"))
-    assert f"resumed from {runs / 'short' / 'checkpoints' / str(saved)}" in finish(runs, *by)
-    check_same(runs, whole(strategy))
+    assert f"resumed from {runs / 'short' / 'checkpoints' / str(saved)}" in finish(runs)
+    check_same(runs, whole)
 
 
 @pytest.mark.slow
-def test_killed_one_and_then_all_they_lose_nothing(whole, tmp_path: Path):
-    runs, strategy = tmp_path / "cut", os.environ.get("YOLO_JAX_POD_STRATEGY", "pmap")
-    by = ("--parallel.strategy", strategy)
-    with started(runs, *by) as (process, log):
+def test_killed_one_and_then_all_they_lose_nothing(whole: Path, tmp_path: Path):
+    runs = tmp_path / "cut"
+    with started(runs) as (process, log):
         wait_for("Epoch 1/3", process, log)
         second = next(w for w in psutil.Process(process.pid).children() if w.cmdline()[-1] == "1")
         second.send_signal(signal.SIGKILL)
@@ -109,13 +103,13 @@ def test_killed_one_and_then_all_they_lose_nothing(whole, tmp_path: Path):
     assert time.monotonic() - killed < 60
     # Whichever the other notices first: the broken connection, or that no heartbeats come.
     assert "Gloo" in log.read_text() or "stopped sending heartbeats" in log.read_text()
-    with started(runs, *by) as (process, log):
+    with started(runs) as (process, log):
         wait_for("Epoch 2/3", process, log)
         for worker in psutil.Process(process.pid).children():
             worker.send_signal(signal.SIGKILL)
         assert process.wait(PATIENCE) == 128 + signal.SIGKILL
-    finish(runs, *by)
-    check_same(runs, whole(strategy))
+    finish(runs)
+    check_same(runs, whole)
 
 
 def free_port() -> int:

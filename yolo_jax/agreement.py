@@ -26,14 +26,19 @@ _PACKAGES = ("yolo_jax", "jax", "jaxlib", "flax", "optax", "numpy", "grain", "or
 _SAMPLED = 1000  # annotations of a set
 
 
-def check_settings(config: ExperimentConfig) -> None:
+def check_settings(config: ExperimentConfig, *, begun: bool) -> None:
     """Checks that all processes have this config, and these packages, and rows for their devices.
+
+    Args:
+        config: of the experiment.
+        begun: the run has its batch already, over other devices perhaps.
 
     Raises:
         ValueError: they differ, and names the fields or packages; or a batch does not divide.
     """
     if jax.process_count() > 1:
-        if uneven := _uneven(config.rows(1)):
+        uneven = _uneven(config)
+        if uneven and not begun:
             raise ValueError(uneven)
         distributed.check_agreement("configs", flatten(config))
         distributed.check_agreement("packages", versions())
@@ -42,7 +47,7 @@ def check_settings(config: ExperimentConfig) -> None:
 def check_start(config: ExperimentConfig, network: Network, datasets: Sequence[Dataset]) -> None:
     """Checks that all processes start with the same weights, and read the same annotations.
 
-    A single process with rows that do not divide is warned alone.
+    Of rows that do not divide it warns.
 
     Args:
         config: of the experiment.
@@ -52,9 +57,9 @@ def check_start(config: ExperimentConfig, network: Network, datasets: Sequence[D
     Raises:
         ValueError: they differ; says in what.
     """
+    if uneven := _uneven(config):
+        _log.warning("%s: it is filled up by rows that count nothing", uneven)
     if jax.process_count() == 1:
-        if uneven := _uneven(config.rows(1)):
-            _log.warning("%s: it is filled up by rows that count nothing", uneven)
         return
     found: dict[str, Any] = {"weights' checksum": _checksum(jax.tree.leaves(nnx.state(network)))}
     for name, dataset in zip(("train", "validation", "held_out"), datasets, strict=True):
@@ -64,20 +69,23 @@ def check_start(config: ExperimentConfig, network: Network, datasets: Sequence[D
             f"data.{name}'s classes": list(dataset.class_names),
             f"data.{name}'s images": len(listed),
             f"data.{name}'s checksum": _checksum(
-                array for one in sample for array in (one.image_id, one.boxes, one.classes)
+                array
+                for one in sample
+                for array in (one.image_id, one.boxes, one.classes, one.crowd)
             ),
         }
     distributed.check_agreement("data and first weights", found)
 
 
-def _uneven(rows: int) -> str | None:
-    """Says that not every device has as many rows of a batch, where that is so."""
-    devices = jax.device_count()
-    if rows % devices == 0:
+def _uneven(config: ExperimentConfig) -> str | None:
+    """Says that not every device has as many rows of a part of a batch, where that is so."""
+    rows, parts, devices = config.rows(1), config.train.accumulate, jax.device_count()
+    if rows % (parts * devices) == 0:
         return None
     return (
-        f"a batch of {rows} rows does not divide among {devices} devices; give --batch-size a "
-        f"multiple of {devices}, or --batch-size-per-device in its place (with --batch-size None)"
+        f"a batch of {rows} rows does not divide among {devices} devices"
+        f"{f' in {parts} parts' if parts > 1 else ''}; give --batch-size a multiple of "
+        f"{parts * devices}, or --batch-size-per-device in its place (with --batch-size None)"
     )
 
 

@@ -1,6 +1,7 @@
 """The console command: `yolo-jax train | plan | detect | convert | doctor | bench`."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -35,9 +36,10 @@ _TRAIN = (
     "--deterministic: the same bits each time on GPUs too, whose fastest operations differ. "
     + launchers.HELP
 )
-# Of what an operating system says, what paths and rights that are given bring about.
-_OF_THE_USER = (
-    FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError,
+# What a disk or the network refuses with, which another time it may not.
+_REFUSALS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNREFUSED,
+    errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH,
 )  # fmt: skip
 _EXIT_REFUSED = 74  # EX_IOERR
 
@@ -80,8 +82,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"  # without its number
         print(f"yolo-jax: {text}", file=sys.stderr)
-        is_machines = isinstance(error, OSError) and not isinstance(error, _OF_THE_USER)
-        return _EXIT_REFUSED if is_machines else 2
+        is_refused = isinstance(error, PretrainedUnavailable) or (
+            isinstance(error, OSError) and error.errno in _REFUSALS
+        )
+        return _EXIT_REFUSED if is_refused else 2
     except KeyboardInterrupt as stop:
         text = "stopped"
         if options.command is _train:

@@ -90,7 +90,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     run = RunFolder(config.runs / config.name)
     config = run.resolve(config, jax.device_count())
     # Before the first of them writes; a config that was read from a folder is in it.
-    check_settings(config)
+    check_settings(config, begun=run.is_begun)
     figures = run.figures()
     if figures is not None and figures["epochs"] >= config.epochs:
         done = figures["epochs"]
@@ -116,6 +116,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
 
     model, loss = build_model(config, network, len(class_names))
     fit_stages(config, stages, steps, model, loss, data, callbacks)
+    distributed.end_when_told()
 
     # Held-out figures by the last epoch's weights (their average, where one is kept).
     trained = cast(Network, model.module().layers[model.outputs[0].name])
@@ -207,6 +208,8 @@ def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
     try:
         path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
     except PretrainedUnavailable as error:
+        if jax.process_count() > 1:
+            raise  # the other processes may have them
         _log.warning("training from scratch: %s", error)
         return network
     pretrained = create_network(kind, len(COCO_CLASSES))

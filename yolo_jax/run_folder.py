@@ -38,6 +38,11 @@ class RunFolder:
         self._metrics = path / "metrics.json"
         self.weights = path / "final.weights"
 
+    @property
+    def is_begun(self) -> bool:
+        """Tells that the folder holds a run."""
+        return self._config.is_file()
+
     def resolve(self, config: ExperimentConfig, devices: int) -> ExperimentConfig:
         """Returns the config with what it leaves open: rows of a batch, and the horizon.
 

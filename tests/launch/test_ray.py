@@ -36,7 +36,11 @@ def address() -> Iterator[str]:
         log = Path(folder, "log")
         start.append(f"--temp-dir={folder}")
         with log.open("w") as file:
-            process = subprocess.Popen(start, stdout=file, stderr=subprocess.STDOUT)
+            # Ray's processes are nice to all others, and the other tests would have the cores.
+            process = subprocess.Popen(
+                start, env=os.environ | {"RAY_worker_niceness": "0"},
+                stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         stack.enter_context(ended(process))
         deadline = time.monotonic() + PATIENCE
         while "Ray runtime started" not in log.read_text():

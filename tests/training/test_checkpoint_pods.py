@@ -18,7 +18,7 @@ PATIENCE = 200  # s; more than a busy machine takes
 # Two fits, of which the second has no end. What goes wrong is `full`: the first process's disk
 # takes no more; or `late`: the second process gets its SIGTERM amid the save that another's led to.
 _PROCESS = """
-import resource, signal, sys
+import resource, signal, sys, time
 from pathlib import Path
 from pod_worker import Rows, make_model
 from yolo_jax.callbacks import Callback, Checkpoint
@@ -31,6 +31,8 @@ class Tell(Callback):
     def on_train_batch_end(self, batch, logs=None):
         print(f"step {self.model.run.batches}", flush=True)
         if what == "full" and number == 0 and self.model.run.batches == 3:
+            while not (folder / "second" / "2").exists():
+                time.sleep(0.01)  # till the save before is whole
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, 2**15))
 

@@ -39,7 +39,10 @@ class _RaiseAgain:
             self._usual(ignored)
             return
         # Of SIGINT, unless it is ignored, as by what a shell runs in the background.
-        handled = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if isinstance(ignored.exc_value, Terminated):
+            numbers.reverse()
+        handled = [number for number in numbers if callable(signal.getsignal(number))]
         main = threading.main_thread().ident
         if handled and main is not None:
             # To the thread itself, which may wait for a lock.

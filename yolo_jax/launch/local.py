@@ -74,39 +74,32 @@ class _Processes:
     """The processes of one attempt."""
 
     def __init__(self, job: Job, commands: list[tuple[list[str], dict[str, str]]]) -> None:
+        self._job, self._commands = job, commands
         self._stopped = False  # by a signal to this one
-        self._children = [
-            subprocess.Popen(
-                job.command(extra),
-                cwd=job.folder,
-                env=os.environ | dict(job.environment) | variables,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                # What is sent to the group of this process would reach them twice.
-                start_new_session=True,
-            )
-            for extra, variables in commands
-        ]
+        self._children: list[subprocess.Popen] = []
 
     def run(self) -> tuple[int, bool]:
-        """Waits for the end of all.
+        """Starts them, and waits for the end of all.
 
         Returns:
             The status of the first that failed, or 0; and whether a signal to this one ended them.
         """
-        readers = [
-            threading.Thread(target=self._print, args=numbered, daemon=True)
-            for numbered in enumerate(self._children)
-        ]
-        passed = [signal.SIGTERM, signal.SIGINT]
+        passed = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
             passed.append(signal.SIGHUP)
+        readers: list[threading.Thread] = []
+        # First: the terminal's signals do not reach them.
         usual = {number: signal.signal(number, self._pass_on) for number in passed}
-        for reader in readers:
-            reader.start()
         try:
+            for number, (extra, variables) in enumerate(self._commands):
+                if self._stopped:
+                    break
+                child = self._start(extra, variables)
+                self._children.append(child)
+                readers.append(
+                    threading.Thread(target=self._print, args=(number, child), daemon=True)
+                )
+                readers[-1].start()
             return self._wait(), self._stopped
         finally:
             for child in self._children:
@@ -116,6 +109,19 @@ class _Processes:
                 reader.join()
             for number, handler in usual.items():
                 signal.signal(number, handler)
+
+    def _start(self, extra: list[str], variables: dict[str, str]) -> subprocess.Popen:
+        return subprocess.Popen(
+            self._job.command(extra),
+            cwd=self._job.folder,
+            env=os.environ | dict(self._job.environment) | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # What is sent to the group of this process would reach them twice.
+            start_new_session=True,
+        )
 
     def _wait(self) -> int:
         first, deadline = 0, None
@@ -133,7 +139,7 @@ class _Processes:
     def _print(self, number: int, child: subprocess.Popen) -> None:
         assert child.stdout is not None
         for line in child.stdout:
-            print(f"[{number}] {line}" if len(self._children) > 1 else line, end="", flush=True)
+            print(f"[{number}] {line}" if len(self._commands) > 1 else line, end="", flush=True)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._stopped = True

@@ -45,7 +45,8 @@ def instructions(text: str, turns: int = 1) -> list[Instruction]:
 
     Args:
         text: `compiled.as_text()`.
-        turns: of the outermost loops, which XLA does not tell; inner ones count once.
+        turns: of the outermost loops, of which programs for TPUs say nothing; inner ones count
+            once.
     """
     bodies = _computations(text)
     found = []

@@ -12,7 +12,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
@@ -131,7 +133,14 @@ def wait_for_all(name: str, seconds: int = _WAIT_SECONDS) -> None:
         name: of what they wait for.
         seconds: after which it raises JAX's error, with the name.
     """
-    get_barrier_sync_fn()(key=name, timeout_ms=1000 * seconds)
+    if jax.process_count() == 1:
+        return
+    pool = ThreadPoolExecutor(1)
+    waiting = pool.submit(get_barrier_sync_fn(), key=name, timeout_ms=1000 * seconds)
+    pool.shutdown(wait=False)
+    while not waiting.done():
+        time.sleep(0.02)  # in short turns: one that waits for a lock hears no signal
+    waiting.result()
 
 
 def check_agreement(what: str, values: Mapping[str, Any]) -> None:
@@ -181,15 +190,15 @@ def end_at_once(status: int) -> None:
 class _Sigterm:
     """SIGTERM in one process of several.
 
-    The first is JAX's, whose service tells the other processes; a second one of this process ends
-    it, and so does the first where nobody would save.
+    The first is JAX's, whose service tells the other processes: a fit stops soon, or as soon as it
+    begins. A second one of this process ends it.
 
     Attributes:
-        listeners: fits that save when they are asked to stop.
+        ends: the first one ends it too.
     """
 
     def __init__(self) -> None:
-        self.listeners = 0
+        self.ends = False
         self._heard = 0
         self._services: Any = None
 
@@ -206,12 +215,19 @@ class _Sigterm:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self._heard += 1
-        if self._heard > 1 or not self.listeners:
+        if self._heard > 1 or self.ends:
             end_at_once(EXIT_PREEMPTED)
         self._services(number)
 
 
 _sigterm = _Sigterm()
+
+
+def end_when_told() -> None:
+    """Has SIGTERM end this process of several at once: what there was to save is saved."""
+    _sigterm.ends = True
+
+
 # Times that JAX's service was asked whether to stop: it compares this number among the processes.
 _asked = itertools.count(1)
 
@@ -220,22 +236,19 @@ class Preemption:
     """Hears SIGTERM, and JAX's notice of a preemption, and has all processes stop at one step."""
 
     def __init__(self) -> None:
-        self._heard = self._listens = False
+        self._heard = False
         self._usual: Any = None
 
     def listen(self) -> None:
         """Takes SIGTERM from now on; in several processes JAX's service tells of it."""
-        self._heard, self._listens = False, True
-        if jax.process_count() > 1:
-            _sigterm.listeners += 1
-        elif threading.current_thread() is threading.main_thread():
+        self._heard = False
+        # Other threads than the main one hear no signals.
+        is_main = threading.current_thread() is threading.main_thread()
+        if jax.process_count() == 1 and is_main:
             self._usual = signal.signal(signal.SIGTERM, self._hear)
 
     def ignore(self) -> None:
         """Leaves SIGTERM to whom it was before."""
-        if self._listens and jax.process_count() > 1:
-            _sigterm.listeners -= 1
-        self._listens = False
         if self._usual is not None:
             signal.signal(signal.SIGTERM, self._usual)
             self._usual = None
