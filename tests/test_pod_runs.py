@@ -5,7 +5,6 @@ By pmap; with YOLO_JAX_POD_STRATEGY=jit, or fsdp, by that one.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from child_processes import ended
+from child_processes import ended, wait_for
 
 from yolo_jax import cli
+from yolo_jax.launch.job import free_port
 from yolo_jax.networks import darknet
 from yolo_jax.networks.yolov3 import create_network
 
@@ -50,14 +50,6 @@ def finish(runs: Path, *options: str) -> str:
     with started(runs, *options) as (process, log):
         assert process.wait(PATIENCE) == 0, log.read_text()
     return log.read_text()
-
-
-def wait_for(text: str, process: subprocess.Popen, log: Path) -> None:
-    """Waits until a run prints something."""
-    deadline = time.monotonic() + PATIENCE
-    while text not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
 
 
 def check_same(one: Path, other: Path) -> None:
@@ -110,12 +102,6 @@ def test_killed_one_and_then_all_they_lose_nothing(whole: Path, tmp_path: Path):
         assert process.wait(PATIENCE) == 128 + signal.SIGKILL
     finish(runs)
     check_same(runs, whole)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def process_of(

@@ -37,11 +37,12 @@ def check_settings(config: ExperimentConfig, *, begun: bool) -> None:
         ValueError: they differ, and names the fields or packages; or a batch does not divide.
     """
     if jax.process_count() > 1:
+        distributed.check_agreement("configs", flatten(config))
+        distributed.check_agreement("packages", versions())
+        # Here all are at one place: what ends sooner takes the others' last words from them.
         uneven = _uneven(config)
         if uneven and not begun:
             raise ValueError(uneven)
-        distributed.check_agreement("configs", flatten(config))
-        distributed.check_agreement("packages", versions())
 
 
 def check_start(config: ExperimentConfig, network: Network, datasets: Sequence[Dataset]) -> None:

@@ -2,10 +2,8 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
-from child_processes import ended
+from child_processes import ended, wait_for
 
 from yolo_jax import cli
+from yolo_jax.launch.job import free_port
 
 CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
 PATIENCE = 300  # s; more than a busy machine takes
@@ -24,9 +23,7 @@ PATIENCE = 300  # s; more than a busy machine takes
 @pytest.fixture
 def address() -> Iterator[str]:
     """Starts a cluster of two cores, and returns where it is."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     ray = str(Path(sys.executable).with_name("ray"))
     start = [ray, "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
     start += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
@@ -42,10 +39,7 @@ def address() -> Iterator[str]:
                 stdout=file, stderr=subprocess.STDOUT,
             )  # fmt: skip
         stack.enter_context(ended(process))
-        deadline = time.monotonic() + PATIENCE
-        while "Ray runtime started" not in log.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        wait_for("Ray runtime started", process, log)
         yield f"127.0.0.1:{port}"
 
 
@@ -62,10 +56,7 @@ def test_a_stopped_run_is_started_again_and_goes_on(address: str, tmp_path: Path
             env=environment, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     with ended(process):
-        deadline = time.monotonic() + PATIENCE
-        while "Epoch 1/2" not in log.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        wait_for("Epoch 1/2", process, log)
         # As if the machine of the first were to be given back.
         first = next(
             each

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from child_processes import ended
 
+from yolo_jax.launch.job import free_port
+
 CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
 PATIENCE = 300  # s; more than a busy machine takes
 _CONF = """
@@ -42,12 +44,6 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
 PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 """
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def wait_until(is_so: Callable[[], bool], what: str, log: Path) -> None:

@@ -2,15 +2,15 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from child_processes import ended
+from child_processes import ended, wait_for
 
+from yolo_jax.launch.job import free_port
 from yolo_jax.training.checksums import verify
 
 PATIENCE = 200  # s; more than a busy machine takes
@@ -58,9 +58,7 @@ except Exception as error:
 
 def pod(folder: Path, what: str) -> list[subprocess.Popen]:
     """Starts both processes; their output goes to files in the folder."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     paths = {"XLA_FLAGS": "", "PYTHONPATH": str(Path(__file__).parent)}
     return [
         subprocess.Popen(
@@ -72,18 +70,11 @@ def pod(folder: Path, what: str) -> list[subprocess.Popen]:
     ]  # fmt: skip
 
 
-def wait_for(text: str, log: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while text not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 def test_where_one_process_cannot_save_all_end_within_a_minute(tmp_path: Path):
     first, second = pod(tmp_path, "full")
     with ended(first), ended(second):
-        wait_for("step 4\n", tmp_path / "0.log", first)
+        wait_for("step 4\n", first, tmp_path / "0.log")
         begun = time.monotonic()
         assert first.wait(PATIENCE) == 74, (tmp_path / "0.log").read_text()
         assert second.wait(PATIENCE) != 0
@@ -98,7 +89,7 @@ def test_a_sigterm_that_comes_late_to_one_process_does_not_end_its_save(tmp_path
     first, second = pod(tmp_path, "late")
     with ended(first), ended(second):
         # The first fit's questions to JAX's service count on in the second.
-        wait_for("step 1\n", tmp_path / "0.log", first)
+        wait_for("step 1\n", first, tmp_path / "0.log")
         first.send_signal(signal.SIGTERM)
         begun = time.monotonic()
         for number, process in enumerate((first, second)):

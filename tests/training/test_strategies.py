@@ -4,7 +4,6 @@ With YOLO_JAX_POD_NETWORK=tiny of the tiny network, which takes a quarter of an 
 """
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +16,8 @@ import pod_worker
 import pytest
 from pod_worker import MOVED, STEPS, STRATEGIES, go_on, train
 
+from yolo_jax.launch.job import free_port
+
 # The design's: losses relative, weights by the norm of the whole tree, with SGD and momentum.
 TOLERANCE = 1e-5
 NETWORK = os.environ.get("YOLO_JAX_POD_NETWORK", "small")
@@ -28,9 +29,7 @@ Part = dict[str, np.ndarray]
 
 def run_pod(processes: int, devices: int, out: Path) -> Part:
     """Returns what the processes of a pod make, by strategy and batch normalisation."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, str(WORKER), NETWORK, str(out), str(devices)]
     environment = os.environ | {"XLA_FLAGS": ""}
     children = [

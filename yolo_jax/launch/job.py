@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,17 @@ class Job:
         """Returns the command of a process as one types it, with the variables before it."""
         variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
         return " ".join([*variables, shlex.join(self.typed(extra))])
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Returns a port of this machine that nobody has yet.
+
+    Args:
+        host: the address that it is of; "" for all of them.
+    """
+    with socket.socket() as taken:
+        taken.bind((host, 0))
+        return taken.getsockname()[1]
 
 
 def run_again_if_preempted(run: Callable[[], tuple[int, bool]], restarts: int) -> int:

@@ -5,13 +5,12 @@ Each process is one of JAX's multi-controller runtime, as on a pod; they meet ov
 
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
 from types import FrameType
 
-from yolo_jax.launch.job import Job, as_shell_says, run_again_if_preempted
+from yolo_jax.launch.job import Job, as_shell_says, free_port, run_again_if_preempted
 
 # In which the others notice by themselves that a process is gone; see `training.distributed`.
 _PATIENCE_SECONDS = 60
@@ -45,7 +44,7 @@ def launch(
 def _commands(job: Job, devices: int | None) -> list[tuple[list[str], dict[str, str]]]:
     """Returns of each process the further arguments and variables."""
     variables = {} if devices is None else simulated(devices, job.processes)
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     return [(job.joining(address, number), variables) for number in range(job.processes)]
 
 
@@ -62,12 +61,6 @@ def simulated(devices: int, processes: int = 1) -> dict[str, str]:
         # wait for each other: eight devices on two cores took 1.2 of the time.
         flags.append("--xla_cpu_multi_thread_eigen=false")
     return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(filter(None, flags))}
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 class _Processes:

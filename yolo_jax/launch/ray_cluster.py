@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from yolo_jax.launch.job import Job, as_shell_says, run_again_if_preempted
+from yolo_jax.launch.job import Job, as_shell_says, free_port, run_again_if_preempted
 from yolo_jax.training.distributed import EXIT_PREEMPTED
 
 WAIT_SECONDS = 600  # for what a run asks for to be free
@@ -78,9 +78,7 @@ class _Process:
 
     def address(self) -> str:
         """Returns HOST:PORT at which the others can find this one."""
-        with socket.socket() as taken:
-            taken.bind(("", 0))
-            return f"{ray.util.get_node_ip_address()}:{taken.getsockname()[1]}"
+        return f"{ray.util.get_node_ip_address()}:{free_port('')}"
 
     def run(self, job: Job, number: int, address: str, gpus: int) -> int:
         """Runs to the end, and returns the exit status."""

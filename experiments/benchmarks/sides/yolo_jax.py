@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from experiments.benchmarks.sides.serving import serve
 from yolo_jax.cli import use_compilation_cache
 from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.detection.loss import DetectionLoss
+from yolo_jax.launch.job import free_port
 from yolo_jax.model.callbacks import Callback, Logs
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import detection
@@ -74,9 +74,7 @@ def join_processes(options: argparse.Namespace) -> subprocess.Popen | None:
     """Makes one run of two processes; the first starts the second, and returns it."""
     address, second = options.join, None
     if address is None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{taken.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         command = [sys.executable, "-m", "experiments.benchmarks.sides.yolo_jax", *sys.argv[1:]]
         second = subprocess.Popen([*command, "--join", address], stdin=subprocess.PIPE, stdout=2)
     distributed.start(address, 2, int(options.join is not None))
