@@ -223,7 +223,7 @@ def test_no_flipped_bit_of_the_list_is_taken_for_a_later_version(tmp_path: Path)
 # A fit of ten steps at most. Told to be slow it says when it has heard the first SIGTERM, and then
 # waits for what never comes: in a callback, or amid the save.
 _CHILD = """
-import asyncio, os, shutil, signal, sys, time
+import asyncio, ctypes, os, shutil, signal, sys, time
 from pathlib import Path
 import pod_worker
 from yolo_jax.callbacks import Callback, Checkpoint
@@ -245,8 +245,9 @@ class Slow(Callback):
             while not (folder / "2").is_dir() or not saver._preemption._heard:
                 time.sleep(0.01)
             print("heard", flush=True)
-            if what == "callback":
-                sys.stdin.read()
+            if what == "callback":  # held up in C code, which no signal interrupts
+                mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+                lock(mutex), lock(mutex)
 
 real = checkpoint._SummedPath.finalize
 async def finalize(self):
@@ -328,7 +329,7 @@ def test_a_second_sigterm_ends_it_at_once(what: str, sign: str, tmp_path: Path):
         assert f"{sign}\n" in lines
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        # What it waits for would never come.
+        # What it waits for will never come.
         assert process.wait(20) == 128 + signal.SIGTERM
     assert sound(tmp_path) == {1, 2}
     done = child(tmp_path, "fit", epochs=6)

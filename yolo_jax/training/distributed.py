@@ -28,6 +28,7 @@ START_SECONDS = 300  # for the machines of a pod to come up
 _HEARTBEAT_SECONDS = 20  # without which a process is taken for dead
 _SHUTDOWN_SECONDS = 120  # in which all have to be through, once one is
 _WAIT_SECONDS = 600  # for all to be where one is
+_FLUSH_SECONDS = 2  # for what is printed, at an end at once
 EXIT_NOT_TOGETHER = 75  # EX_TEMPFAIL: another time they may
 EXIT_PREEMPTED = 128 + signal.SIGTERM  # as a shell says of SIGTERM
 
@@ -180,6 +181,10 @@ def gather_objects(value: Any) -> list[Any]:
 
 def end_at_once(status: int) -> None:
     """Ends a process of several without waiting for the others, which then miss it."""
+    # Whoever reads its output may take no more of it.
+    late = threading.Timer(_FLUSH_SECONDS, os._exit, (status,))
+    late.daemon = True
+    late.start()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -187,19 +192,31 @@ def end_at_once(status: int) -> None:
         os._exit(status)
 
 
+def _end_at_the_next_sigterm() -> None:
+    """Has this process end so, though its main thread may be held up in C code for ever.
+
+    Python handles a signal between two instructions of the main thread, but tells of it at once.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+
+    def wait() -> None:
+        while os.read(read, 1) != bytes([signal.SIGTERM]):
+            pass  # another signal
+        end_at_once(EXIT_PREEMPTED)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 class _Sigterm:
     """SIGTERM in one process of several.
 
     The first is JAX's, whose service tells the other processes: a fit stops soon, or as soon as it
     begins. A second one of this process ends it.
-
-    Attributes:
-        ends: the first one ends it too.
     """
 
     def __init__(self) -> None:
-        self.ends = False
-        self._heard = 0
         self._services: Any = None
 
     def take_over(self) -> None:
@@ -214,18 +231,17 @@ class _Sigterm:
         signal.signal(signal.SIGTERM, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self._heard += 1
-        if self._heard > 1 or self.ends:
-            end_at_once(EXIT_PREEMPTED)
+        _end_at_the_next_sigterm()
         self._services(number)
+
+    def end_when_told(self) -> None:
+        """Has the first one end this process too: what there was to save is saved."""
+        if self._services is not None:
+            _end_at_the_next_sigterm()
 
 
 _sigterm = _Sigterm()
-
-
-def end_when_told() -> None:
-    """Has SIGTERM end this process of several at once: what there was to save is saved."""
-    _sigterm.ends = True
+end_when_told = _sigterm.end_when_told
 
 
 # Times that JAX's service was asked whether to stop: it compares this number among the processes.
@@ -251,6 +267,7 @@ class Preemption:
         """Leaves SIGTERM to whom it was before."""
         if self._usual is not None:
             signal.signal(signal.SIGTERM, self._usual)
+            signal.set_wakeup_fd(-1)
             self._usual = None
 
     def reached(self) -> bool:
@@ -260,6 +277,5 @@ class Preemption:
         return multihost_utils.reached_preemption_sync_point(next(_asked))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._heard:  # a second time: whoever sends it does not want to wait
-            end_at_once(EXIT_PREEMPTED)
+        _end_at_the_next_sigterm()  # whoever sends a second one does not want to wait
         self._heard = True
