@@ -77,6 +77,57 @@ def box_iou_xyxy(first: Float[Array, "*n 4"], second: Float[Array, "*n 4"]) -> F
     return xp.where(union > 0, shared / xp.where(union > 0, union, 1), 0)
 
 
+def box_giou_xyxy(first: Float[Array, "*n 4"], second: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+    """Returns the generalised IoU of broadcastable boxes that have areas: −1 to 1.
+
+    IoU less the share of the hull that no box covers. Source: Rezatofighi et al.,
+    arXiv:1902.09630, algorithm 1.
+    """
+    shared = box_intersection_xyxy(first, second)
+    union = box_area_xyxy(first) + box_area_xyxy(second) - shared
+    width, height = _hull_sides(first, second)
+    return shared / union - (width * height - union) / (width * height)
+
+
+def box_diou_xyxy(first: Float[Array, "*n 4"], second: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+    """Returns the distance IoU of broadcastable boxes that have areas: −1 to 1.
+
+    IoU less the squared distance of the centres over the squared diagonal of the hull. Source:
+    Zheng et al., arXiv:1911.08287, equation 7.
+    """
+    width, height = _hull_sides(first, second)
+    apart = (first[..., :2] + first[..., 2:] - second[..., :2] - second[..., 2:]) / 2
+    across, down = apart[..., 0], apart[..., 1]
+    distance = (across * across + down * down) / (width * width + height * height)
+    return box_iou_xyxy(first, second) - distance
+
+
+def box_ciou_xyxy(first: Float[Array, "*n 4"], second: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+    """Returns the complete IoU of broadcastable boxes that have areas.
+
+    Distance IoU less α·v, where v is how far the aspects are apart, and α = v / (1 − IoU + v), a
+    weight without a gradient. Source: Zheng et al., arXiv:1911.08287, equations 8 to 11.
+    """
+    xp = array_module(first)
+    angles = []
+    for boxes in (first, second):
+        size = boxes[..., 2:] - boxes[..., :2]
+        angles.append(xp.arctan2(size[..., 0], size[..., 1]))
+    v = 4 / np.pi**2 * (angles[0] - angles[1]) ** 2
+    weight = v / xp.maximum(1 - box_iou_xyxy(first, second) + v, 1e-9)
+    if xp is jnp:
+        weight = jax.lax.stop_gradient(weight)
+    return box_diou_xyxy(first, second) - weight * v
+
+
+def _hull_sides(first: Array, second: Array) -> tuple[Array, Array]:
+    """Returns width and height of the smallest box around both."""
+    xp = array_module(first)
+    lower = xp.minimum(first[..., :2], second[..., :2])
+    size = xp.maximum(first[..., 2:], second[..., 2:]) - lower
+    return size[..., 0], size[..., 1]
+
+
 def size_iou(first: Float[Array, "*n 2"], second: Float[Array, "*n 2"]) -> Float[Array, "*n"]:
     """Returns the IoU of (width, height) pairs laid on a common centre, as anchors are matched.
 

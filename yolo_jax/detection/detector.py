@@ -47,6 +47,7 @@ class Detector:
             if not 0 <= value <= 1:
                 raise ValueError(f"the {name} threshold is {value}; expected 0 to 1")
         self.class_names, self.input_shape = tuple(class_names), input_shape
+        self.anchors = anchors
         self._letterbox = letterbox_darknet if darknet else letterbox
         graphdef, self._state = nnx.split(prepare_to_infer(network))
 

@@ -15,7 +15,7 @@ def overlaps_any(
     predicted: Float[Array, "b n 4"],
     true_boxes: Float[Array, "b t 4"],
     is_true: Bool[Array, "b t"],
-    threshold: float,
+    threshold: float | Array,
     *,
     count: Int[Array, ""] | int | None = None,
 ) -> Bool[Array, "b n"]:

@@ -15,7 +15,6 @@ or more. Summed over cells, anchors and scales; divided by the batch size. Sourc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,46 +27,71 @@ from yolo_jax.core.boxes import box_cxcywh_to_xyxy
 from yolo_jax.core.numbers import finite_number
 from yolo_jax.detection.decode import cell_origins, decode_boxes, flat_head
 from yolo_jax.detection.ignore import overlaps_any
-from yolo_jax.detection.targets import Matches, match_boxes
-
-
-class LossTerms(NamedTuple):
-    """The four terms of each image, summed over cells, anchors and scales."""
-
-    xy: Float[Array, "b"]
-    wh: Float[Array, "b"]
-    objectness: Float[Array, "b"]
-    classification: Float[Array, "b"]
-
-    def total(self) -> Float[Array, "b"]:
-        """Returns the loss of each image."""
-        return self.xy + self.wh + self.objectness + self.classification
+from yolo_jax.detection.loss_terms import (
+    BoxForm,
+    ClassificationForm,
+    IgnoreScope,
+    LossTerms,
+    ObjectnessTarget,
+    binary_cross_entropy,
+    box_terms,
+    check_form,
+    classification_term,
+    objectness_term,
+)
+from yolo_jax.detection.targets import Matches, match_boxes, valid_boxes
 
 
 def _sum_terms(scales: Sequence[LossTerms]) -> LossTerms:
     return jax.tree.map(lambda *terms: sum(terms), *scales)
 
 
-def binary_cross_entropy(target: Array | float, logits: Array) -> Array:
-    """Returns −target·log σ(logits) − (1 − target)·log(1 − σ(logits)), in a form that is stable."""
-    return jnp.maximum(logits, 0) - logits * target + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-
-
 @dataclass(frozen=True)
 class DetectionLoss:
     """The loss from padded boxes: nothing dense is built but the gradient of the heads.
+
+    The numbers among its settings may be JAX's, so that one program serves many of them.
 
     Attributes:
         anchors: of the network.
         num_classes: C.
         ignore_thresh: IoU from which a prediction without an object is not punished.
         exact_centres: False rounds centres down to whole pixels, as keras-yolo3 does.
+        box: `yolov3` is the xy and wh of above; `giou`, `diou` and `ciou` lose 1 − that overlap of
+            the decoded box, times s.
+        objectness: what a prediction with an object is to say: `one`, or its box's `iou`.
+        classification: `bce`, or `focal`.
+        label_smoothing: ε of the class bits, 1 − ε/2 and ε/2.
+        ignore_scope: true boxes that the ignore mask looks at: of the prediction's `scale`, or
+            `all`, as darknet does.
+        match_iou: IoU of sizes above which anchors beside a box's best learn it too; None: none.
+        box_weight: of the box terms.
+        objectness_weight: of the objectness term.
+        classification_weight: of the class term.
+
+    Raises:
+        ValueError: there is no such form.
     """
 
     anchors: AnchorSet
     num_classes: int
-    ignore_thresh: float = 0.5
+    ignore_thresh: float | Array = 0.5
     exact_centres: bool = True
+    box: BoxForm = "yolov3"
+    objectness: ObjectnessTarget = "one"
+    classification: ClassificationForm = "bce"
+    label_smoothing: float | Array = 0.0
+    ignore_scope: IgnoreScope = "scale"
+    match_iou: float | Array | None = None
+    box_weight: float | Array = 1.0
+    objectness_weight: float | Array = 1.0
+    classification_weight: float | Array = 1.0
+
+    def __post_init__(self) -> None:
+        check_form("box", self.box, BoxForm)
+        check_form("objectness", self.objectness, ObjectnessTarget)
+        check_form("classification", self.classification, ClassificationForm)
+        check_form("ignore_scope", self.ignore_scope, IgnoreScope)
 
     @jax.named_scope("loss")
     def __call__(
@@ -94,11 +118,13 @@ class DetectionLoss:
             anchors=self.anchors,
             input_shape=input_shape,
             exact_centres=self.exact_centres,
+            match_iou=self.match_iou,
         )
         matches = jax.vmap(match)(boxes, classes)
+        is_true = valid_boxes(boxes, classes)
         return _sum_terms(
             [
-                self._scale_terms(scale, head, matches[scale], classes, input_shape)
+                self._scale_terms(scale, head, matches[scale], classes, is_true, input_shape)
                 for scale, head in enumerate(heads)
             ]
         )
@@ -109,6 +135,7 @@ class DetectionLoss:
         head: Float[Array, "b gh gw *rest"],
         match: Matches,
         classes: Int[Array, "b t"],
+        is_true: Bool[Array, "b t"],
         input_shape: tuple[int, int],
     ) -> LossTerms:
         sizes = self.anchors.scale_sizes(scale)
@@ -118,50 +145,47 @@ class DetectionLoss:
         cell = jnp.where(match.owner, match.cell, 0)
         rows, objectness = _read_head(raw, cell, match.owner)
 
-        is_object = _mark(cells, jnp.where(match.owner, match.cell, cells))
-        predicted = decode_boxes(lax.stop_gradient(raw), sizes, grid, self.anchors.strides[scale])
-        true_boxes = box_cxcywh_to_xyxy(match.boxes) * _box_scale(input_shape)
-        ignored = overlaps_any(predicted, true_boxes, match.owner, self.ignore_thresh)
-        objectness_loss = _objectness_loss(objectness, is_object, ignored)
-
         # Only the boxes' own rows have box and class terms: [b, t] instead of [b, cells].
         anchor = jnp.asarray(sizes)[cell % len(sizes)]
         origin = jnp.asarray(cell_origins(*grid, len(sizes)))[cell]
-        centre, size = match.boxes[..., :2], match.boxes[..., 2:]
-        offset = centre * jnp.asarray([grid[1], grid[0]], jnp.float32) - origin
-        true_wh = jnp.where(match.owner[..., None], size * _box_scale(input_shape)[:2] / anchor, 1)
-        weight = jnp.where(match.owner, 2 - size[..., 0] * size[..., 1], 0)
-        xy = weight[..., None] * binary_cross_entropy(offset, rows[..., :2])
-        wh = weight[..., None] * 0.5 * jnp.square(jnp.log(true_wh) - rows[..., 2:4])
+        stride = self.anchors.strides[scale]
+        boxes, overlap = box_terms(self.box, rows[..., :4], anchor, origin, match, grid, stride)
+
+        # An index beyond the cells is dropped.
+        place = partial(_placed, cells, jnp.where(match.owner, match.cell, cells))
+        is_object = place(jnp.ones_like(match.owner))
+        target = place(overlap) if self.objectness == "iou" else is_object.astype(jnp.float32)
+        predicted = decode_boxes(lax.stop_gradient(raw), sizes, grid, stride)
+        pairs = match.cell.shape[1] // classes.shape[1]
+        looked_at = match.owner
+        if self.ignore_scope == "all":
+            looked_at, true_boxes = is_true, match.boxes[:, ::pairs]
+        else:
+            true_boxes = match.boxes
+        true_boxes = box_cxcywh_to_xyxy(true_boxes) * _box_scale(input_shape)
+        ignored = overlaps_any(predicted, true_boxes, looked_at, self.ignore_thresh)
+        confidence = objectness_term(objectness, is_object, ignored, target)
+        classification = classification_term(
+            self.classification, rows[..., 5:], match, jnp.repeat(classes, pairs, axis=1),
+            self.label_smoothing,
+        )  # fmt: skip
         return LossTerms(
-            xy=xy.sum((1, 2)),
-            wh=wh.sum((1, 2)),
-            objectness=objectness_loss,
-            classification=_classification_loss(rows[..., 5:], match, classes),
+            xy=_weighted(self.box_weight, boxes.get("xy")),
+            wh=_weighted(self.box_weight, boxes.get("wh")),
+            objectness=self.objectness_weight * confidence,
+            classification=self.classification_weight * classification,
+            iou=_weighted(self.box_weight, boxes.get("iou")),
         )
 
 
-def _classification_loss(
-    logits: Float[Array, "b t c"], match: Matches, classes: Int[Array, "b t"]
-) -> Float[Array, "b"]:
-    """Sums the class term over the owners; a cell's bits are the classes of all its boxes."""
-    bits = jnp.arange(logits.shape[-1]) == classes[..., None]
-    bits = (match.same_cell[..., None] & bits[:, None]).any(axis=2)
-    loss = binary_cross_entropy(bits.astype(logits.dtype), logits).sum(axis=-1)
-    return jnp.where(match.owner, loss, 0).sum(axis=1)
+def _weighted(weight: float | Array, term: Float[Array, "b"] | None) -> Float[Array, "b"] | None:
+    return None if term is None else weight * term
 
 
-def _objectness_loss(
-    logits: Float[Array, "b n"], is_object: Bool[Array, "b n"], ignored: Bool[Array, "b n"]
-) -> Float[Array, "b"]:
-    loss = binary_cross_entropy(is_object.astype(logits.dtype), logits)
-    return jnp.where(is_object | ~ignored, loss, 0).sum(axis=1)
-
-
-def _mark(cells: int, index: Int[Array, "b t"]) -> Bool[Array, "b n"]:
-    """Returns True at the indexed cells of each image; an index of `cells` marks none."""
-    marks = jnp.zeros((len(index), cells), bool)
-    return jax.vmap(lambda m, i: m.at[i].set(True, mode="drop"))(marks, index)
+def _placed(cells: int, index: Int[Array, "b t"], values: Array) -> Array:
+    """Returns an array `[b, cells]` with the values of each image at their cells, elsewhere 0."""
+    zeros = jnp.zeros((len(index), cells), values.dtype)
+    return jax.vmap(lambda z, i, v: z.at[i].set(v, mode="drop"))(zeros, index, values)
 
 
 @jax.custom_vjp
@@ -245,7 +269,9 @@ def dense_terms(
             LossTerms(
                 xy=xy.sum((1, 2)),
                 wh=wh.sum((1, 2)),
-                objectness=_objectness_loss(raw[..., 4], is_object, ignored),
+                objectness=objectness_term(
+                    raw[..., 4], is_object, ignored, is_object.astype(raw.dtype)
+                ),
                 classification=classification.sum((1, 2)),
             )
         )

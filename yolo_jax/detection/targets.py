@@ -16,7 +16,7 @@ from yolo_jax.core.boxes import size_iou
 
 
 class Matches(NamedTuple):
-    """The boxes of one image as one scale sees them.
+    """The boxes of one image as one scale sees them; where boxes match several anchors, each pair.
 
     Attributes:
         cell: flat index (row · columns + column) · anchors + anchor of the box; −1 when the scale
@@ -61,6 +61,7 @@ def match_boxes(
     input_shape: tuple[int, int],
     *,
     exact_centres: bool = True,
+    match_iou: float | Array | None = None,
 ) -> list[Matches]:
     """Matches the boxes of one image to every scale; rows of padding may stand anywhere.
 
@@ -70,27 +71,38 @@ def match_boxes(
         anchors: of the network.
         input_shape: (height, width) of the input, px.
         exact_centres: see `relative_boxes`.
+        match_iou: IoU of sizes above which a box goes to an anchor too that is not its best, as
+            darknet's `iou_thresh` has it (YOLOv4, arXiv:2004.10934); None: to its best alone.
 
     Returns:
-        One `Matches` for each scale, coarse to fine.
+        One `Matches` for each scale, coarse to fine: of t boxes, or with `match_iou` of the t·a
+        pairs of a box with an anchor of the scale.
     """
     valid = valid_boxes(boxes, classes)
     relative = relative_boxes(boxes, input_shape, exact_centres=exact_centres)
     sizes = jnp.asarray(anchors.sizes, boxes.dtype)
-    best = size_iou((boxes[:, 2:] - boxes[:, :2])[:, None], sizes[None]).argmax(axis=1)
-    order = jnp.arange(len(boxes))
+    overlaps = size_iou((boxes[:, 2:] - boxes[:, :2])[:, None], sizes[None])
+    best = overlaps.argmax(axis=1)
     matches = []
     for mask, grid in zip(anchors.masks, anchors.grid_shapes(input_shape), strict=True):
         rows, columns = grid
         is_anchor = best[:, None] == jnp.asarray(mask)
         column = jnp.clip(jnp.floor(relative[:, 0] * columns).astype(jnp.int32), 0, columns - 1)
         row = jnp.clip(jnp.floor(relative[:, 1] * rows).astype(jnp.int32), 0, rows - 1)
-        cell = (row * columns + column) * len(mask) + is_anchor.argmax(axis=1)
-        cell = jnp.where(valid & is_anchor.any(axis=1), cell, -1)
+        first = (row * columns + column) * len(mask)
+        if match_iou is None:
+            cell = first + is_anchor.argmax(axis=1)
+            cell = jnp.where(valid & is_anchor.any(axis=1), cell, -1)
+        else:
+            is_anchor |= overlaps[:, jnp.asarray(mask)] > match_iou
+            cell = first[:, None] + jnp.arange(len(mask))
+            cell = jnp.where(valid[:, None] & is_anchor, cell, -1).reshape(-1)
+        order = jnp.arange(len(cell))
         same_cell = (cell[:, None] == cell[None]) & (cell >= 0)[:, None]
         later = same_cell & (order[None] > order[:, None])
         owner = (cell >= 0) & ~later.any(axis=1)
-        matches.append(Matches(cell, owner, same_cell, relative))
+        pairs = jnp.repeat(relative, len(cell) // len(boxes), axis=0)
+        matches.append(Matches(cell, owner, same_cell, pairs))
     return matches
 
 

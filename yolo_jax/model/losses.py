@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from yolo_jax.detection.loss import DetectionLoss, LossTerms
+from yolo_jax.detection.loss import DetectionLoss
+from yolo_jax.detection.loss_terms import term_names
 from yolo_jax.model.own_functions import call_own, told
 
 PyTree = Any
@@ -101,7 +102,7 @@ def detection(loss: DetectionLoss) -> Joint:
     def function(targets: Mapping[str, Array], heads: Sequence[Array]) -> RowLosses:
         terms = loss(heads, targets["boxes"], targets["classes"])
         return RowLosses(
-            terms.total(), {f"{name}_loss": value for name, value in terms._asdict().items()}
+            terms.total(), {f"{name}_loss": value for name, value in terms.named().items()}
         )
 
-    return Joint(function, tuple(f"{name}_loss" for name in LossTerms._fields))
+    return Joint(function, tuple(f"{name}_loss" for name in term_names(loss.box)))
