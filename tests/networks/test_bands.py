@@ -6,7 +6,7 @@ from flax import nnx
 
 from yolo_jax.core.precision import Precision
 from yolo_jax.networks.bands import fills_lanes
-from yolo_jax.networks.yolov3 import Darknet53
+from yolo_jax.networks.bodies import Darknet53
 
 
 class ThinBody(Darknet53):

@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from yolo_jax.core.precision import Precision
-from yolo_jax.networks.yolov3 import NETWORKS, Darknet53, create_network
+from yolo_jax.networks.bodies import Darknet53
+from yolo_jax.networks.yolov3 import NETWORKS, create_network
 
 
 def gradient(network: nnx.Module):

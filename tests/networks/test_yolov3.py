@@ -3,11 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import lax
 
 from yolo_jax.data.images import read_image
+from yolo_jax.networks.convolution import spatial_pyramid
 from yolo_jax.networks.yolov3 import (
     TinyYOLOv3,
     YOLOv3,
+    YOLOv3SPP,
     create_network,
     set_objectness_prior,
 )
@@ -28,13 +31,32 @@ def test_yolov3_has_the_size_of_darknets():
     assert len(network.convolutions()) == 75
 
 
+def test_yolov3_spp_has_the_size_of_darknets():
+    network = abstract(YOLOv3SPP, 80)
+    assert count(network) == 63_052_381  # floats in yolov3-spp.weights
+    assert len(network.convolutions()) == 76
+
+
+@pytest.mark.parametrize("size", [(13, 13), (3, 20)])
+def test_the_pyramid_is_of_maxima_of_growing_windows(size):
+    inputs = np.random.default_rng(0).normal(size=(2, *size, 4)).astype(np.float32)
+    found = np.asarray(spatial_pyramid(jnp.asarray(inputs)))
+    expected = [
+        lax.reduce_window(inputs, -np.inf, lax.max, (1, side, side, 1), (1, 1, 1, 1), "SAME")
+        for side in (13, 9, 5)
+    ]
+    np.testing.assert_array_equal(found, np.concatenate([*expected, inputs], axis=-1))
+
+
 def test_tiny_has_the_size_of_darknets():
     network = abstract(TinyYOLOv3, 80)
     assert count(network) == 8_858_734  # floats in yolov3-tiny.weights
     assert len(network.convolutions()) == 13
 
 
-@pytest.mark.parametrize(("kind", "strides"), [(YOLOv3, (32, 16, 8)), (TinyYOLOv3, (32, 16))])
+@pytest.mark.parametrize(
+    ("kind", "strides"), [(YOLOv3, (32, 16, 8)), (YOLOv3SPP, (32, 16, 8)), (TinyYOLOv3, (32, 16))]
+)
 @pytest.mark.parametrize("size", [(64, 160), (416, 416), (96, 32)])
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])
 def test_output_shapes(kind, strides, size, dtype):

@@ -206,6 +206,28 @@ def max_pool_2x2(inputs: Float[Array, "b h w c"], stride: int) -> Float[Array, "
     return jnp.maximum(rows[:, :, :-1], rows[:, :, 1:])
 
 
+def spatial_pyramid(inputs: Float[Array, "b h w c"]) -> Float[Array, "b h w 4*c"]:
+    """Puts the maxima of 13×13, 9×9 and 5×5 windows around each place before its own channels.
+
+    Windows end at the border. Source: darknet's yolov3-spp.cfg.
+    """
+    by_5 = _max_of_5x5(inputs)
+    by_9 = _max_of_5x5(by_5)  # a maximum of maxima
+    return jnp.concatenate([_max_of_5x5(by_9), by_9, by_5, inputs], axis=-1)
+
+
+def _max_of_5x5(values: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    for axis in (1, 2):
+        around = [(0, 0)] * 4
+        around[axis] = (2, 2)
+        padded = jnp.pad(values, around, constant_values=-jnp.inf)
+        size = values.shape[axis]
+        # Slices: as in `max_pool_2x2`.
+        windows = [lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(5)]
+        values = reduce(jnp.maximum, windows)
+    return values
+
+
 @jax.custom_vjp
 def _pool_halving(inputs: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
     return _pool_keeping_places(inputs)[0]

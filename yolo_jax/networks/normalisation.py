@@ -79,6 +79,7 @@ class BatchNorm(nnx.Module):
 
     Attributes:
         use_running_average: normalise by the moving statistics and leave them alone.
+        frozen: do so in training too.
         axis_name: mapped axis over which the statistics are taken; None: this device's batch.
     """
 
@@ -88,6 +89,7 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(channels, precision.params))
         self.var = nnx.BatchStat(jnp.ones(channels, precision.params))
         self.use_running_average = False
+        self.frozen = False
         self.axis_name: str | None = None
 
     def __call__(
@@ -104,7 +106,7 @@ class BatchNorm(nnx.Module):
             row_mask: what counts in the statistics.
             slope: of the leaky ReLU behind; 1 is none.
         """
-        if self.use_running_average:
+        if self.use_running_average or self.frozen:
             return _leaky(_scaled(inputs, *self.moving_affine()), slope).astype(inputs.dtype)
         moving = self.mean[...], self.var[...]
         parameters = self.scale[...], self.bias[...]

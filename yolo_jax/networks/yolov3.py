@@ -1,10 +1,10 @@
-"""Darknet-53, YOLOv3 and YOLOv3-tiny.
+"""YOLOv3, with or without spatial pyramid pooling, and YOLOv3-tiny.
 
-Source: Redmon & Farhadi, YOLOv3 (arXiv:1804.02767); darknet's yolov3.cfg and yolov3-tiny.cfg.
+Source: Redmon & Farhadi, YOLOv3 (arXiv:1804.02767); darknet's yolov3.cfg, yolov3-spp.cfg and
+yolov3-tiny.cfg.
 """
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float, Num
 
 from yolo_jax.core.anchors import TINY, YOLOV3, AnchorSet
 from yolo_jax.core.precision import Precision
-from yolo_jax.networks.bands import fills_lanes, halved, joined
-from yolo_jax.networks.blocks import ConvBlock, OutputConv, Residual, image_to_unit
-from yolo_jax.networks.convolution import max_pool_2x2, upsample_2x
-from yolo_jax.networks.normalisation import RowMask
+from yolo_jax.networks.blocks import ConvBlock, OutputConv, image_to_unit
+from yolo_jax.networks.bodies import Darknet53, TinyBody
+from yolo_jax.networks.convolution import spatial_pyramid, upsample_2x
+from yolo_jax.networks.normalisation import BatchNorm, RowMask
 
 ANCHORS_PER_SCALE = 3
 _OBJECTNESS_PRIOR = 0.01
@@ -35,69 +35,6 @@ def check_input_size(height: int, width: int) -> None:
 
 def _nearest(side: int) -> int:
     return max(STRIDE, round(side / STRIDE) * STRIDE)
-
-
-def _in_turn(
-    blocks: Sequence[ConvBlock | Residual], x: Float[Array, "b h w c"], row_mask: RowMask
-) -> Float[Array, "b h2 w2 d"]:
-    for block in blocks:
-        x = block(x, row_mask)
-    return x
-
-
-class Darknet53(nnx.Module):
-    """The body of YOLOv3: five stages of residual blocks, each halving the resolution.
-
-    Attributes:
-        halves: take the first features in halves of images, where that fills a TPU's lanes; see
-            `bands`. It changes the result by rounding alone.
-        remat: keep each stage's input alone for its gradients, and run the stage again for them.
-    """
-
-    stage_blocks = (1, 2, 8, 8, 4)
-    remat = False
-
-    def __init__(self, *, precision: Precision, rngs: nnx.Rngs, halves: bool = False) -> None:
-        block = partial(ConvBlock, precision=precision, rngs=rngs)
-        self.halves = halves
-        self.stem = block(3, 32, 3)
-        downsamples, stages = [], []
-        for index, count in enumerate(self.stage_blocks):
-            channels = 64 * 2**index
-            downsamples.append(block(channels // 2, channels, 3, stride=2))
-            stages.append(
-                nnx.List([Residual(channels, precision=precision, rngs=rngs) for _ in range(count)])
-            )
-        self.downsamples = nnx.List(downsamples)
-        self.stages = nnx.List(stages)
-
-    def __call__(
-        self, image: Float[Array, "b h w 3"], row_mask: Bool[Array, "b"] | None = None
-    ) -> tuple[Array, Array, Array]:
-        """Returns the features at strides 8, 16 and 32 (256, 512 and 1024 channels)."""
-        run = nnx.remat(_in_turn) if self.remat else _in_turn
-        # To stride 4, where halves are joined.
-        first = [self.stem, self.downsamples[0], *self.stages[0], self.downsamples[1]]
-        if self.halves and fills_lanes(len(image)):
-            halves, bands = halved(image, row_mask)
-            x = joined(run(first, halves, bands), bands)
-        else:
-            x = run(first, image, row_mask)
-        x = run([*self.stages[1]], x, row_mask)
-        features = []
-        for downsample, stage in zip(self.downsamples[2:], self.stages[2:], strict=True):
-            x = run([downsample, *stage], x, row_mask)
-            features.append(x)
-        return features[0], features[1], features[2]
-
-    def convolutions(self) -> list[ConvBlock]:
-        """Returns the 52 convolutions in the order of the .cfg file."""
-        found = [self.stem]
-        for downsample, stage in zip(self.downsamples, self.stages, strict=True):
-            found.append(downsample)
-            for residual in stage:
-                found += [residual.reduce, residual.expand]
-        return found
 
 
 class DetectionHead(nnx.Module):
@@ -130,6 +67,26 @@ class DetectionHead(nnx.Module):
         return [*self.neck, self.expand, self.output]
 
 
+class PyramidHead(DetectionHead):
+    """The coarsest scale of YOLOv3-SPP, whose neck pools over wide windows behind its third block.
+
+    Source: darknet's yolov3-spp.cfg; He et al., Spatial Pyramid Pooling (arXiv:1406.4729).
+    """
+
+    def __init__(
+        self, channels: int, filters: int, outputs: int, *, precision: Precision, rngs: nnx.Rngs
+    ) -> None:
+        super().__init__(channels, filters, outputs, precision=precision, rngs=rngs)
+        after = ConvBlock(4 * filters, filters, 1, precision=precision, rngs=rngs)
+        self.neck = nnx.List([*self.neck[:3], after, *self.neck[3:]])
+
+    def __call__(self, x: Float[Array, "b h w c"], row_mask: RowMask) -> tuple[Array, Array]:
+        """Returns the features that the next finer scale takes, and the raw predictions."""
+        for index, block in enumerate(self.neck):
+            x = block(spatial_pyramid(x) if index == 3 else x, row_mask)
+        return x, self.output(self.expand(x, row_mask))
+
+
 class YOLOv3(nnx.Module):
     """YOLOv3 with its Darknet-53 body and three scales.
 
@@ -138,6 +95,8 @@ class YOLOv3(nnx.Module):
         precision: number formats.
         rngs: `params` is drawn from.
     """
+
+    coarse_head: type[DetectionHead] = DetectionHead
 
     def __init__(
         self, num_classes: int, *, precision: Precision | None = None, rngs: nnx.Rngs
@@ -148,7 +107,8 @@ class YOLOv3(nnx.Module):
         block = partial(ConvBlock, precision=precision, rngs=rngs)
         head = partial(DetectionHead, outputs=outputs, precision=precision, rngs=rngs)
         self.body = Darknet53(precision=precision, rngs=rngs)
-        self.coarse = head(1024, 512)
+        coarse = partial(self.coarse_head, outputs=outputs, precision=precision, rngs=rngs)
+        self.coarse = coarse(1024, 512)
         self.medium_reduce = block(512, 256, 1)
         self.medium = head(256 + 512, 256)
         self.fine_reduce = block(256, 128, 1)
@@ -179,7 +139,7 @@ class YOLOv3(nnx.Module):
         return coarse_output, medium_output, fine_output
 
     def convolutions(self) -> list[ConvBlock | OutputConv]:
-        """Returns the 75 convolutions in the order of yolov3.cfg."""
+        """Returns the convolutions, 75 in the order of yolov3.cfg."""
         return [
             *self.body.convolutions(),
             *self.coarse.convolutions(),
@@ -190,39 +150,10 @@ class YOLOv3(nnx.Module):
         ]
 
 
-class TinyBody(nnx.Module):
-    """The body of YOLOv3-tiny: seven convolutions with max-pools between, then a 1×1.
+class YOLOv3SPP(YOLOv3):
+    """YOLOv3 with spatial pyramid pooling at its coarsest scale: 76 convolutions."""
 
-    Attributes:
-        remat: keep each convolution's input alone for its gradients, and run it again for them.
-    """
-
-    filters = (16, 32, 64, 128, 256, 512, 1024)
-    remat = False
-
-    def __init__(self, *, precision: Precision, rngs: nnx.Rngs) -> None:
-        block = partial(ConvBlock, precision=precision, rngs=rngs)
-        channels = (3, *self.filters[:-1])
-        self.blocks = nnx.List(
-            [block(c, f, 3) for c, f in zip(channels, self.filters, strict=True)]
-        )
-        self.reduce = block(1024, 256, 1)
-
-    def __call__(self, x: Float[Array, "b h w 3"], row_mask: RowMask) -> tuple[Array, Array]:
-        """Returns the features at strides 16 and 32 (256 channels each)."""
-        fine = x
-        run = nnx.remat(_in_turn) if self.remat else _in_turn
-        for index, block in enumerate(self.blocks):
-            x = run([block], x, row_mask)
-            if index == 4:
-                fine = x
-            if index < 6:
-                x = max_pool_2x2(x, stride=2 if index < 5 else 1)
-        return fine, self.reduce(x, row_mask)
-
-    def convolutions(self) -> list[ConvBlock]:
-        """Returns the 8 convolutions in the order of the .cfg file."""
-        return [*self.blocks, self.reduce]
+    coarse_head = PyramidHead
 
 
 class TinyYOLOv3(nnx.Module):
@@ -288,11 +219,18 @@ Network = TinyYOLOv3 | YOLOv3
 NETWORKS: dict[str, tuple[type[Network], AnchorSet]] = {
     "tiny": (TinyYOLOv3, TINY),
     "yolov3": (YOLOv3, YOLOV3),
+    "yolov3_spp": (YOLOv3SPP, YOLOV3),
 }
 
 
 def create_network(
-    kind: str, num_classes: int, *, seed: int = 0, remat: bool = False, backend: str | None = None
+    kind: str,
+    num_classes: int,
+    *,
+    seed: int = 0,
+    remat: bool = False,
+    frozen_batch_norm: bool = False,
+    backend: str | None = None,
 ) -> Network:
     """Returns a new network whose boxes start as unlikely.
 
@@ -302,6 +240,7 @@ def create_network(
         seed: of the kernels' draws.
         remat: training runs each stage of the body a second time for its gradients rather than
             keep all that it computes.
+        frozen_batch_norm: training normalises by the moving statistics, and leaves them alone.
         backend: `cpu`, `gpu` or `tpu`, on which it is to run: it decides on the number formats, and
             on how the first features are taken. None asks JAX, which starts its devices.
 
@@ -326,6 +265,9 @@ def create_network(
     # Under jit the draws of all kernels are one program.
     network = nnx.jit(create)()
     network.body.remat = remat
+    for _, part in nnx.iter_graph(network):
+        if isinstance(part, BatchNorm):
+            part.frozen = frozen_batch_norm
     return network
 
 
