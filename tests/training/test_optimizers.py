@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -11,7 +12,6 @@ from yolo_jax.training.optimizers import (
 )
 
 PARAMS = {"body": {"kernel": jnp.full(2, 2.0), "bias": jnp.full(2, 2.0)}}
-NO_GRADIENT = {"body": {"kernel": jnp.zeros(2), "bias": jnp.zeros(2)}}
 
 
 def test_cosine_after_a_warm_up_and_flat_past_its_end():
@@ -27,14 +27,55 @@ def test_cosine_after_a_warm_up_and_flat_past_its_end():
         learning_rate_schedule("cosine", 0.1, total_steps=10, warmup_steps=11)
 
 
-@pytest.mark.parametrize("kind", ["adam", "sgd"])
-def test_only_kernels_decay(kind):
+def test_steps_behind_shares_of_the_whole():
+    """As darknet's yolov3.cfg: steps=400000,450000 and scales=.1,.1 of 500200."""
+    rate = learning_rate_schedule(
+        "step", 0.1, total_steps=1000, warmup_steps=100, step_at=(0.8, 0.9), step_factor=0.1
+    )
+    found = [rate(step) for step in (50, 100, 799, 800, 899, 900, 2000)]
+    np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-5)
+    twice = learning_rate_schedule("step", 0.1, total_steps=5, step_at=(0.5, 0.5, 0.0))
+    np.testing.assert_allclose([twice(1), twice(4)], [0.01, 0.0001], rtol=1e-5)
+
+
+# Nesterov's momentum looks one step ahead: 1 + 0.9 times the decay. To Adam a gradient is a sign.
+@pytest.mark.parametrize(
+    ("kind", "update"),
+    [("adam", 1.0), ("adamw", 0.1 * 2), ("sgd", 1.9 * 0.1 * 2), ("lion", 0.1 * 2), ("muon", 0.2)],
+)
+def test_only_kernels_decay(kind, update):
+    params = {"body": {"kernel": jnp.full((1, 1, 1, 2), 2.0), "bias": jnp.full(2, 2.0)}}
     optimizer = build_optimizer(kind, optax.constant_schedule(0.5), weight_decay=0.1)
-    updates, _ = optimizer.update(NO_GRADIENT, optimizer.init(PARAMS), PARAMS)
-    # Nesterov's momentum looks one step ahead: 1 + 0.9 times the decay.
-    factor = 1.0 if kind == "adam" else 1.9
-    np.testing.assert_allclose(updates["body"]["kernel"], -0.5 * 0.1 * 2 * factor, rtol=1e-6)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(nothing, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["body"]["kernel"], -0.5 * update, rtol=1e-5)
     np.testing.assert_array_equal(updates["body"]["bias"], 0)
+
+
+def test_muons_updates_of_kernels_are_orthogonal_and_of_adams_size():
+    params = {"kernel": jnp.ones((3, 3, 16, 8)), "bias": jnp.ones(8)}
+    grads = {
+        "kernel": jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 16, 8)), jnp.float32),
+        "bias": jnp.linspace(-1, 1, 8),
+    }
+    optimizer = build_optimizer("muon", optax.constant_schedule(0.5))
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    values = np.linalg.svd(np.asarray(updates["kernel"]).reshape(-1, 8), compute_uv=False)
+    # Newton and Schulz's steps end between 0.7 and 1.2 of one value; 0.2 is the mean square's root.
+    assert values.max() / values.min() < 1.8
+    root = np.sqrt((np.asarray(updates["kernel"]) ** 2).mean())
+    assert 0.5 * 0.2 * 0.7 < root < 0.5 * 0.2 * 1.2
+    # The bias by Adam, which looks a step ahead here: both bias-corrected moments of one gradient.
+    ahead = 0.9 * 0.1 / (1 - 0.9**2) + 1
+    np.testing.assert_allclose(updates["bias"], -0.5 * ahead * np.sign(grads["bias"]), rtol=1e-4)
+
+
+def test_lions_update_is_a_sign():
+    optimizer = build_optimizer("lion", optax.constant_schedule(0.5))
+    grads = {"body": {"kernel": jnp.array([0.1, -3.0]), "bias": jnp.array([2.0, -0.5])}}
+    updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["body"]["kernel"], [-0.5, 0.5])
+    np.testing.assert_allclose(updates["body"]["bias"], [-0.5, 0.5])
 
 
 def test_the_gradient_is_clipped_by_its_norm():

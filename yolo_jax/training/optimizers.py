@@ -1,5 +1,6 @@
 """Optimizers and schedules from plain numbers, which weights decay, and which are frozen."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -9,24 +10,33 @@ import optax
 import optax.contrib
 
 PyTree = Any
+_ADAMS_RMS = 0.2  # root mean square of its updates, as the paper measured
+
+
+OptimizerKind = Literal["adam", "adamw", "sgd", "lion", "muon", "lamb", "lars"]
 
 
 def learning_rate_schedule(
-    kind: Literal["constant", "cosine"],
+    kind: Literal["constant", "cosine", "step"],
     peak: float,
     *,
     total_steps: int,
     warmup_steps: int = 0,
     final_fraction: float = 0.0,
+    step_at: Sequence[float] = (0.8, 0.9),
+    step_factor: float = 0.1,
 ) -> optax.Schedule:
     """Returns a learning rate by step: a linear warm-up, then the schedule; flat past its end.
 
     Args:
-        kind: `constant`, or `cosine` from the peak to `final_fraction` of it.
+        kind: `constant`, `cosine` from the peak to `final_fraction` of it, or `step`.
         peak: the rate after the warm-up.
         total_steps: warm-up included.
         warmup_steps: from 0 to the peak.
         final_fraction: last rate / peak.
+        step_at: shares of the whole behind which the rate is multiplied by the factor, as by
+            `steps` and `scales` of darknet's yolov3.cfg.
+        step_factor: of each of these steps.
 
     Raises:
         ValueError: the warm-up is longer than the whole.
@@ -41,6 +51,10 @@ def learning_rate_schedule(
         case "cosine":
             steps = max(total_steps - warmup_steps, 1)
             main = optax.cosine_decay_schedule(peak, steps, alpha=final_fraction)
+        case "step":
+            bounds = Counter(round(share * total_steps) - warmup_steps for share in step_at)
+            scales = {max(at, 0): step_factor**times for at, times in sorted(bounds.items())}
+            main = optax.piecewise_constant_schedule(peak, scales)
     if not warmup_steps:
         return main
     warmup = optax.linear_schedule(0.0, peak, warmup_steps)
@@ -61,7 +75,7 @@ def reduce_on_plateau(
 
 
 def build_optimizer(
-    kind: Literal["adam", "sgd", "lamb", "lars"],
+    kind: OptimizerKind,
     schedule: optax.Schedule,
     *,
     momentum: float = 0.9,
@@ -69,15 +83,19 @@ def build_optimizer(
     clip_norm: float | None = None,
     plateau: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformation:
-    """Builds Adam (with decoupled decay), SGD with Nesterov momentum (with L2 decay), LAMB or LARS.
+    """Builds an optimizer.
 
-    LARS scales the update of kernels alone by the norm of the weights over that of the gradient,
-    as You et al. do (Large Batch Training of Convolutional Networks, equation 6, with their 0.001).
+    Adam and SGD (with Nesterov's momentum) add the decay to the gradient, as does LARS; AdamW, Lion
+    (Chen et al., arXiv:2302.06675), Muon and LAMB take it off the weights. LARS scales the update
+    of kernels alone by the norm of the weights over that of the gradient, as You et al. do (Large
+    Batch Training of Convolutional Networks, equation 6, with their 0.001). Muon makes the update
+    of each kernel orthogonal, as a matrix of its filters, to a size like Adam's (Liu et al.,
+    arXiv:2502.16982, equation 4), and has Adam for the rest.
 
     Args:
         kind: which.
         schedule: learning rate by step.
-        momentum: of SGD; Adam's first moment.
+        momentum: of SGD and Muon; the first moment of the others.
         weight_decay: on kernels alone, never on biases or normalisation.
         clip_norm: largest global norm of the gradient, or None.
         plateau: of `reduce_on_plateau`, or None.
@@ -88,7 +106,22 @@ def build_optimizer(
     decay = optax.add_decayed_weights(weight_decay, mask=kernel_mask)
     match kind:
         case "adam":
+            steps += [decay, optax.scale_by_adam(b1=momentum)]
+        case "adamw":
             steps += [optax.scale_by_adam(b1=momentum), decay]
+        case "lion":
+            steps += [optax.scale_by_lion(b1=momentum), decay]
+        case "muon":
+            muon = optax.contrib.muon(
+                -1.0,  # its sign; the rate follows below
+                beta=momentum,
+                weight_decay=weight_decay,
+                weight_decay_mask=kernel_mask,
+                adam_b1=momentum,
+                muon_weight_dimension_numbers=_kernels_as_matrices,
+                consistent_rms=_ADAMS_RMS,
+            )
+            steps.append(muon)
         case "lamb":
             steps += [
                 optax.scale_by_adam(b1=momentum, eps=1e-6),
@@ -104,6 +137,12 @@ def build_optimizer(
     if plateau is not None:
         steps.append(plateau)
     return optax.chain(*steps)
+
+
+def _kernels_as_matrices(params: PyTree) -> PyTree:
+    """Returns for each kernel, HWIO, how it is a matrix of outputs by all else; None for others."""
+    matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+    return jax.tree.map(lambda is_kernel: matrix if is_kernel else None, kernel_mask(params))
 
 
 def kernel_mask(params: PyTree) -> PyTree:
