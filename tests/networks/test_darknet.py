@@ -6,7 +6,13 @@ from flax import nnx
 
 from yolo_jax.core.precision import Precision
 from yolo_jax.networks.blocks import ConvBlock, OutputConv
-from yolo_jax.networks.darknet import count_floats, load_weights, save_weights, transfer_heads
+from yolo_jax.networks.darknet import (
+    count_floats,
+    load_first_weights,
+    load_weights,
+    save_weights,
+    transfer_heads,
+)
 from yolo_jax.networks.yolov3 import TinyYOLOv3
 
 HEADER = np.array([0, 2, 0], "<i4").tobytes() + np.array([5_000_000_000], "<u8").tobytes()
@@ -72,6 +78,35 @@ def test_tiny_round_trip_keeps_every_byte(tmp_path):
     np.testing.assert_array_equal(first.kernel[2, 0, 1], kernel[:, 1, 2, 0])
     last = network.fine_output.kernel[0, 0]
     np.testing.assert_array_equal(last.T.reshape(-1), values[-last.size :])
+
+
+def test_the_first_convolutions_alone(tmp_path):
+    """As yolov3-tiny.conv.15 has them, which has no layer that goes with the classes."""
+    network, whole = TinyYOLOv3(2, rngs=nnx.Rngs(0)), TinyYOLOv3(2, rngs=nnx.Rngs(1))
+    save_weights(path := tmp_path / "whole.weights", whole)
+    data, sizes = (
+        path.read_bytes(),
+        [sum(part.size for part in one.darknet_parts()) for one in whole.convolutions()],
+    )
+    for count in (1, 9):
+        path.write_bytes(data[: 20 + 4 * sum(sizes[:count])])
+        assert load_first_weights(path, network) == count
+        for index, (ours, theirs) in enumerate(
+            zip(network.convolutions(), whole.convolutions(), strict=True)
+        ):
+            same = np.array_equal(ours.kernel[...], theirs.kernel[...])
+            assert same == (index < count)
+    before = [np.array(conv.kernel[...]) for conv in network.convolutions()]
+    # Behind an output, amid a convolution, nothing at all, and all.
+    for floats_of_it in (sum(sizes[:10]), sum(sizes[:3]) + 1, 0, sum(sizes)):
+        path.write_bytes(data[: 20 + 4 * floats_of_it])
+        with pytest.raises(ValueError, match=f"holds {floats_of_it} floats .* nor its first"):
+            load_first_weights(path, network)
+    path.write_bytes(data[:20] + np.full(sizes[0], np.nan, "<f4").tobytes())
+    with pytest.raises(ValueError, match="holds nan as float 0"):
+        load_first_weights(path, network)
+    for old, conv in zip(before, network.convolutions(), strict=True):
+        np.testing.assert_array_equal(conv.kernel[...], old)
 
 
 def test_an_old_header_counts_images_in_32_bits(tmp_path):

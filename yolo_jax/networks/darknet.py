@@ -86,17 +86,61 @@ def load_weights(path: Path | str, network: DarknetNetwork) -> int:
             f"{len(values)} floats after its header, and {_describe(network)} takes {offset}. "
             "The file is of another network or number of classes."
         )
+    _check_finite(path, values)
+    remaining = iter(arrays)
+    for convolution in convolutions:
+        for part in convolution.darknet_parts():
+            _assign(part, next(remaining))
+    return seen
+
+
+def load_first_weights(path: Path | str, network: DarknetNetwork) -> int:
+    """Reads a file of a network's first convolutions, such as `darknet53.conv.74`.
+
+    So darknet's `partial` cuts a file off: behind a layer, before those whose shape goes with the
+    classes.
+
+    Args:
+        path: of the file.
+        network: whose first convolutions are filled in place; those behind stay as they are, as do
+            all when the file does not fit.
+
+    Returns:
+        The number of convolutions that the file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read, is damaged, or ends amid a convolution or not before
+            an output.
+    """
+    path = Path(path)
+    _, values = read_floats(path)
+    pairs, offset = [], 0
+    for index, convolution in enumerate(network.convolutions()):
+        if offset == len(values) and index:
+            _check_finite(path, values)
+            for part, own in pairs:
+                _assign(part, own)
+            return index
+        if isinstance(convolution, OutputConv):
+            break
+        for part in convolution.darknet_parts():
+            pairs.append((part, values[offset : offset + part.size]))
+            offset += part.size
+    raise ValueError(
+        f"{path} holds {len(values)} floats after its header, which neither {_describe(network)} "
+        f"takes ({count_floats(network)}) nor its first convolutions up to any before an output; "
+        "the file is cut short, or of another network or number of classes"
+    )
+
+
+def _check_finite(path: Path, values: Float[np.ndarray, "n"]) -> None:
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values))[0])
         raise ValueError(
             f"{path} holds {values[bad]} as float {bad} (counted from 0) after its header; it is "
             "damaged, or of a training that diverged: take another"
         )
-    remaining = iter(arrays)
-    for convolution in convolutions:
-        for part in convolution.darknet_parts():
-            _assign(part, next(remaining))
-    return seen
 
 
 def save_weights(path: Path | str, network: DarknetNetwork, *, seen: int = 0) -> None:
