@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from yolo_jax.config import DataConfig, ExperimentConfig, LossConfig, OptimizerConfig
+from yolo_jax.core.anchors import TINY, YOLOV3
 from yolo_jax.data.augment import Augment
 from yolo_jax.run_folder import MAY_DIFFER, RunFolder
 
@@ -17,7 +18,7 @@ CONFIG = ExperimentConfig("one", DATA, augment=Augment(crop=(100, 200)), epochs=
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "runs" / "one")
-    folder.begin(folder.resolve(CONFIG, 1), ("ash", "oak"))
+    folder.begin(folder.resolve(CONFIG, 1), ("ash", "oak"), TINY)
     return folder
 
 
@@ -47,9 +48,24 @@ def test_only_what_may_differ_may(run: RunFolder):
 
 
 def test_other_classes_are_refused(run: RunFolder):
-    run.begin(CONFIG, ("ash", "oak"))
+    run.begin(CONFIG, ("ash", "oak"), TINY)
     with pytest.raises(ValueError, match=r"of the classes \['ash', 'oak'\]; a\.json now has"):
-        run.begin(CONFIG, ("oak", "ash"))
+        run.begin(CONFIG, ("oak", "ash"), TINY)
+
+
+def test_anchors_are_those_of_the_first_start(run: RunFolder):
+    own = dataclasses.replace(TINY, sizes=tuple((10.5 + i, 20.0) for i in range(6)))
+    assert run.anchors("tiny") == TINY
+    run.begin(CONFIG, ("ash", "oak"), TINY)
+    with pytest.raises(ValueError, match=r"holds a run of other anchors than those of a\.json"):
+        run.begin(CONFIG, ("ash", "oak"), own)
+    # A run from before they were written has its network's.
+    (run.path / "anchors.json").unlink()
+    assert run.anchors("tiny") == TINY and run.anchors("yolov3") == YOLOV3
+    run.begin(CONFIG, ("ash", "oak"), TINY)
+    other = RunFolder(run.path.with_name("other"))
+    other.begin(CONFIG, ("ash",), own)
+    assert other.anchors("tiny") == own
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\xff"], ids=repr)
@@ -97,7 +113,7 @@ def test_a_folder_of_somebodys_own_files_is_refused(tmp_path: Path):
     folder.mkdir(parents=True)
     for start in (
         lambda run: run.resolve(CONFIG, 1),
-        lambda run: run.begin(CONFIG, ("ash",)),
+        lambda run: run.begin(CONFIG, ("ash",), TINY),
     ):
         (folder / "history.csv").write_text("mine")
         with pytest.raises(ValueError, match=r"one holds no run .*but history\.csv, which a run"):
@@ -108,7 +124,7 @@ def test_a_folder_of_somebodys_own_files_is_refused(tmp_path: Path):
     for name in ("classes.json", "classes.partial", "config.partial"):
         (folder / name).write_text("[]")
     run = RunFolder(folder)
-    run.begin(run.resolve(CONFIG, 1), ("ash",))
+    run.begin(run.resolve(CONFIG, 1), ("ash",), TINY)
     assert run.class_names() == ("ash",)
 
 
@@ -117,7 +133,7 @@ def test_rows_by_device_are_those_of_the_first_run(tmp_path: Path):
     run = RunFolder(tmp_path / "run")
     first = run.resolve(by_device, 8)
     assert first.batch_size == 32
-    run.begin(first, ("ash",))
+    run.begin(first, ("ash",), TINY)
     assert run.resolve(by_device, 2).batch_size == 32
     with pytest.raises(ValueError, match=r"batch_size \(there 32, here 16\)"):
         run.resolve(dataclasses.replace(CONFIG, batch_size=16), 2)

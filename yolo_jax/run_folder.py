@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.data.doctor import listed
+from yolo_jax.networks.yolov3 import NETWORKS
 
 # What may differ between a run folder's config and the one that resumes it.
 MAY_DIFFER = frozenset(
@@ -35,7 +37,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._config, self._classes = path / "config.json", path / "classes.json"
-        self._metrics = path / "metrics.json"
+        self._anchors, self._metrics = path / "anchors.json", path / "metrics.json"
         self.weights = path / "final.weights"
 
     @property
@@ -70,21 +72,30 @@ class RunFolder:
             self._check_same_config(flatten(stored), flatten(config))
         return config
 
-    def begin(self, config: ExperimentConfig, class_names: Sequence[str]) -> None:
-        """Writes what a new run is of; of a run that goes on, checks its classes.
+    def begin(
+        self, config: ExperimentConfig, class_names: Sequence[str], anchors: AnchorSet
+    ) -> None:
+        """Writes what a new run is of; of a run that goes on, checks its classes and anchors.
 
         Raises:
-            ValueError: the folder holds a run of other classes, or no run, but other files.
+            ValueError: the folder holds a run of other classes or anchors, or no run, but other
+                files.
         """
         self._refuse_other_files()
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._config.is_file():
             save_json(self._classes, list(class_names))
+            save_json(self._anchors, anchors.sizes)
             self.save_config(config)
         elif (stored := self.class_names()) != tuple(class_names):
             raise ValueError(
                 f"{self.path} holds a run of the classes {list(stored)}; {config.data.train} now "
                 f"has {list(class_names)}. Choose another --name, or go back to the run's data."
+            )
+        elif self.anchors(config.network.kind) != anchors:
+            raise ValueError(
+                f"{self.path} holds a run of other anchors than those of {config.data.train} now. "
+                "Choose another --name, or go back to the run's data."
             )
 
     def save_config(self, config: ExperimentConfig) -> None:
@@ -120,6 +131,23 @@ class RunFolder:
         """
         return tuple(map(str, _read_json(self._classes, list)))
 
+    def anchors(self, kind: str) -> AnchorSet:
+        """Returns the run's anchors; of a run from before they were written, the network's.
+
+        Args:
+            kind: of the run's network.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        shipped = NETWORKS[kind][1]
+        if not self._anchors.is_file():
+            return shipped
+        sizes = tuple(
+            (float(width), float(height)) for width, height in _read_json(self._anchors, list)
+        )
+        return dataclasses.replace(shipped, sizes=sizes)
+
     def figures(self) -> dict[str, Any] | None:
         """Returns the final figures, or None before the run's first end.
 
@@ -141,7 +169,8 @@ class RunFolder:
         if self._config.is_file() or not self.path.is_dir():
             return
         # All that a first start may leave that is stopped before the config is there.
-        early = {self._classes, _partial(self._classes), _partial(self._config)}
+        early = {self._classes, self._anchors}
+        early |= {_partial(path) for path in (*early, self._config)}
         others = sorted(path.name for path in self.path.iterdir() if path not in early)
         if others:
             raise ValueError(

@@ -25,7 +25,7 @@ def open_detector(
         FileNotFoundError: there is no such file or folder.
     """
     path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
-    names, side = COCO_CLASSES, _COCO_INPUT
+    names, side, anchors = COCO_CLASSES, _COCO_INPUT, None
     is_run = path.is_dir()
     if is_run:
         run = RunFolder(path)
@@ -33,6 +33,7 @@ def open_detector(
             raise ValueError(f"{path} holds no finished run: it lacks {run.weights.name}")
         config, names = run.config(), run.class_names()
         side, kind = config.network.input_size, config.network.kind
+        anchors = run.anchors(kind)
         path = run.weights
     elif not path.is_file():
         raise FileNotFoundError(f"there is no run folder or weights file {path}")
@@ -41,7 +42,8 @@ def open_detector(
     network = create_network(kind, len(names))
     load_weights(path, network)
     # That program's reading of the anchors is for weights of its own, not for runs of this one.
-    anchors = TINY_DARKNET if darknet and kind == "tiny" and not is_run else NETWORKS[kind][1]
+    if anchors is None:
+        anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
     return Detector(
         network,
         anchors,

@@ -12,7 +12,7 @@ from jax.experimental import topologies
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.experiment import build_model, compile_stage, open_data, plan_stages
 from yolo_jax.model.feed import as_fed
-from yolo_jax.networks.yolov3 import create_network
+from yolo_jax.networks.yolov3 import NETWORKS, create_network
 from yolo_jax.plan import hlo
 from yolo_jax.plan.chips import Place
 from yolo_jax.plan.compiler import bytes_held
@@ -90,8 +90,14 @@ def lower(
     steps = config.steps_per_epoch or max(1, len(data.train.dataset.annotations) // rows)
     stage = list(plan_stages(config, steps))[-1]
     kind, num_classes = config.network.kind, len(data.train.dataset.class_names)
-    network = create_network(kind, num_classes, backend="tpu", remat=config.train.remat)
-    model, loss = build_model(config, network, num_classes)
+    network = create_network(
+        kind,
+        num_classes,
+        backend="tpu",
+        remat=config.train.remat,
+        frozen_batch_norm=config.train.batch_norm == "frozen",
+    )
+    model, loss = build_model(config, network, num_classes, NETWORKS[kind][1])
     compile_stage(config, stage, model, loss, devices=jax.devices()[:1])
     one = as_fed(next(data.train.batches()))
 

@@ -1,0 +1,109 @@
+"""What an experiment may vary, through a run's whole length."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from test_experiment import coco, config
+
+from yolo_jax import experiment
+from yolo_jax.config import LossConfig, NetworkConfig, OptimizerConfig, TrainConfig
+from yolo_jax.core.anchors import TINY, kmeans_anchors
+from yolo_jax.core.boxes import size_iou
+from yolo_jax.core.types import Annotation, Dataset
+from yolo_jax.data.augment import Augment
+from yolo_jax.networks.darknet import load_weights
+from yolo_jax.networks.yolov3 import create_network
+from yolo_jax.use import open_detector
+
+
+def test_a_run_of_other_forms_and_its_own_anchors(tmp_path: Path):
+    train = coco(tmp_path, "train", ["ash", "oak"], boxes=2)
+    content = json.loads(train.read_text())
+    for index, one in enumerate(content["annotations"]):
+        one["bbox"][2:] = [6 + 3 * (index % 6), 8 + 2 * (index % 5)]
+    more = [
+        one | {"bbox": [1, 2, 5 + 4 * index, 30 - 3 * index]}
+        for index, one in enumerate(content["annotations"][:1] * 7)
+    ]
+    content["annotations"] += more
+    wanted = config(
+        tmp_path,
+        network=NetworkConfig(input_size=32, weights="scratch", anchors="kmeans"),
+        loss=LossConfig(
+            box="ciou", objectness="iou", classification="focal", label_smoothing=0.1,
+            ignore_scope="all", match_iou=0.3, box_weight=0.5,
+        ),
+        optimizer=OptimizerConfig(kind="lion", schedule="step", weight_decay=1e-3, ema_decay=0.9),
+        train=TrainConfig(batch_norm="frozen"),
+    )  # fmt: skip
+    train.write_text(json.dumps(content))
+    experiment.train(wanted)
+    run = tmp_path / "runs" / "tiny"
+
+    # Frozen: statistics, scales and shifts are those that the network started with.
+    begun, ended = create_network("tiny", 2), create_network("tiny", 2)
+    load_weights(run / "final.weights", ended)
+    for old, new in zip(begun.convolutions(), ended.convolutions(), strict=True):
+        *norms, kernel = zip(old.darknet_parts(), new.darknet_parts(), strict=True)
+        assert not np.array_equal(*(part[...] for part in kernel))
+        if len(norms) == 4:
+            assert all(np.array_equal(a[...], b[...]) for a, b in norms)
+
+    # The run's own anchors: those of its boxes, and what uses the run has them.
+    anchors = open_detector(str(run), score_threshold=0.1, iou_threshold=0.5).anchors
+    assert anchors == experiment.choose_anchors(wanted, experiment.open_data(wanted).train.dataset)
+    assert anchors.masks == TINY.masks and anchors.sizes != TINY.sizes
+    header = (run / "history.csv").read_text().splitlines()[0]
+    assert "iou_loss" in header and "xy_loss" not in header
+
+    # Other boxes have other anchors, which the weights are not of.
+    content["annotations"][-1]["bbox"] = [0, 0, 31, 9]
+    train.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"a run of other anchors than those of .*train\.json"):
+        experiment.train(dataclasses.replace(wanted, epochs=2))
+
+
+@pytest.mark.parametrize(
+    ("augment", "zoom"),
+    [(Augment(), 1.0), (Augment(crop=(100, 300)), 2.0), (Augment(scale=(0.5, 1.0)), 0.75)],
+)
+def test_anchors_are_of_boxes_as_the_network_sees_them(augment, zoom, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    sizes = rng.uniform(10, 300, (200, 2))
+    lower = rng.uniform(0, 100, (200, 2))
+    listed = [
+        Annotation(
+            index, Path("x.jpg"), 800, 600, np.concatenate([a, a + b])[None].astype(np.float32),
+            np.zeros(1, np.int32), np.zeros(1, bool),
+        )
+        for index, (a, b) in enumerate(zip(lower, sizes, strict=True))
+    ]  # fmt: skip
+    wanted = config(
+        tmp_path, network=NetworkConfig(input_size=400, anchors="kmeans"), augment=augment
+    )
+    found = experiment.choose_anchors(wanted, Dataset(listed, ("ash",)))
+    seen = sizes * zoom * 400 / 800
+    np.testing.assert_allclose(found.sizes, kmeans_anchors(seen, 6), rtol=1e-4)
+
+    def fit(sizes):
+        return size_iou(seen[:, None], np.asarray(sizes)[None]).max(axis=1).mean()
+
+    assert fit(found.sizes) > fit(TINY.sizes)
+    usual = dataclasses.replace(wanted, network=NetworkConfig())
+    assert experiment.choose_anchors(usual, Dataset(listed, ("ash",))) == TINY
+
+
+def test_a_frozen_network_is_as_in_evaluation():
+    usual, frozen = (create_network("tiny", 1, frozen_batch_norm=f) for f in (False, True))
+    image = jnp.asarray(np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8))
+    usual.eval()
+    for ours, theirs in zip(nnx.jit(frozen)(image), nnx.jit(usual)(image), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    stats = jax.tree.leaves(nnx.state(frozen, nnx.BatchStat))
+    assert all(set(np.unique(stat)) <= {0.0, 1.0} for stat in stats)

@@ -1,0 +1,211 @@
+"""The parts of an experiment's config, a dataclass each; their fields' ranges stand beside them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from yolo_jax.core.fields import Within
+from yolo_jax.detection.loss_terms import (
+    BoxForm,
+    ClassificationForm,
+    IgnoreScope,
+    ObjectnessTarget,
+)
+from yolo_jax.training.optimizers import OptimizerKind
+from yolo_jax.training.parallel import Strategy
+
+# Ranges are checked by `core.fields.check_fields` before anything is loaded.
+Positive = Annotated[float, Within(0, above=True)]
+NotNegative = Annotated[float, Within(0)]
+Decay = Annotated[float, Within(0, 1, below=True)]
+Share = Annotated[float, Within(0, 1)]
+Factor = Annotated[float, Within(0, 1, above=True, below=True)]
+Count = Annotated[int, Within(1)]
+Side = Annotated[int, Within(1, 2**14)]
+CountOrZero = Annotated[int, Within(0)]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The images.
+
+    Attributes:
+        train: the training images: COCO JSON, YOLO data.yaml, Pascal VOC folder, keras-yolo3's
+            annotation lines (.txt), a folder that `yolo-jax convert` wrote, or tfds:NAME.
+        validation: images that the validation loss is taken on, and choices are made on.
+        held_out: images that choose nothing; the final figures are theirs.
+        train_split: which part of a set that has parts, such as `train`.
+        validation_split: the same of the validation images.
+        held_out_split: the same of the held-out images.
+        classes: file of class names, one a line, for annotations that hold numbers alone; of others
+            it gives the order.
+        canvas_size: side in px of the square that training images are letterboxed into before
+            augmentation crops from it; None: the input size.
+        max_boxes: boxes kept an image; None: the data's maximum.
+        threads: that decode images, when there are no `workers`.
+        workers: processes that decode training images; 0: threads do. The other sets are read in
+            passes, each of which would start processes anew: threads decode those.
+        cache: keep decoded images in `ram` (threads alone) or on `disk`; `none` keeps none.
+        cache_folder: of the cache on disk; None: in the cache folder of yolo_jax.
+        strict: a bad record is an error rather than a report.
+    """
+
+    train: Path
+    validation: Path
+    held_out: Path
+    train_split: str | None = None
+    validation_split: str | None = None
+    held_out_split: str | None = None
+    classes: Path | None = None
+    canvas_size: Side | None = None
+    max_boxes: Count | None = None
+    threads: Count = 2
+    workers: CountOrZero = 0
+    cache: Literal["none", "ram", "disk"] = "none"
+    cache_folder: Path | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network.
+
+    Attributes:
+        kind: `tiny` (YOLOv3-tiny), `yolov3` (Darknet-53) or `yolov3_spp` (the same with spatial
+            pyramid pooling).
+        input_size: side of the square input in px, a multiple of 32.
+        weights: `yolov3-tiny` for the official COCO weights, a path of a .weights file with COCO's
+            80 classes or of the first layers alone (darknet53.conv.74), or `scratch`.
+        anchors: the network's `default`, or `kmeans` of the training boxes.
+    """
+
+    kind: Literal["tiny", "yolov3", "yolov3_spp"] = "tiny"
+    input_size: Side = 416
+    weights: str = "yolov3-tiny"
+    anchors: Literal["default", "kmeans"] = "default"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss.
+
+    Attributes:
+        ignore_thresh: IoU from which a prediction without an object is not punished.
+        exact_centres: False rounds box centres down to whole pixels, as keras-yolo3 does.
+        box: `yolov3` learns centre and size by themselves; `giou`, `diou` and `ciou` learn that
+            overlap of the decoded box.
+        objectness: what a prediction with an object is to say: `one`, or its box's `iou`.
+        classification: `bce`, or `focal`.
+        label_smoothing: ε of the class bits, which are 1 − ε/2 and ε/2.
+        ignore_scope: true boxes that `ignore_thresh` is about: of the prediction's `scale`, or
+            `all`, as darknet does.
+        match_iou: IoU of sizes above which anchors beside a box's best learn it too, as darknet's
+            `iou_thresh`; None: none do.
+        box_weight: of the box terms.
+        objectness_weight: of the objectness term.
+        classification_weight: of the class term.
+    """
+
+    ignore_thresh: Share = 0.5
+    exact_centres: bool = True
+    box: BoxForm = "yolov3"
+    objectness: ObjectnessTarget = "one"
+    classification: ClassificationForm = "bce"
+    label_smoothing: Share = 0.0
+    ignore_scope: IgnoreScope = "scale"
+    match_iou: Share | None = None
+    box_weight: NotNegative = 1.0
+    objectness_weight: NotNegative = 1.0
+    classification_weight: NotNegative = 1.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and its learning rate.
+
+    Attributes:
+        kind: `adam`, `adamw` (whose decay is no part of the gradient), `sgd` (Nesterov), `lion`,
+            `muon` (kernels by orthogonal updates, the rest by Adam), or for large batches `lamb` or
+            `lars` (Adam and SGD whose rate goes with the norm of each weight).
+        learning_rate: the peak.
+        scale_rate_from: rows of the batch that the rate is meant for; it grows in proportion with
+            larger ones (the linear scaling rule, which goes with a warm-up). None: it stays.
+        momentum: of SGD and Muon; the first moment of the others.
+        weight_decay: on kernels alone.
+        clip_norm: largest global norm of the gradient, or None.
+        schedule: `constant`, `cosine`, `step`: lower from two epochs on, as darknet's, or
+            `plateau`: constant until the training loss stands still.
+        horizon: number of the epoch that the cosine ends with, and that `step_at` is of; None: the
+            first run's `epochs`. Past it the final rate holds.
+        warmup_steps: linear from 0.
+        final_fraction: the cosine's last rate / its peak.
+        step_at: shares of the horizon behind which the rate is multiplied by `step_factor`.
+        step_factor: of the schedule `step`.
+        plateau_factor: what a plateau multiplies the rate by.
+        plateau_patience: epochs without a new least loss that make a plateau.
+        ema_decay: of the averaged weights, or None for no averaging.
+    """
+
+    kind: OptimizerKind = "adam"
+    learning_rate: Positive = 1e-3
+    scale_rate_from: Count | None = None
+    momentum: Decay = 0.9
+    weight_decay: NotNegative = 0.0
+    clip_norm: Positive | None = None
+    schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
+    horizon: Count | None = None
+    warmup_steps: CountOrZero = 0
+    final_fraction: Share = 0.0
+    step_at: tuple[Share, ...] = (0.8, 0.9)
+    step_factor: Factor = 0.1
+    plateau_factor: Factor = 0.1
+    plateau_patience: Count = 3
+    ema_decay: Decay | None = None
+
+
+@dataclass(frozen=True)
+class FreezeBodyConfig:
+    """A first stage in which only the heads learn, as keras-yolo3's train.py does.
+
+    The second stage starts with fresh optimizer slots and its own schedule; the EMA goes on.
+
+    Attributes:
+        epochs: of the first stage; 0: there is none.
+        learning_rate: constant.
+        paths: patterns of the paths of the parameters that stay.
+    """
+
+    epochs: CountOrZero = 0
+    learning_rate: Positive = 1e-3
+    paths: tuple[str, ...] = ("*/body/*",)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a step is taken; its numbers stay the same, but for batch normalisation in parts.
+
+    Attributes:
+        accumulate: parts that a batch is taken in, one after the other, with the memory of one;
+            batch normalisation sees each part by itself. A part is filled up where it has to be.
+        remat: keep the input of each stage of the body alone for its gradients, and run the stage
+            again for them: less memory, a third more arithmetic. On CPU no saving was seen.
+        batch_norm: `local` normalises by a device's own rows, `sync` by those of all devices,
+            `frozen` by the statistics that the network starts with, which stay as they are, scale
+            and shift too.
+    """
+
+    accumulate: Count = 1
+    remat: bool = False
+    batch_norm: Literal["local", "sync", "frozen"] = "local"
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How devices share a batch; the numbers stay the same, up to rounding.
+
+    Attributes:
+        strategy: `pmap` maps the step over the devices, `jit` has a mesh of them, and `fsdp` keeps
+            parameters and optimizer slots in shards on that mesh.
+    """
+
+    strategy: Strategy = "pmap"

@@ -1,0 +1,19 @@
+"""An experiment's run: what `yolo-jax train` does with a config."""
+
+from yolo_jax.experiment.data import Data, open_data
+from yolo_jax.experiment.network import build_model, choose_anchors, pretrained_network
+from yolo_jax.experiment.run import train
+from yolo_jax.experiment.stages import Stage, compile_stage, fit_stages, plan_stages
+
+__all__ = [
+    "Data",
+    "Stage",
+    "build_model",
+    "choose_anchors",
+    "compile_stage",
+    "fit_stages",
+    "open_data",
+    "plan_stages",
+    "pretrained_network",
+    "train",
+]

@@ -1,0 +1,79 @@
+"""The data of an experiment: annotations read, and loaders over them."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.types import Dataset
+from yolo_jax.data.classes import in_classes
+from yolo_jax.data.doctor import Problem, check_trainable
+from yolo_jax.data.pipeline import Loader
+from yolo_jax.data.readers import read_dataset
+from yolo_jax.networks.pretrained import cache_folder
+
+
+class Data(NamedTuple):
+    """The loaders of an experiment."""
+
+    train: Loader
+    validation: Loader
+    held_out: Loader
+
+
+def open_data(config: ExperimentConfig) -> Data:
+    """Reads the annotations and returns the loaders; bad records are reported, or raised."""
+    strict = config.data.strict
+    side = config.network.input_size
+    canvas = config.data.canvas_size or side
+    loader = partial(
+        Loader,
+        batch_size=config.rows(jax.device_count()),
+        threads=config.data.threads,
+        process=(jax.process_index(), jax.process_count()),
+        strict=strict,
+    )
+
+    def read(path: Path, split: str | None) -> tuple[Dataset, tuple[Problem, ...]]:
+        names = config.data.classes
+        return read_dataset(path, split=split, strict=strict, class_names_file=names)
+
+    train, problems = read(config.data.train, config.data.train_split)
+    check_trainable(train)
+    names = train.class_names
+    cache: Any = {
+        "none": None,
+        "ram": "memory",
+        "disk": config.data.cache_folder or cache_folder() / "images",
+    }[config.data.cache]
+    validation, held_out = (
+        loader(in_classes(dataset, names), image_shape=(side, side), cache=kept, problems=bad)
+        for (dataset, bad), kept in (
+            (read(config.data.validation, config.data.validation_split), cache),
+            (read(config.data.held_out, config.data.held_out_split), None),  # read once
+        )
+    )
+    train = loader(
+        in_classes(train, names),
+        image_shape=(canvas, canvas),
+        max_boxes=config.data.max_boxes,
+        workers=config.data.workers,
+        cache=cache,
+        mixing=config.augment.mixing(_mixed_batches(config, len(train.annotations))),
+        shuffle=True,
+        seed=config.seed,
+        whole_batches=True,
+        problems=problems,
+    )
+    return Data(train, validation, held_out)
+
+
+def _mixed_batches(config: ExperimentConfig, images: int) -> int | None:
+    """Returns the batches whose images are mixed, or None for all."""
+    if not config.close_mosaic:
+        return None
+    steps = config.steps_per_epoch or max(1, images // config.rows(jax.device_count()))
+    epochs = (config.optimizer.horizon or config.epochs) - config.close_mosaic
+    return max(epochs, 0) * steps

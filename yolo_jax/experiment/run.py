@@ -1,0 +1,94 @@
+"""Runs an experiment: data, network, fit, held-out figures, pictures; read it top to bottom."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import jax
+
+from yolo_jax.agreement import check_settings, check_start
+from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.fields import check_fields
+from yolo_jax.detection.detector import Detector
+from yolo_jax.experiment.data import open_data
+from yolo_jax.experiment.network import build_model, choose_anchors, pretrained_network
+from yolo_jax.experiment.stages import fit_stages, plan_stages
+from yolo_jax.model.callbacks import Callback
+from yolo_jax.networks import darknet
+from yolo_jax.networks.yolov3 import Network, check_input_size
+from yolo_jax.report import save_batch_picture
+from yolo_jax.run_folder import RunFolder
+from yolo_jax.score import print_figures, score_held_out
+from yolo_jax.training import distributed
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
+    """Trains, or goes on where the run folder's newest checkpoint stands.
+
+    Args:
+        config: of the experiment.
+        callbacks: called before those that keep the run folder.
+
+    Raises:
+        ValueError: settings that cannot be, bad data under `data.strict`, data without a box to
+            learn, or a run folder of another config or damaged.
+        FloatingPointError: a loss, a gradient or an update was not finite.
+    """
+    check_fields(config)
+    for idle in config.idle_settings():
+        _log.warning("%s", idle)
+    side = config.network.input_size
+    for one in (side, *config.augment.multi_scale):
+        check_input_size(one, one)
+    run = RunFolder(config.runs / config.name)
+    config = run.resolve(config, jax.device_count())
+    # Before the first of them writes; a config that was read from a folder is in it.
+    check_settings(config, begun=run.is_begun)
+    figures = run.figures()
+    if figures is not None and figures["epochs"] >= config.epochs:
+        done = figures["epochs"]
+        if distributed.is_first():
+            print(f"{run.path} is complete after {done} epochs; more --epochs go on from there.")
+            print_figures(figures)
+        return
+
+    # What is wrong with annotations and weights is found before the folder is made. An image is
+    # decoded when its batch is made, the held-out ones after training: see `score`.
+    data = open_data(config)
+    class_names = data.train.dataset.class_names
+    network = pretrained_network(config, len(class_names))
+    steps = config.steps_per_epoch or len(data.train)
+    stages = list(plan_stages(config, steps))
+    check_start(config, network, [loader.dataset for loader in data])
+    anchors = choose_anchors(config, data.train.dataset)
+    augment: Any = partial(config.augment, output_shape=(side, side))
+    first_batch = next(data.train.batches())
+    if distributed.is_first():
+        run.begin(config, class_names, anchors)
+        save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
+    distributed.wait_for_all("the run folder is there")
+
+    model, loss = build_model(config, network, len(class_names), anchors)
+    fit_stages(config, stages, steps, model, loss, data, callbacks)
+    distributed.end_when_told()
+
+    # Held-out figures by the last epoch's weights (their average, where one is kept).
+    trained = cast(Network, model.module().layers[model.outputs[0].name])
+    if distributed.is_first():
+        run.save_config(config)  # what may differ is as of the last run
+        darknet.save_weights(run.weights, trained)
+    detector = Detector(
+        trained,
+        anchors,
+        class_names,
+        (side, side),
+        score_threshold=config.score_threshold,
+        iou_threshold=config.iou_threshold,
+    )
+    skipped = data.train.skipped | data.validation.skipped
+    score_held_out(config, detector, data.held_out, skipped, run)
+    # The first scores what all found; JAX takes for dead what ends minutes after the others.
+    distributed.wait_for_all("the held-out figures are there", seconds=3600)

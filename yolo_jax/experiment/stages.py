@@ -1,0 +1,155 @@
+"""The stages of an experiment: epochs that share an optimizer, planned, compiled and fitted."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from yolo_jax.config import ExperimentConfig
+from yolo_jax.data.augment import MultiScale
+from yolo_jax.experiment.data import Data
+from yolo_jax.model.callbacks import Callback, Checkpoint, CSVLogger, TensorBoard
+from yolo_jax.model.losses import Joint
+from yolo_jax.model.model import Model
+from yolo_jax.training.optimizers import build_optimizer, learning_rate_schedule, reduce_on_plateau
+
+_NORMS = ("*/norm/*",)  # paths of what normalises: scale and shift
+
+
+class Stage(NamedTuple):
+    """Epochs that share an optimizer.
+
+    Attributes:
+        first: number of its first epoch, from 0.
+        end: number of the epoch after its last.
+        optimizer: of the stage.
+        frozen: patterns of the parameters that stay.
+        checkpoints: name of its folder.
+    """
+
+    first: int
+    end: int
+    optimizer: optax.GradientTransformation
+    frozen: tuple[str, ...]
+    checkpoints: str
+
+
+def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
+    """Yields the stages: the heads alone, where the config has that one, then all.
+
+    Args:
+        config: of the experiment.
+        steps: an epoch.
+
+    Raises:
+        ValueError: the warm-up is longer than its stage.
+    """
+    wanted, first = config.optimizer, config.freeze_body.epochs
+    frozen = _NORMS if config.train.batch_norm == "frozen" else ()
+    build = partial(
+        build_optimizer,
+        wanted.kind,
+        momentum=wanted.momentum,
+        weight_decay=wanted.weight_decay,
+        clip_norm=wanted.clip_norm,
+    )
+    if first:
+        rate = scaled_rate(config.freeze_body.learning_rate, config)
+        constant = optax.constant_schedule(rate)
+        end = min(first, config.epochs)
+        yield Stage(
+            0, end, build(constant), (*config.freeze_body.paths, *frozen), "checkpoints_heads"
+        )
+    if config.epochs > first:
+        total = max((wanted.horizon or config.epochs) - first, 1) * steps
+        if wanted.warmup_steps > total:
+            raise ValueError(
+                f"optimizer.warmup_steps is {wanted.warmup_steps}; expected no more than the "
+                f"{total} steps that are trained"
+            )
+        schedule = learning_rate_schedule(
+            "constant" if wanted.schedule == "plateau" else wanted.schedule,
+            scaled_rate(wanted.learning_rate, config),
+            total_steps=total,
+            warmup_steps=wanted.warmup_steps,
+            final_fraction=wanted.final_fraction,
+            step_at=wanted.step_at,
+            step_factor=wanted.step_factor,
+        )
+        plateau = None
+        if wanted.schedule == "plateau":
+            plateau = reduce_on_plateau(
+                steps, factor=wanted.plateau_factor, patience=wanted.plateau_patience
+            )
+        yield Stage(first, config.epochs, build(schedule, plateau=plateau), frozen, "checkpoints")
+
+
+def scaled_rate(rate: float, config: ExperimentConfig) -> float:
+    """Returns a learning rate for the config's batch, by the linear scaling rule where it is on.
+
+    Source: Goyal et al., Accurate, Large Minibatch SGD, section 2.1.
+    """
+    meant_for = config.optimizer.scale_rate_from
+    return rate if meant_for is None else rate * config.rows(jax.device_count()) / meant_for
+
+
+def compile_stage(
+    config: ExperimentConfig,
+    stage: Stage,
+    model: Model,
+    loss: Joint,
+    devices: Sequence[Any] | None = None,
+) -> None:
+    """Compiles a model for a stage, over all devices or the given ones."""
+    side = config.network.input_size
+    augment: Any = partial(config.augment, output_shape=(side, side))
+    if config.augment.multi_scale:
+        augment = MultiScale(config.augment, config.augment.multi_scale, config.seed)
+    model.compile(
+        stage.optimizer,
+        loss,
+        augment=augment,
+        ema_decay=config.optimizer.ema_decay,
+        frozen=stage.frozen,
+        accumulate=config.train.accumulate,
+        sync_batch_norm=config.train.batch_norm == "sync",
+        parallel=config.parallel.strategy,
+        devices=devices,
+    )
+
+
+def fit_stages(
+    config: ExperimentConfig,
+    stages: Sequence[Stage],
+    steps: int,
+    model: Model,
+    loss: Joint,
+    data: Data,
+    callbacks: Sequence[Callback],
+) -> None:
+    """Trains stage after stage; each goes on from its own newest checkpoint."""
+    folder = config.runs / config.name
+    for stage in stages:
+        compile_stage(config, stage, model, loss)
+        model.fit(
+            data.train,
+            epochs=stage.end,
+            initial_epoch=stage.first,
+            steps_per_epoch=steps,
+            validation_data=data.validation,
+            callbacks=[
+                *callbacks,
+                CSVLogger(folder / "history.csv"),
+                TensorBoard(folder / "tensorboard"),
+                Checkpoint(folder / stage.checkpoints, keep=config.keep_checkpoints),
+            ],
+            resume=folder / stage.checkpoints,
+            strict=True,
+        )
+        if model.run.epoch > stage.end:
+            raise ValueError(
+                f"{folder} has {model.run.epoch} epochs behind it, more than --epochs "
+                f"{config.epochs}; ask for as many or more"
+            )
