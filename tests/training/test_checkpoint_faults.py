@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -241,19 +242,27 @@ class Slow(Callback):
             free = shutil.disk_usage(folder).free
             (folder.parent / "ballast").write_bytes(bytes(free - 4096))
             os.kill(os.getpid(), signal.SIGTERM)
-        elif what != "fit" and self.model.run.batches == 3:
+        elif what == "unheard" and self.model.run.batches == 3:
+            hold_up()  # before any is heard
+        elif what in ("callback", "save") and self.model.run.batches == 3:
             while not (folder / "2").is_dir() or not saver._preemption._heard:
                 time.sleep(0.01)
             print("heard", flush=True)
-            if what == "callback":  # held up in C code, which no signal interrupts
-                mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
-                lock(mutex), lock(mutex)
+            if what == "callback":
+                hold_up()
+
+def hold_up():
+    # In C code, which no signal interrupts.
+    mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex), lock(mutex)
 
 real = checkpoint._SummedPath.finalize
 async def finalize(self):
     if what == "save" and self.get_final().name == "3":
         print("saving", flush=True)
         await asyncio.to_thread(sys.stdin.read)
+    if what == "last" and self.get_final().name == str(epochs):
+        os.kill(os.getpid(), signal.SIGTERM)
     await real(self)
 checkpoint._SummedPath.finalize = finalize
 
@@ -315,7 +324,9 @@ def test_a_stop_that_cannot_be_saved_is_not_told_of_as_one_that_is(tmp_path: Pat
         assert sound(folder) == {1, 2}
 
 
-@pytest.mark.parametrize(("what", "sign"), [("callback", "heard"), ("save", "saving")])
+@pytest.mark.parametrize(
+    ("what", "sign"), [("callback", "heard"), ("save", "saving"), ("unheard", "")]
+)
 def test_a_second_sigterm_ends_it_at_once(what: str, sign: str, tmp_path: Path):
     process = subprocess.Popen(
         command(tmp_path, what, 6), env=environment(), text=True,
@@ -326,7 +337,9 @@ def test_a_second_sigterm_ends_it_at_once(what: str, sign: str, tmp_path: Path):
         lines = iter(process.stdout.readline, "")
         assert "batch 3\n" in lines  # reads up to there
         process.send_signal(signal.SIGTERM)
-        assert f"{sign}\n" in lines
+        assert what == "unheard" or f"{sign}\n" in lines
+        process.send_signal(signal.SIGTERM)  # at the same moment, as by `timeout`: the same one
+        time.sleep(1)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         # What it waits for will never come.
@@ -335,6 +348,13 @@ def test_a_second_sigterm_ends_it_at_once(what: str, sign: str, tmp_path: Path):
     done = child(tmp_path, "fit", epochs=6)
     assert done.stdout.startswith("batch 3\n") and str(list(range(6))) in done.stdout
     assert sound(tmp_path) == set(range(1, 7))
+
+
+def test_a_sigterm_amid_the_last_save_is_obeyed_behind_it(tmp_path: Path):
+    done = child(tmp_path, "last", epochs=3, check=False)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert sound(tmp_path) == {1, 2, 3}
+    assert str([0, 1, 2]) in child(tmp_path, "fit", epochs=3).stdout
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ _HEARTBEAT_SECONDS = 20  # without which a process is taken for dead
 _SHUTDOWN_SECONDS = 120  # in which all have to be through, once one is
 _WAIT_SECONDS = 600  # for all to be where one is
 _FLUSH_SECONDS = 2  # for what is printed, at an end at once
+_DOUBLED_SECONDS = 0.3  # between two SIGTERMs that are one
 EXIT_NOT_TOGETHER = 75  # EX_TEMPFAIL: another time they may
 EXIT_PREEMPTED = 128 + signal.SIGTERM  # as a shell says of SIGTERM
 
@@ -192,21 +193,57 @@ def end_at_once(status: int) -> None:
         os._exit(status)
 
 
-def _end_at_the_next_sigterm() -> None:
-    """Has this process end so, though its main thread may be held up in C code for ever.
+class _Watch:
+    """Ends the process at a SIGTERM that is not the first, or at any.
 
-    Python handles a signal between two instructions of the main thread, but tells of it at once.
+    Python handles a signal between two instructions of the main thread, which may be held up in C
+    code for ever; but it writes a byte at once, which a thread reads here. Somebody's event loop
+    may take that byte, so the handlers count too.
+
+    Attributes:
+        bears: SIGTERMs before the one that ends the process. What comes within a moment of one is
+            the same one: `timeout` and schedulers send it to a process and to its group.
     """
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    signal.set_wakeup_fd(write)
 
-    def wait() -> None:
-        while os.read(read, 1) != bytes([signal.SIGTERM]):
-            pass  # another signal
-        end_at_once(EXIT_PREEMPTED)
+    def __init__(self) -> None:
+        self.bears = 1
+        self._handled: list[float] = []
+        self._write, self._before = -1, -1
 
-    threading.Thread(target=wait, daemon=True).start()
+    def start(self) -> None:
+        """Begins to count; on the main thread."""
+        self._handled = []
+        read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._before = signal.set_wakeup_fd(self._write)
+        threading.Thread(target=self._read, args=(read,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends counting, and gives the bytes back to whom they were for before."""
+        now = signal.set_wakeup_fd(self._before)
+        if now != self._write:  # somebody took them meanwhile
+            signal.set_wakeup_fd(now)
+        os.close(self._write)
+
+    def handle(self) -> None:
+        """Counts in a handler."""
+        self._count(self._handled)
+
+    def _count(self, heard: list[float]) -> None:
+        now = time.monotonic()
+        if not heard or now - heard[-1] > _DOUBLED_SECONDS:
+            heard.append(now)
+        if len(heard) > self.bears:
+            end_at_once(EXIT_PREEMPTED)
+
+    def _read(self, read: int) -> None:
+        before, heard = self._before, []
+        while byte := os.read(read, 1):
+            if byte == bytes([signal.SIGTERM]):
+                self._count(heard)
+            if before >= 0:
+                os.write(before, byte)
+        os.close(read)
 
 
 class _Sigterm:
@@ -218,6 +255,7 @@ class _Sigterm:
 
     def __init__(self) -> None:
         self._services: Any = None
+        self._watch = _Watch()
 
     def take_over(self) -> None:
         """Takes SIGTERM from JAX's service, which has it since it was started."""
@@ -228,16 +266,16 @@ class _Sigterm:
         if address in (None, int(signal.SIG_IGN)):
             return  # there is no service
         self._services = ctypes.CFUNCTYPE(None, ctypes.c_int)(address)
+        self._watch.start()
         signal.signal(signal.SIGTERM, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        _end_at_the_next_sigterm()
+        self._watch.handle()
         self._services(number)
 
     def end_when_told(self) -> None:
         """Has the first one end this process too: what there was to save is saved."""
-        if self._services is not None:
-            _end_at_the_next_sigterm()
+        self._watch.bears = 0
 
 
 _sigterm = _Sigterm()
@@ -252,30 +290,34 @@ class Preemption:
     """Hears SIGTERM, and JAX's notice of a preemption, and has all processes stop at one step."""
 
     def __init__(self) -> None:
-        self._heard = False
+        self._heard = self._obeyed = False
         self._usual: Any = None
+        self._watch = _Watch()
 
     def listen(self) -> None:
         """Takes SIGTERM from now on; in several processes JAX's service tells of it."""
-        self._heard = False
+        self._heard = self._obeyed = False
         # Other threads than the main one hear no signals.
         is_main = threading.current_thread() is threading.main_thread()
         if jax.process_count() == 1 and is_main:
+            self._watch.start()
             self._usual = signal.signal(signal.SIGTERM, self._hear)
 
-    def ignore(self) -> None:
-        """Leaves SIGTERM to whom it was before."""
+    def ignore(self) -> bool:
+        """Leaves SIGTERM to whom it was before; tells whether one came that nobody asked for."""
         if self._usual is not None:
             signal.signal(signal.SIGTERM, self._usual)
-            signal.set_wakeup_fd(-1)
+            self._watch.stop()
             self._usual = None
+        return self._heard and not self._obeyed
 
     def reached(self) -> bool:
         """Tells whether this is where to stop; asked equally often by all processes."""
         if jax.process_count() == 1:
+            self._obeyed = self._heard
             return self._heard
         return multihost_utils.reached_preemption_sync_point(next(_asked))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        _end_at_the_next_sigterm()  # whoever sends a second one does not want to wait
+        self._watch.handle()  # whoever sends a second one does not want to wait
         self._heard = True

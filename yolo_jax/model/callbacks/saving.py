@@ -1,6 +1,7 @@
 """Callbacks that save: `ModelCheckpoint` the model or its weights, `Checkpoint` the whole run."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -187,13 +188,20 @@ class Checkpoint(Callback):
             )
 
     def close(self) -> None:
-        """Waits until the last save is on the disk; SIGTERM is heard for as long."""
+        """Waits until the last save is on the disk; SIGTERM is heard for as long, and obeyed then.
+
+        Raises:
+            Preempted: it came during the last save.
+        """
+        was_open = self._checkpoints is not None
         try:
             if self._checkpoints is not None:
                 self._checkpoints.close()
         finally:
             self._checkpoints = None
-            self._preemption.ignore()
+            is_told = self._preemption.ignore()
+        if is_told and was_open and sys.exception() is None:
+            raise Preempted
 
     def _end_early(self) -> NoReturn:
         self._save({})
