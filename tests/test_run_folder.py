@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from child_processes import ended
 
 from yolo_jax.config import DataConfig, ExperimentConfig, LossConfig, OptimizerConfig
-from yolo_jax.core.anchors import TINY, YOLOV3
+from yolo_jax.core.anchors import TINY, TINY_DARKNET, YOLOV3
 from yolo_jax.data.augment import Augment
 from yolo_jax.run_folder import MAY_DIFFER, RunFolder
 
@@ -54,18 +58,32 @@ def test_other_classes_are_refused(run: RunFolder):
 
 
 def test_anchors_are_those_of_the_first_start(run: RunFolder):
-    own = dataclasses.replace(TINY, sizes=tuple((10.5 + i, 20.0) for i in range(6)))
+    own = dataclasses.replace(TINY_DARKNET, sizes=tuple((10.5 + i, 20.1) for i in range(6)))
+    run.begin(CONFIG, ("ash", "oak"), own)
     assert run.anchors("tiny") == TINY
-    run.begin(CONFIG, ("ash", "oak"), TINY)
-    with pytest.raises(ValueError, match=r"holds a run of other anchors than those of a\.json"):
-        run.begin(CONFIG, ("ash", "oak"), own)
-    # A run from before they were written has its network's.
-    (run.path / "anchors.json").unlink()
-    assert run.anchors("tiny") == TINY and run.anchors("yolov3") == YOLOV3
-    run.begin(CONFIG, ("ash", "oak"), TINY)
     other = RunFolder(run.path.with_name("other"))
     other.begin(CONFIG, ("ash",), own)
     assert other.anchors("tiny") == own
+    for content in ('{"sizes": [[1, 2]], "masks": [[3]]}', '{"sizes": [null]}', "{}", "[[1, 2]]"):
+        (other.path / "anchors.json").write_text(content)
+        with pytest.raises(ValueError, match=r"anchors\.json is damaged"):
+            other.anchors("tiny")
+
+
+def test_a_run_of_before_is_read_under_the_names_of_now(run: RunFolder):
+    (run.path / "anchors.json").unlink()
+    assert run.anchors("tiny") == TINY and run.anchors("yolov3") == YOLOV3
+    file = run.path / "config.json"
+    flat = json.loads(file.read_text())
+    younger = ("train.batch_norm", "loss.box", "optimizer.step_at", "network.anchors")
+    old = {name: value for name, value in flat.items() if name not in younger}
+    for synced, decay, kind in ((True, 0.1, "adamw"), (False, 0.0, "adam")):
+        changes = {"train.sync_batch_norm": synced, "optimizer.weight_decay": decay}
+        file.write_text(json.dumps(old | changes | {"optimizer.kind": "adam"}))
+        config = run.config()
+        assert config.train.batch_norm == ("sync" if synced else "local")
+        assert (config.optimizer.kind, config.optimizer.weight_decay) == (kind, decay)
+        assert config.loss == LossConfig()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\xff"], ids=repr)
@@ -142,3 +160,29 @@ def test_rows_by_device_are_those_of_the_first_run(tmp_path: Path):
 def test_rows_are_given_once():
     with pytest.raises(ValueError, match="batch_size is 8 and batch_size_per_device 4; expected"):
         dataclasses.replace(CONFIG, batch_size=8, batch_size_per_device=4).check()
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from yolo_jax.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])).in_use():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_that_a_living_process_uses_is_refused_with_its_name(tmp_path: Path):
+    folder = tmp_path / "runs" / "one"
+    command = [sys.executable, "-c", _HOLDER, str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with ended(process):
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        said = rf"one is in use by process {process.pid} on {socket.gethostname()}, which still"
+        with pytest.raises(ValueError, match=said), RunFolder(folder).in_use():
+            pass
+        process.kill()
+        process.wait(20)
+        with RunFolder(folder).in_use():
+            RunFolder(folder).begin(CONFIG, ("ash",), TINY)
+    assert RunFolder(folder).class_names() == ("ash",)

@@ -1,9 +1,15 @@
 """A run's folder: its config, its class names and its figures, in files that one can read."""
 
 import dataclasses
+import errno
+import fcntl
 import json
+import logging
+import os
+import socket
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,7 @@ from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.data.doctor import listed
 from yolo_jax.networks.yolov3 import NETWORKS
 
+_log = logging.getLogger(__name__)
 # What may differ between a run folder's config and the one that resumes it.
 MAY_DIFFER = frozenset(
     {
@@ -38,6 +45,7 @@ class RunFolder:
         self.path = path
         self._config, self._classes = path / "config.json", path / "classes.json"
         self._anchors, self._metrics = path / "anchors.json", path / "metrics.json"
+        self._lock = path / "lock"
         self.weights = path / "final.weights"
 
     @property
@@ -75,28 +83,49 @@ class RunFolder:
     def begin(
         self, config: ExperimentConfig, class_names: Sequence[str], anchors: AnchorSet
     ) -> None:
-        """Writes what a new run is of; of a run that goes on, checks its classes and anchors.
+        """Writes what a new run is of; of a run that goes on, checks its classes.
 
         Raises:
-            ValueError: the folder holds a run of other classes or anchors, or no run, but other
-                files.
+            ValueError: the folder holds a run of other classes, or no run, but other files.
         """
         self._refuse_other_files()
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._config.is_file():
             save_json(self._classes, list(class_names))
-            save_json(self._anchors, anchors.sizes)
+            save_json(self._anchors, {"sizes": anchors.sizes, "masks": anchors.masks})
             self.save_config(config)
         elif (stored := self.class_names()) != tuple(class_names):
             raise ValueError(
                 f"{self.path} holds a run of the classes {list(stored)}; {config.data.train} now "
                 f"has {list(class_names)}. Choose another --name, or go back to the run's data."
             )
-        elif self.anchors(config.network.kind) != anchors:
-            raise ValueError(
-                f"{self.path} holds a run of other anchors than those of {config.data.train} now. "
-                "Choose another --name, or go back to the run's data."
-            )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps other processes out of the folder, as long as the block or this process lasts.
+
+        Raises:
+            ValueError: a living process has it, which is named.
+        """
+        self._refuse_other_files()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("a+", encoding="utf-8") as file:
+            try:
+                # Of this process alone: one of `flock` would outlast it in the workers it forks.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    file.seek(0)
+                    other = file.read().strip() or "another process"
+                    raise ValueError(
+                        f"{self.path} is in use by {other}, which still runs; wait for it, or "
+                        "stop it, or choose another --name"
+                    ) from error
+                _log.warning("%s cannot be locked (%s): let nothing else use it", self.path, error)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield
 
     def save_config(self, config: ExperimentConfig) -> None:
         """Writes every field of a config."""
@@ -113,7 +142,7 @@ class RunFolder:
             FileNotFoundError: the folder has none.
             ValueError: the file is damaged, or of another version.
         """
-        flat = _read_json(self._config, dict)
+        flat = _brought_up(_read_json(self._config, dict))
         config = _build(ExperimentConfig, flat, "", self._config)
         unknown = sorted(flat.keys() - flatten(config).keys())
         if unknown:
@@ -143,10 +172,13 @@ class RunFolder:
         shipped = NETWORKS[kind][1]
         if not self._anchors.is_file():
             return shipped
-        sizes = tuple(
-            (float(width), float(height)) for width, height in _read_json(self._anchors, list)
-        )
-        return dataclasses.replace(shipped, sizes=sizes)
+        stored = _read_json(self._anchors, dict)
+        try:
+            sizes = tuple((float(width), float(height)) for width, height in stored["sizes"])
+            masks = tuple(tuple(map(int, mask)) for mask in stored["masks"])
+            return AnchorSet(sizes, masks, shipped.strides)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self._anchors} is damaged: {error!r}") from error
 
     def figures(self) -> dict[str, Any] | None:
         """Returns the final figures, or None before the run's first end.
@@ -170,7 +202,7 @@ class RunFolder:
             return
         # All that a first start may leave that is stopped before the config is there.
         early = {self._classes, self._anchors}
-        early |= {_partial(path) for path in (*early, self._config)}
+        early |= {_partial(path) for path in (*early, self._config)} | {self._lock}
         others = sorted(path.name for path in self.path.iterdir() if path not in early)
         if others:
             raise ValueError(
@@ -228,6 +260,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return value.as_posix()
     return list(value) if isinstance(value, tuple) else value
+
+
+def _brought_up(flat: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config's fields under the names and values that they have by now."""
+    flat = dict(flat)
+    if "train.sync_batch_norm" in flat:
+        flat["train.batch_norm"] = "sync" if flat.pop("train.sync_batch_norm") else "local"
+        if flat.get("optimizer.kind") == "adam" and flat.get("optimizer.weight_decay"):
+            flat["optimizer.kind"] = "adamw"
+    return flat
 
 
 def _build(kind: type, flat: dict[str, Any], prefix: str, path: Path) -> Any:

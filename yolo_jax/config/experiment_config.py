@@ -89,6 +89,11 @@ class ExperimentConfig:
                 f"train.accumulate is {self.train.accumulate}, parts of a batch of "
                 f"{self.rows(1)} rows (batch_size); expected no more parts than rows"
             )
+        if self.optimizer.kind == "adam" and self.optimizer.weight_decay:
+            raise ValueError(
+                f"optimizer.weight_decay is {self.optimizer.weight_decay} with optimizer.kind "
+                "adam; expected adamw, or no decay"
+            )
         canvas, crop = self.data.canvas_size or self.network.input_size, self.augment.crop
         if crop is not None and crop[0] > canvas:
             what = "data.canvas_size" if self.data.canvas_size else "network.input_size"
@@ -120,6 +125,13 @@ class ExperimentConfig:
             ),
             ("augment.recoloured", bool(augment.hsv or any(colours)), "a change of colours"),
             ("close_mosaic", augment.group > 1, "augment.mosaic, mixup or copy"),
+            (
+                "train.batch_norm",
+                self.train.batch_norm != "frozen" or self.network.weights != "scratch",
+                "weights to start with: frozen at 0 and 1 it normalises nothing",
+            ),
+            ("data.validation_share", self.data.validation is None, "data.validation None"),
+            ("data.held_out_share", self.data.held_out is None, "data.held_out None"),
             ("data.cache_folder", self.data.cache == "disk", "data.cache disk"),
             ("freeze_body.learning_rate", self.freeze_body.epochs > 0, "freeze_body.epochs"),
             ("freeze_body.paths", self.freeze_body.epochs > 0, "freeze_body.epochs"),

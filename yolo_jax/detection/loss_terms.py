@@ -25,6 +25,8 @@ ObjectnessTarget = Literal["one", "iou"]
 ClassificationForm = Literal["bce", "focal"]
 IgnoreScope = Literal["scale", "all"]
 _OVERLAPS = {"giou": box_giou_xyxy, "diou": box_diou_xyxy, "ciou": box_ciou_xyxy}
+# Of a decoded side over its anchor's: beyond, corners coincide or overflow in float32.
+_LARGEST_LOG = 8.0
 _FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0  # the paper's best, table 1b
 
 
@@ -98,12 +100,12 @@ def box_terms(
         `xy` and `wh`, or `iou`; and the IoU of each prediction with its box, 0 for none.
     """
     is_own = match.owner[..., None]
-    centre, size = match.boxes[..., :2], match.boxes[..., 2:]
+    centre, true_size = match.boxes[..., :2], match.boxes[..., 2:]
     columns_rows = jnp.asarray([grid[1], grid[0]], jnp.float32)
-    weight = jnp.where(match.owner, 2 - size[..., 0] * size[..., 1], 0)
+    weight = jnp.where(match.owner, 2 - true_size[..., 0] * true_size[..., 1], 0)
     # What is no box must not reach a log or a division, whose gradients would be NaN.
     raw = jnp.where(is_own, rows[..., :4], 0)
-    true_size = jnp.where(is_own, size * columns_rows * stride / anchor, 1)
+    true_size = jnp.where(is_own, true_size * columns_rows * stride / anchor, 1)
     offset = jnp.where(is_own, centre * columns_rows - origin, 0.5)
 
     def corners(offset: Array, size: Array) -> Array:
@@ -111,7 +113,8 @@ def box_terms(
             jnp.concatenate([(offset + origin) * stride, size * anchor], axis=-1)
         )
 
-    found = corners(jax.nn.sigmoid(raw[..., :2]), jnp.exp(raw[..., 2:]))
+    size = jnp.exp(jnp.clip(raw[..., 2:], -_LARGEST_LOG, _LARGEST_LOG))
+    found = corners(jax.nn.sigmoid(raw[..., :2]), size)
     true = corners(offset, true_size)
     overlap = jax.lax.stop_gradient(jnp.where(match.owner, box_iou_xyxy(found, true), 0))
     if form != "yolov3":

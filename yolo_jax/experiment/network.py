@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from yolo_jax.config import ExperimentConfig
-from yolo_jax.core.anchors import AnchorSet, kmeans_anchors
+from yolo_jax.core.anchors import TINY_DARKNET, AnchorSet, kmeans_anchors
 from yolo_jax.core.types import Dataset
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.model.graph import Input, apply
@@ -22,6 +22,7 @@ from yolo_jax.networks.pretrained import (
     fetch_pretrained,
 )
 from yolo_jax.networks.yolov3 import NETWORKS, Network, create_network
+from yolo_jax.training import distributed
 
 _log = logging.getLogger(__name__)
 _SAMPLED_IMAGES = 20_000  # of a larger set, whose boxes k-means sees
@@ -53,7 +54,11 @@ def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
         _log.warning("training from scratch: %s", error)
         return network
     pretrained = create_network(kind, len(COCO_CLASSES))
-    if len(darknet.read_floats(path)[1]) < darknet.count_floats(pretrained):
+    held = len(darknet.read_floats(path)[1])
+    if held == darknet.count_floats(network):
+        darknet.load_weights(path, network)  # of a run on such data
+        return network
+    if held < darknet.count_floats(pretrained):
         count = darknet.load_first_weights(path, network)
         everything = len(network.convolutions())
         _log.info("%s holds the first %d of the %d convolutions", path, count, everything)
@@ -67,7 +72,8 @@ def choose_anchors(config: ExperimentConfig, dataset: Dataset) -> AnchorSet:
     """Returns the anchors that the config asks for.
 
     Those of k-means are of the training boxes as the network sees them in the mean: letterboxed
-    into the canvas, then enlarged by the mean crop or scale of the augmentation.
+    into the canvas, then enlarged by the mean crop or scale of the augmentation. Each is of one
+    scale, as in darknet's files; of the tiny network's own, the smallest is of none.
 
     Raises:
         ValueError: there are fewer boxes than anchors.
@@ -88,7 +94,14 @@ def choose_anchors(config: ExperimentConfig, dataset: Dataset) -> AnchorSet:
         sizes.append(fitted[:, 2:] - fitted[:, :2])
     found = kmeans_anchors(np.concatenate(sizes), len(shipped.sizes), seed=config.seed)
     pairs = tuple((float(width), float(height)) for width, height in found)
-    return dataclasses.replace(shipped, sizes=pairs)
+    masks = (TINY_DARKNET if config.network.kind == "tiny" else shipped).masks
+    return AnchorSet(pairs, masks, shipped.strides)
+
+
+def of_first(anchors: AnchorSet) -> AnchorSet:
+    """Returns the anchors of the first process, which others may have to the last bit otherwise."""
+    sizes = distributed.gather_objects(anchors.sizes)[0]
+    return dataclasses.replace(anchors, sizes=tuple((width, height) for width, height in sizes))
 
 
 def build_model(

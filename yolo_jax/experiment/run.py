@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, cast
 
@@ -9,12 +10,14 @@ import jax
 
 from yolo_jax.agreement import check_settings, check_start
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.core.fields import check_fields
 from yolo_jax.detection.detector import Detector
-from yolo_jax.experiment.data import open_data
-from yolo_jax.experiment.network import build_model, choose_anchors, pretrained_network
+from yolo_jax.experiment.data import Data, open_data
+from yolo_jax.experiment.network import build_model, choose_anchors, of_first, pretrained_network
 from yolo_jax.experiment.stages import fit_stages, plan_stages
 from yolo_jax.model.callbacks import Callback
+from yolo_jax.model.model import Model
 from yolo_jax.networks import darknet
 from yolo_jax.networks.yolov3 import Network, check_input_size
 from yolo_jax.report import save_batch_picture
@@ -34,7 +37,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
 
     Raises:
         ValueError: settings that cannot be, bad data under `data.strict`, data without a box to
-            learn, or a run folder of another config or damaged.
+            learn, or a run folder of another config, damaged, or in use by a living process.
         FloatingPointError: a loss, a gradient or an update was not finite.
     """
     check_fields(config)
@@ -46,7 +49,8 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     run = RunFolder(config.runs / config.name)
     config = run.resolve(config, jax.device_count())
     # Before the first of them writes; a config that was read from a folder is in it.
-    check_settings(config, begun=run.is_begun)
+    begun = run.is_begun
+    check_settings(config, begun=begun)
     figures = run.figures()
     if figures is not None and figures["epochs"] >= config.epochs:
         done = figures["epochs"]
@@ -63,19 +67,30 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     steps = config.steps_per_epoch or len(data.train)
     stages = list(plan_stages(config, steps))
     check_start(config, network, [loader.dataset for loader in data])
-    anchors = choose_anchors(config, data.train.dataset)
+    # Those that a run began with stay, whatever k-means would make of them on another machine.
+    if begun:
+        anchors = run.anchors(config.network.kind)
+    else:
+        anchors = of_first(choose_anchors(config, data.train.dataset))
     augment: Any = partial(config.augment, output_shape=(side, side))
     first_batch = next(data.train.batches())
-    if distributed.is_first():
-        run.begin(config, class_names, anchors)
-        save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
-    distributed.wait_for_all("the run folder is there")
+    with ExitStack() as held:
+        if distributed.is_first():
+            held.enter_context(run.in_use())
+            run.begin(config, class_names, anchors)
+            save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
+        distributed.wait_for_all("the run folder is there")
+        model, loss = build_model(config, network, len(class_names), anchors)
+        fit_stages(config, stages, steps, model, loss, data, callbacks)
+        distributed.end_when_told()
+        _score(config, run, model, data, anchors)
 
-    model, loss = build_model(config, network, len(class_names), anchors)
-    fit_stages(config, stages, steps, model, loss, data, callbacks)
-    distributed.end_when_told()
 
-    # Held-out figures by the last epoch's weights (their average, where one is kept).
+def _score(
+    config: ExperimentConfig, run: RunFolder, model: Model, data: Data, anchors: AnchorSet
+) -> None:
+    """Leaves the held-out figures of the last epoch's weights, or of their average."""
+    side = config.network.input_size
     trained = cast(Network, model.module().layers[model.outputs[0].name])
     if distributed.is_first():
         run.save_config(config)  # what may differ is as of the last run
@@ -83,7 +98,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     detector = Detector(
         trained,
         anchors,
-        class_names,
+        data.train.dataset.class_names,
         (side, side),
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,

@@ -52,8 +52,9 @@ def learning_rate_schedule(
             steps = max(total_steps - warmup_steps, 1)
             main = optax.cosine_decay_schedule(peak, steps, alpha=final_fraction)
         case "step":
-            bounds = Counter(round(share * total_steps) - warmup_steps for share in step_at)
-            scales = {max(at, 0): step_factor**times for at, times in sorted(bounds.items())}
+            # Those within the warm-up count behind it.
+            bounds = [max(round(share * total_steps) - warmup_steps, 0) for share in step_at]
+            scales = {at: step_factor**times for at, times in sorted(Counter(bounds).items())}
             main = optax.piecewise_constant_schedule(peak, scales)
     if not warmup_steps:
         return main
@@ -85,12 +86,12 @@ def build_optimizer(
 ) -> optax.GradientTransformation:
     """Builds an optimizer.
 
-    Adam and SGD (with Nesterov's momentum) add the decay to the gradient, as does LARS; AdamW, Lion
-    (Chen et al., arXiv:2302.06675), Muon and LAMB take it off the weights. LARS scales the update
-    of kernels alone by the norm of the weights over that of the gradient, as You et al. do (Large
-    Batch Training of Convolutional Networks, equation 6, with their 0.001). Muon makes the update
-    of each kernel orthogonal, as a matrix of its filters, to a size like Adam's (Liu et al.,
-    arXiv:2502.16982, equation 4), and has Adam for the rest.
+    SGD (with Nesterov's momentum) and LARS add the decay to the gradient; AdamW (of which Adam is
+    another name), Lion (Chen et al., arXiv:2302.06675), Muon and LAMB take it off the weights. LARS
+    scales the update of kernels alone by the norm of the weights over that of the gradient, as You
+    et al. do (Large Batch Training of Convolutional Networks, equation 6, with their 0.001). Muon
+    makes the update of each kernel orthogonal, as a matrix of its filters, to a size like Adam's
+    (Liu et al., arXiv:2502.16982, equation 4), and has Adam for the rest.
 
     Args:
         kind: which.
@@ -105,9 +106,7 @@ def build_optimizer(
         steps.append(optax.clip_by_global_norm(clip_norm))
     decay = optax.add_decayed_weights(weight_decay, mask=kernel_mask)
     match kind:
-        case "adam":
-            steps += [decay, optax.scale_by_adam(b1=momentum)]
-        case "adamw":
+        case "adam" | "adamw":
             steps += [optax.scale_by_adam(b1=momentum), decay]
         case "lion":
             steps += [optax.scale_by_lion(b1=momentum), decay]
