@@ -28,7 +28,7 @@ from yolo_jax.plan.compiler import in_own_process
 from yolo_jax.training import distributed
 
 _TRAIN = (
-    "CONFIG is a Python file with get_config(), such as experiments/configs/quickstart.py; each of "
+    "CONFIG is a Python file with get_config(), as experiments/configs/quickstart.py, or data; all "
     "its fields can be set on the command line too, as in --epochs 30 --augment.flip 0. "
     "One of several processes of a run is started with --distributed; on Cloud TPU, SLURM and "
     "Kubernetes that is all, elsewhere --coordinator HOST:PORT (of process 0) --num-processes N "
@@ -303,7 +303,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int | None:
             tyro.cli(
                 ExperimentConfig, prog="yolo-jax train CONFIG", description=_TRAIN, args=["--help"]
             )
-        raise ValueError(f"train needs a config file. {_TRAIN}")
+        raise ValueError(f"train needs a config file, or data. {_TRAIN}")
     launchers.check_options(options)
     if options.launch is not None:
         return launchers.launch(options, overrides)

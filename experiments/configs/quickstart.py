@@ -7,12 +7,7 @@ Expected: see the README's figures (held-out AP50, mean of three seeds).
 
 from pathlib import Path
 
-from yolo_jax.config import (
-    DataConfig,
-    ExperimentConfig,
-    NetworkConfig,
-    OptimizerConfig,
-)
+from yolo_jax.config import DataConfig, ExperimentConfig, NetworkConfig, OptimizerConfig
 from yolo_jax.data.augment import Augment
 
 DATA = Path(__file__).parents[1] / "data" / "tree_crowns"
@@ -30,12 +25,8 @@ def get_config() -> ExperimentConfig:
         ),
         network=NetworkConfig(kind="tiny", input_size=320, weights="yolov3-tiny"),
         augment=Augment(
-            crop=(140, 270),
-            quarter_turns=True,
-            brightness=0.35,
-            contrast=0.35,
-            saturation=0.5,
-            hue=0.03,
+            crop=(140, 270), quarter_turns=True,
+            brightness=0.35, contrast=0.35, saturation=0.5, hue=0.03,
         ),
         optimizer=OptimizerConfig(
             learning_rate=1e-3, schedule="cosine", warmup_steps=60, ema_decay=0.99
@@ -43,4 +34,4 @@ def get_config() -> ExperimentConfig:
         epochs=20,
         steps_per_epoch=30,
         batch_size=8,
-    )
+    )  # fmt: skip

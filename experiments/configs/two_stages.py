@@ -2,6 +2,7 @@
 
 Command: yolo-jax train experiments/configs/two_stages.py
 Hardware: 2 CPU cores, as long as quickstart.
+Expected: not measured yet.
 """
 
 import dataclasses

@@ -1,6 +1,8 @@
-"""Config files: Python with `get_config()`, of which the command line sets fields."""
+"""Configs from files, Python with `get_config()`, or for data alone; fields by command line."""
 
+import dataclasses
 import importlib.util
+import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +10,9 @@ from pathlib import Path
 import tyro
 
 from yolo_jax.config.experiment_config import ExperimentConfig
+from yolo_jax.config.parts import DataConfig, OptimizerConfig
+from yolo_jax.data.augment import Augment
+from yolo_jax.data.readers import split_names
 
 
 def load_config(path: Path | str) -> ExperimentConfig:
@@ -42,9 +47,90 @@ def load_config(path: Path | str) -> ExperimentConfig:
 
 
 def config_of(path: Path, overrides: Sequence[str], command: str = "train") -> ExperimentConfig:
-    """Returns a config file's config, with fields of the command line, such as --epochs 30."""
+    """Returns a config with fields of the command line, such as --epochs 30.
+
+    Args:
+        path: of a config file, or of data, which are trained on by `config_of_data`.
+        overrides: of the command line.
+        command: that they were given to.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: see `load_config` and `config_of_data`.
+    """
+    is_data = not str(path).endswith(".py")
+    default = config_of_data(path) if is_data else load_config(path)
     prog = f"yolo-jax {command} {path}"
-    return tyro.cli(ExperimentConfig, prog=prog, default=load_config(path), args=overrides)
+    config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
+    return _without_others_splits(config, default.data) if is_data else config
+
+
+def config_of_data(path: Path) -> ExperimentConfig:
+    """Returns a config that trains on data of which nothing but the path is known.
+
+    Held-out figures are of the split `test` or `held_out`, or where there is none of the validation
+    images; then training images are set apart for validation, as they are for both in a set without
+    splits.
+
+    Args:
+        path: what `data.train` takes.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+    """
+    if not str(path).startswith("tfds:") and not path.exists():
+        raise FileNotFoundError(f"there is no config file, and no data, {path}")
+    splits = {name.lower(): name for name in split_names(path)}
+
+    def first(*names: str) -> str | None:
+        return next((splits[name] for name in names if name in splits), None)
+
+    # Where there are splits and none is one of these, the reader names them and asks for one.
+    train = first("train", "training", "trainval", "train2017")
+    validation, test = first("val", "valid", "validation", "val2017"), first("test", "held_out")
+    if test is None:
+        validation, test = None, validation
+    data = DataConfig(
+        train=path,
+        validation=path if validation else None,
+        held_out=path if test else None,
+        train_split=train,
+        validation_split=validation,
+        held_out_split=test,
+    )
+    return ExperimentConfig(
+        name=_name_of(path),
+        data=data,
+        augment=Augment(scale=(0.5, 1.5), hsv=(0.015, 1.7, 1.4), mosaic=0.5),
+        optimizer=OptimizerConfig(weight_decay=5e-4, kind="adamw", ema_decay=0.99),
+        epochs=50,
+        batch_size=16,
+        close_mosaic=5,
+    )
+
+
+def _without_others_splits(config: ExperimentConfig, found: DataConfig) -> ExperimentConfig:
+    """Returns a config without the splits of data that the command line has replaced by others."""
+    data = config.data
+    changes = {
+        f"{part}_split": None
+        for part in ("train", "validation", "held_out")
+        if getattr(data, part) != getattr(found, part)
+        and getattr(data, f"{part}_split") == getattr(found, f"{part}_split")
+    }
+    return dataclasses.replace(config, data=dataclasses.replace(data, **changes))
+
+
+def _name_of(path: Path) -> str:
+    """Returns a run's name for data: the file's, or of a name that many have its folder's."""
+    if str(path).startswith("tfds:"):
+        own = str(path).removeprefix("tfds:")
+    else:
+        path = path.resolve()
+        own = path.stem if path.is_file() else path.name
+        if own in ("data", "train", "annotations", "_annotations.coco", "instances_train2017"):
+            own = path.parent.name
+    return re.sub(r"[^\w.-]+", "_", own) or "run"
 
 
 def _line_of(error: Exception, path: Path) -> str:

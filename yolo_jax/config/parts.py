@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
+
 from yolo_jax.core.fields import Within
 from yolo_jax.detection.loss_terms import (
     BoxForm,
@@ -32,11 +34,15 @@ class DataConfig:
     Attributes:
         train: the training images: COCO JSON, YOLO data.yaml, Pascal VOC folder, keras-yolo3's
             annotation lines (.txt), a folder that `yolo-jax convert` wrote, or tfds:NAME.
-        validation: images that the validation loss is taken on, and choices are made on.
-        held_out: images that choose nothing; the final figures are theirs.
+        validation: images that the validation loss is taken on, and choices are made on; None:
+            `validation_share` of the training images, which are not trained on then.
+        held_out: images that choose nothing; the final figures are theirs. None: `held_out_share`
+            of the training images.
         train_split: which part of a set that has parts, such as `train`.
         validation_split: the same of the validation images.
         held_out_split: the same of the held-out images.
+        validation_share: of the training images, the same ones whatever the seed.
+        held_out_share: the same, other ones.
         classes: file of class names, one a line, for annotations that hold numbers alone; of others
             it gives the order.
         canvas_size: side in px of the square that training images are letterboxed into before
@@ -51,11 +57,13 @@ class DataConfig:
     """
 
     train: Path
-    validation: Path
-    held_out: Path
+    validation: Path | None = None
+    held_out: Path | None = None
     train_split: str | None = None
     validation_split: str | None = None
     held_out_split: str | None = None
+    validation_share: Factor = 0.1
+    held_out_share: Factor = 0.1
     classes: Path | None = None
     canvas_size: Side | None = None
     max_boxes: Count | None = None
@@ -74,14 +82,15 @@ class NetworkConfig:
         kind: `tiny` (YOLOv3-tiny), `yolov3` (Darknet-53) or `yolov3_spp` (the same with spatial
             pyramid pooling).
         input_size: side of the square input in px, a multiple of 32.
-        weights: `yolov3-tiny` for the official COCO weights, a path of a .weights file with COCO's
-            80 classes or of the first layers alone (darknet53.conv.74), or `scratch`.
+        weights: `yolov3-tiny` for the official COCO weights, `scratch`, or a path of a .weights
+            file: with COCO's 80 classes, with as many as the data, or of the first layers alone
+            (darknet53.conv.74).
         anchors: the network's `default`, or `kmeans` of the training boxes.
     """
 
     kind: Literal["tiny", "yolov3", "yolov3_spp"] = "tiny"
     input_size: Side = 416
-    weights: str = "yolov3-tiny"
+    weights: Annotated[str, tyro.conf.arg(aliases=("--weights",))] = "yolov3-tiny"
     anchors: Literal["default", "kmeans"] = "default"
 
 
@@ -124,7 +133,7 @@ class OptimizerConfig:
     """The optimizer and its learning rate.
 
     Attributes:
-        kind: `adam`, `adamw` (whose decay is no part of the gradient), `sgd` (Nesterov), `lion`,
+        kind: `adam` (without decay), `adamw` (with it), `sgd` (Nesterov), `lion`,
             `muon` (kernels by orthogonal updates, the rest by Adam), or for large batches `lamb` or
             `lars` (Adam and SGD whose rate goes with the norm of each weight).
         learning_rate: the peak.

@@ -101,7 +101,8 @@ def _is_number(value: Any) -> bool:
 def _words(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return " of ".join([_words(arguments[0]), *map(str, arguments[1:])])
+        ranges = [str(extra) for extra in arguments[1:] if isinstance(extra, Within)]
+        return " of ".join([_words(arguments[0]), *ranges])
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_words(one) for one in arguments)
     if origin is Literal:

@@ -12,6 +12,7 @@ from yolo_jax.data.classes import in_classes
 from yolo_jax.data.doctor import Problem, check_trainable
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers import read_dataset
+from yolo_jax.data.shares import split_off
 from yolo_jax.networks.pretrained import cache_folder
 
 
@@ -40,9 +41,23 @@ def open_data(config: ExperimentConfig) -> Data:
         names = config.data.classes
         return read_dataset(path, split=split, strict=strict, class_names_file=names)
 
-    train, problems = read(config.data.train, config.data.train_split)
+    wanted = config.data
+    train, problems = read(wanted.train, wanted.train_split)
+    # Those that are named are their own; the others are shares of the training images.
+    shares = (
+        0 if wanted.validation is not None else wanted.validation_share,
+        0 if wanted.held_out is not None else wanted.held_out_share,
+    )
+    train, *taken = split_off(train, shares) if any(shares) else [train] * 3
     check_trainable(train)
     names = train.class_names
+    own_validation, own_held_out = (
+        (share, ()) if path is None else read(path, split)
+        for share, path, split in (
+            (taken[0], wanted.validation, wanted.validation_split),
+            (taken[1], wanted.held_out, wanted.held_out_split),
+        )
+    )
     cache: Any = {
         "none": None,
         "ram": "memory",
@@ -51,8 +66,8 @@ def open_data(config: ExperimentConfig) -> Data:
     validation, held_out = (
         loader(in_classes(dataset, names), image_shape=(side, side), cache=kept, problems=bad)
         for (dataset, bad), kept in (
-            (read(config.data.validation, config.data.validation_split), cache),
-            (read(config.data.held_out, config.data.held_out_split), None),  # read once
+            (own_validation, cache),
+            (own_held_out, None),  # read once
         )
     )
     train = loader(

@@ -1,0 +1,87 @@
+"""Configs of files, and of data that come without one."""
+
+from pathlib import Path
+
+import pytest
+
+from yolo_jax.config import DataConfig, config_of, files
+
+ROOT = Path(__file__).parents[2]
+TREES = ROOT / "experiments" / "data" / "tree_crowns"
+
+
+def test_data_with_a_split_to_score_on_are_taken_as_they_are_split():
+    found = config_of(TREES, ["--weights", "scratch", "--epochs", "3"])
+    assert (found.name, found.epochs, found.network.weights) == ("tree_crowns", 3, "scratch")
+    assert found.data == DataConfig(
+        TREES, TREES, TREES,
+        train_split="train", validation_split="validation", held_out_split="held_out",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["train.json", "trees.txt"])
+def test_of_data_in_one_part_shares_are_set_apart(name: str, tmp_path: Path):
+    path = tmp_path / "orchard" / name
+    path.parent.mkdir()
+    path.write_text("{}")
+    found = config_of(path, [])
+    assert found.name == {"train.json": "orchard", "trees.txt": "trees"}[name]
+    assert found.data == DataConfig(path)
+
+
+def test_validation_images_that_are_the_only_others_are_held_out(tmp_path: Path):
+    (tmp_path / "data.yaml").write_text("train: train\nval: val\nnames: [ash]\n")
+    data = config_of(tmp_path / "data.yaml", []).data
+    assert (data.train_split, data.held_out_split) == ("train", "val")
+    assert data.validation is None and data.held_out == tmp_path / "data.yaml"
+
+
+def test_what_is_not_there_and_what_has_nothing_to_train_on(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"no config file, and no data, .*nowhere"):
+        config_of(tmp_path / "nowhere", [])
+
+
+def test_splits_of_other_names_and_data_in_the_place_of_found_ones(tmp_path: Path):
+    (tmp_path / "data.yaml").write_text("train: a\nval: b\ntest: c\nnames: [ash]\n")
+    path = tmp_path / "data.yaml"
+    data = config_of(path, ["--data.held-out", "other.json", "--data.train-split", "val"]).data
+    assert data.held_out == Path("other.json") and data.held_out_split is None
+    assert (data.train_split, data.validation_split) == ("val", "val")
+    # Where none is known, the reader says what there is.
+    path.write_text("val: b\ntest: c\nnames: [ash]\n")
+    assert config_of(path, []).data.train_split is None
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("tfds:voc/2007", "voc_2007"),
+        ("trees/../trees", "trees"),
+        ("trees/v1.2", "v1.2"),
+        ("trees/_annotations.coco.json", "trees"),
+    ],
+)
+def test_the_names_of_runs_on_data(path: str, name: str, tmp_path: Path, monkeypatch):
+    (tmp_path / "trees" / "v1.2").mkdir(parents=True)
+    (tmp_path / "trees" / "_annotations.coco.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "split_names", lambda path: [])
+    assert config_of(Path(path), []).name == name
+    monkeypatch.chdir(tmp_path / "trees")
+    assert config_of(Path(), []).name == "trees"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--optimizer.learning-rte 1", "--optimizer.learning-rate FLOAT"),
+        ("--loss.bxo giou", "--loss.box "),
+        ("--optimizer.kind admm", "'lion'"),
+        ("--epochs many", "--epochs INT"),
+    ],
+)
+def test_a_field_that_there_is_not_is_refused_with_the_nearest(given: str, said: str, capsys):
+    with pytest.raises(SystemExit) as end:
+        config_of(ROOT / "experiments" / "configs" / "quickstart.py", given.split())
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
