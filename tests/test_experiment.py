@@ -181,7 +181,9 @@ def test_help_needs_no_config(capsys: pytest.CaptureFixture):
     assert "--optimizer.learning-rate FLOAT" in said
     assert cli.main(["train"]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("yolo-jax: train needs a config file. CONFIG is a Python file with")
+    assert message.startswith(
+        "yolo-jax: train needs a config file, or data. CONFIG is a Python file with"
+    )
 
 
 @pytest.mark.parametrize(
