@@ -7,11 +7,12 @@ import json
 import logging
 import os
 import socket
+import time
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.anchors import AnchorSet
@@ -19,6 +20,7 @@ from yolo_jax.data.doctor import listed
 from yolo_jax.networks.yolov3 import NETWORKS
 
 _log = logging.getLogger(__name__)
+_LEASE_SECONDS = 180  # of locks on a network's disk, and some more
 # What may differ between a run folder's config and the one that resumes it.
 MAY_DIFFER = frozenset(
     {
@@ -104,28 +106,40 @@ class RunFolder:
     def in_use(self) -> Iterator[None]:
         """Keeps other processes out of the folder, as long as the block or this process lasts.
 
+        For another machine's lock it waits some minutes: of a machine that died, a network's disk
+        keeps it until its lease runs out.
+
         Raises:
             ValueError: a living process has it, which is named.
         """
         self._refuse_other_files()
         self.path.mkdir(parents=True, exist_ok=True)
         with self._lock.open("a+", encoding="utf-8") as file:
-            try:
-                # Of this process alone: one of `flock` would outlast it in the workers it forks.
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    file.seek(0)
-                    other = file.read().strip() or "another process"
+            deadline = time.monotonic() + _LEASE_SECONDS
+            while (other := self._taken_by(file)) is not None:
+                is_ours = other.endswith(f" on {socket.gethostname()}")
+                if is_ours or time.monotonic() > deadline:
                     raise ValueError(
-                        f"{self.path} is in use by {other}, which still runs; wait for it, or "
-                        "stop it, or choose another --name"
-                    ) from error
-                _log.warning("%s cannot be locked (%s): let nothing else use it", self.path, error)
+                        f"{self.path} is in use by {other or 'another process'}, which still runs; "
+                        "wait for it, or stop it, or choose another --name"
+                    )
+                time.sleep(1)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
             yield
+
+    def _taken_by(self, file: TextIO) -> str | None:
+        """Takes the lock and returns None, or says whose it is."""
+        try:
+            # Of this process alone: one of `flock` would outlast it in the workers it forks.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                return file.read().strip()
+            _log.warning("%s cannot be locked (%s): let nothing else use it", self.path, error)
+        return None
 
     def save_config(self, config: ExperimentConfig) -> None:
         """Writes every field of a config."""
