@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from child_processes import ended, wait_for
+from child_processes import PATIENCE, ended, wait_for
 
 from yolo_jax import cli
 from yolo_jax.launch.job import free_port
@@ -28,7 +28,6 @@ OPTIONS = (
 )
 POD = ("--launch", "local", "--processes", "2", "--devices", "1")
 OTHER_OPTAX, WEIGHTS = "", "--network.weights own.weights"
-PATIENCE = 300  # s; more than a busy machine takes
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def test_validation_images_that_are_the_only_others_are_held_out(tmp_path: Path)
     assert data.validation is None and data.held_out == tmp_path / "data.yaml"
 
 
-def test_what_is_not_there_and_what_has_nothing_to_train_on(tmp_path: Path):
+def test_what_is_not_there(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"no config file, and no data, .*nowhere"):
         config_of(tmp_path / "nowhere", [])
 

@@ -118,6 +118,7 @@ def test_both_forms_agree_on_crowds(anchors, exact):
         (_, terms), grads = padded(heads, boxes, classes)
         (_, (expected, objects)), expected_grads = dense(heads, boxes, classes)
         assert 0 < objects < 50  # of some 55 boxes: cells are shared
+        assert terms.named().keys() == expected.named().keys()
         for name, theirs in expected.named().items():
             np.testing.assert_allclose(terms.named()[name], theirs, rtol=1e-5)
         assert_same_gradients(grads, expected_grads)

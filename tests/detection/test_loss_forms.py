@@ -29,7 +29,7 @@ def heads_of(anchors, seed=0):
 
 
 def terms_of(heads, anchors=YOLOV3, **settings):
-    """Returns the terms of one image, and their gradients by the heads."""
+    """Returns the terms of one image, whose gradients are finite."""
     loss = DetectionLoss(anchors, CLASSES, **settings)
 
     def run(heads):

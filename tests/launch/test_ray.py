@@ -11,13 +11,12 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
-from child_processes import ended, wait_for
+from child_processes import PATIENCE, ended, wait_for
 
 from yolo_jax import cli
 from yolo_jax.launch.job import free_port
 
 CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
-PATIENCE = 300  # s; more than a busy machine takes
 
 
 @pytest.fixture

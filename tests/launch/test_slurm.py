@@ -11,12 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from child_processes import ended
+from child_processes import PATIENCE, ended
 
 from yolo_jax.launch.job import free_port
 
 CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
-PATIENCE = 300  # s; more than a busy machine takes
 _CONF = """
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)

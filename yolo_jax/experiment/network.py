@@ -53,11 +53,11 @@ def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
             raise  # the other processes may have them
         _log.warning("training from scratch: %s", error)
         return network
-    pretrained = create_network(kind, len(COCO_CLASSES))
     held = len(darknet.read_floats(path)[1])
     if held == darknet.count_floats(network):
         darknet.load_weights(path, network)  # of a run on such data
         return network
+    pretrained = create_network(kind, len(COCO_CLASSES))
     if held < darknet.count_floats(pretrained):
         count = darknet.load_first_weights(path, network)
         everything = len(network.convolutions())
