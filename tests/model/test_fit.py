@@ -59,12 +59,13 @@ def test_ema_is_the_average_of_the_weights_and_is_what_evaluates():
     )
 
 
-def test_an_infinite_update_is_refused_and_named():
+@pytest.mark.parametrize("corner", [np.inf, np.nan])
+def test_the_loss_of_a_box_that_is_not_finite_is_refused_and_named(corner):
     model = make_model(optax.sgd(1e-4))
     rows = make_batches(16)
-    rows.boxes[9, 0] = [0, 0, np.inf, np.inf]
+    rows.boxes[9, 0] = [0, 0, corner, corner]
     start = flat(model.state.params)
-    with pytest.raises(FloatingPointError, match="of step 1 "):
+    with pytest.raises(FloatingPointError, match="loss of step 1 "):
         model.fit(Stream(rows), epochs=1, verbose=0, strict=True)
     assert np.isfinite(flat(model.state.params)).all()
     assert not np.array_equal(start, flat(model.state.params))

@@ -108,6 +108,9 @@ class DetectionLoss:
             boxes: xyxy in pixels of the network's input.
             classes: −1 marks padding, which may stand anywhere.
 
+        Returns:
+            The terms; NaN for an image with a box that is not finite.
+
         Raises:
             ValueError: the heads do not fit the anchors or the number of classes.
         """
@@ -122,12 +125,15 @@ class DetectionLoss:
         )
         matches = jax.vmap(match)(boxes, classes)
         is_true = valid_boxes(boxes, classes)
-        return _sum_terms(
+        terms = _sum_terms(
             [
                 self._scale_terms(scale, head, matches[scale], classes, is_true, input_shape)
                 for scale, head in enumerate(heads)
             ]
         )
+        # No anchor need answer for a box without a size or a place, whose loss would go unnoticed.
+        broken = ((classes >= 0) & ~jnp.isfinite(boxes).all(axis=-1)).any(axis=1)
+        return terms._replace(objectness=jnp.where(broken, jnp.nan, terms.objectness))
 
     def _scale_terms(
         self,
