@@ -18,7 +18,7 @@ PATIENCE = 200  # s; more than a busy machine takes
 # Two fits, of which the second has no end. What goes wrong is `full`: the first process's disk
 # takes no more; or `late`: the second process gets its SIGTERM amid the save that another's led to.
 _PROCESS = """
-import resource, signal, sys, time
+import logging, resource, signal, sys, time
 from pathlib import Path
 from pod_worker import Rows, make_model
 from yolo_jax.callbacks import Callback, Checkpoint
@@ -34,6 +34,7 @@ class Tell(Callback):
             while not (folder / "second" / "2").exists():
                 time.sleep(0.01)  # till the save before is whole
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            logging.disable()  # orbax's tracebacks would fill this process's own log
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, 2**15))
 
 class Saver(Checkpoint):
@@ -80,8 +81,11 @@ def test_where_one_process_cannot_save_all_end_within_a_minute(tmp_path: Path):
         assert second.wait(PATIENCE) != 0
     assert time.monotonic() - begun < 60
     assert "File too large" in (tmp_path / "0.log").read_text()
-    verify(tmp_path / "second" / "2")
-    assert not (tmp_path / "second" / "4").exists()
+    # Tensorstore spreads the arrays over files as it finds time, so a save may still have fitted.
+    saved = {int(path.name) for path in (tmp_path / "second").glob("[0-9]*") if path.suffix == ""}
+    assert 2 in saved or max(saved) > 4  # of which the last two are kept
+    for number in saved:
+        verify(tmp_path / "second" / str(number))
 
 
 @pytest.mark.slow
