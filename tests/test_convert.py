@@ -93,7 +93,9 @@ def test_not_into_the_data_itself(trees, capsys):
 
 def test_weights_are_converted_as_ever(monkeypatch, tmp_path, capsys):
     asked = []
-    monkeypatch.setattr(cli, "fetch_pretrained", lambda source: asked.append(source) or "the file")
+    monkeypatch.setattr(
+        cli.data, "fetch_pretrained", lambda source: asked.append(source) or "the file"
+    )
     assert cli.main(["convert", "--pretrained", "yolov3-tiny"]) == 0
     assert cli.main(["convert", "--pretrained", "yolov3-tiny", "--source", "w"]) == 0
     assert asked == [None, Path("w")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from yolo_jax.cli import _parser
+from yolo_jax.cli import make_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def test_an_example_runs(code):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_one_that_the_program_takes(command):
-    _, unknown = _parser().parse_known_args(shlex.split(command)[1:])
+    _, unknown = make_parser().parse_known_args(shlex.split(command)[1:])
     assert all(word.startswith("--") or i for i, word in enumerate(unknown)), unknown
 
 

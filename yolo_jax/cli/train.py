@@ -1,0 +1,68 @@
+"""`yolo-jax train`."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from yolo_jax import experiment
+from yolo_jax.cli.counts import count
+from yolo_jax.config import ExperimentConfig, config_of
+from yolo_jax.launch import command as launchers
+from yolo_jax.training import distributed
+
+_TRAIN = (
+    "CONFIG is a Python file with get_config(), as experiments/configs/quickstart.py, or data; all "
+    "its fields can be set on the command line too, as in --epochs 30 --augment.flip 0. "
+    "One of several processes of a run is started with --distributed; on Cloud TPU, SLURM and "
+    "Kubernetes that is all, elsewhere --coordinator HOST:PORT (of process 0) --num-processes N "
+    "--process-id I say the rest. --start-timeout: seconds that they wait for each other. "
+    "--deterministic: the same bits each time on GPUs too, whose fastest operations differ. "
+    + launchers.HELP
+)
+
+
+def add_parsers(commands: Any) -> None:
+    """Adds the subcommand."""
+    # Its help is of the config's fields too, which tyro knows.
+    train = commands.add_parser(
+        "train", help="run an experiment config", add_help=False, allow_abbrev=False
+    )
+    train.add_argument("config", nargs="?", type=Path, help="Python file with get_config()")
+    train.add_argument("--distributed", action="store_true")
+    train.add_argument("--coordinator", metavar="HOST:PORT")
+    train.add_argument("--num-processes", type=int)
+    train.add_argument("--process-id", type=int)
+    launchers.add_options(train, count)
+    train.add_argument("--deterministic", action="store_true")
+    train.add_argument("--start-timeout", type=count, default=distributed.START_SECONDS)
+    train.set_defaults(command=run, takes_rest=True)
+
+
+def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
+    """Trains; the overrides are of the config's fields."""
+    if options.config is None:
+        if {"-h", "--help"} & set(overrides):
+            tyro.cli(
+                ExperimentConfig, prog="yolo-jax train CONFIG", description=_TRAIN, args=["--help"]
+            )
+        raise ValueError(f"train needs a config file, or data. {_TRAIN}")
+    launchers.check_options(options)
+    if options.launch is not None:
+        return launchers.launch(options, overrides)
+    if options.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")  # read when a device is first touched
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    config = config_of(options.config, overrides)  # before others wait for this process
+    where = options.coordinator, options.num_processes, options.process_id
+    if options.distributed:
+        distributed.start(*where, timeout=options.start_timeout)
+        if not distributed.is_first():
+            logging.getLogger("yolo_jax").setLevel(logging.WARNING)
+    elif any(value is not None for value in where):
+        raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
+    experiment.train(config)
+    return None
