@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import Array
 
 from yolo_jax.training.step import Fed, Sums
@@ -48,10 +49,10 @@ def report_excess(sums: Sums, epoch: int) -> None:
         sums: of the epoch, fetched.
         epoch: its number, from 0.
     """
-    if sums.get(EXCESS):
+    if np.any(sums.get(EXCESS, 0)):
         _log.warning(
             "epoch %d: %d boxes of augmented images had no row, and taught nothing; raise the "
             "augmentation's max_boxes",
             epoch + 1,
-            sums[EXCESS],
+            np.sum(sums[EXCESS]),
         )

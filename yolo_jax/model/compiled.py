@@ -199,6 +199,9 @@ class Compiled:
         Raises:
             ValueError: in training, if the loss depends on nothing that is trained.
         """
+        return self.parallel.place(self._sums_of_nothing(state, fed, training=training))
+
+    def _sums_of_nothing(self, state: TrainState, fed: Fed, *, training: bool) -> Sums:
         if training not in self._zeros:
             chosen, frozen = partition(state.params, self.trainable)
 
@@ -218,7 +221,7 @@ class Compiled:
                 found = jax.eval_shape(forward, chosen, state, fed)[1]
             zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
             self._zeros[training] = zeros
-        return self.parallel.place(self._zeros[training])
+        return self._zeros[training]
 
     def _run(self, kind: str, replicated: tuple, fed: Fed, augment: Transform | None) -> PyTree:
         """Runs a step on a batch, whose rows the devices share."""

@@ -69,7 +69,8 @@ class FitRun:
         self._read: deque[Fed] = deque()
         self._failure: Exception | None = None  # of reading ahead
         self._at_once = 0
-        self.interrupted = self.ended = self._failure_said = False
+        self.interrupted = self.ended = False
+        self._said: set[str] = set()
         self.history = History()
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
@@ -97,7 +98,8 @@ class FitRun:
         hear_every_interrupt()
         model = self.model
         model.stop_training, model.fits = False, self.number + 1
-        model.state = without_failure(model.state)
+        if not model.trial_names:  # of trials, those that were frozen stay so
+            model.state = without_failure(model.state)
         try:
             self.callbacks.on_train_begin()
             self.callbacks.on_train_end(self._run_epochs())
@@ -267,17 +269,20 @@ class FitRun:
         return found
 
     def _check_finite(self) -> None:
-        """Says, or raises where `strict`, that an update was refused, and why."""
-        step, term = np.asarray(self.model.state.failure)
-        if step < 0 or self._failure_said:
-            return
-        message = (
-            f"the {FAILURES[term]} of step {step} (counted from 0) was not finite; the update was "
-            "refused, and the parameters are those before it. Look at that step's data and labels "
-            "(NaN, infinity, class ids that are none), lower the learning rate, or clip the "
-            "gradient."
-        )
-        if self.strict:
-            raise FloatingPointError(message)
-        self._failure_said = True
-        warn_caller(message)
+        """Says that an update was refused, and why; raises where `strict` and no trial is left."""
+        failures = np.asarray(self.model.state.failure).reshape(-1, 2)
+        names = self.model.trial_names or ("",)
+        failures = failures[: len(names)]
+        for name, (step, term) in zip(names, failures, strict=True):
+            if step < 0 or name in self._said:
+                continue
+            message = (
+                f"{f'trial {name}: ' if name else ''}the {FAILURES[term]} of step {step} (counted "
+                "from 0) was not finite; the update was refused, and the parameters are those "
+                "before it. Look at that step's data and labels (NaN, infinity, class ids that are "
+                "none), lower the learning rate, or clip the gradient."
+            )
+            if self.strict and (failures[:, 0] >= 0).all():
+                raise FloatingPointError(message)
+            self._said.add(name)
+            warn_caller(message)

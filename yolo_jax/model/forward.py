@@ -1,5 +1,6 @@
 """A model's graph and losses as the steps run them, on one device's rows."""
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -57,6 +58,12 @@ class GraphForward:
         self._train_graph = nnx.graphdef(graph)
         graph.eval()
         self._scalar_loss: bool | None = None
+
+    def with_objective(self, objective: Objective) -> "GraphForward":
+        """Returns the same graph with other losses."""
+        other = copy.copy(self)
+        other.objective = objective
+        return other
 
     def __call__(
         self,

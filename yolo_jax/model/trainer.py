@@ -44,7 +44,10 @@ class Trainer(Predictor):
         fits: that were begun.
         stop_training: set by a callback, ends the fit after the batch.
         metrics_names: names of what `evaluate` returns.
+        trial_names: of the trials that are trained together; none of a model that is one alone.
     """
+
+    trial_names: tuple[str, ...] = ()
 
     def __init__(
         self, inputs: PyTree, outputs: PyTree, name: str | None = None, *, seed: int = 0

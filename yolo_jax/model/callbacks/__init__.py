@@ -2,6 +2,7 @@
 
 from yolo_jax.model.callbacks.callback import HOOKS, Callback, CallbackList, LambdaCallback, Logs
 from yolo_jax.model.callbacks.control import LearningRateScheduler, TerminateOnNaN
+from yolo_jax.model.callbacks.each_trial import EachTrial
 from yolo_jax.model.callbacks.engine import ExponentialMovingAverage, Profile
 from yolo_jax.model.callbacks.mean_ap import MeanAP
 from yolo_jax.model.callbacks.monitors import EarlyStopping, ReduceLROnPlateau
@@ -15,6 +16,7 @@ __all__ = [
     "Callback",
     "CallbackList",
     "Checkpoint",
+    "EachTrial",
     "EarlyStopping",
     "ExponentialMovingAverage",
     "LambdaCallback",

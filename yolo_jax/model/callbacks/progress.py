@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from yolo_jax.model.callbacks.callback import Callback, Logs
+from yolo_jax.model.callbacks.each_trial import means
 from yolo_jax.training.distributed import is_first
 
 _BAR_WIDTH = 30
@@ -87,7 +88,7 @@ class ProgbarLogger(Callback):
         speed = f" - {self._rows / max(seconds, 1e-9):.1f} images/s" if self._rows else ""
         if "input_wait" in self.params:
             speed += f" - {self.params['input_wait']:.1%} waiting for data"
-        values = _values(logs or {})
+        values = self._values(logs or {})
         match self._verbose, self._terminal:
             case 1, True:
                 self._draw(f"{self._bar()} -{self._elapsed()}{speed}{values}")
@@ -155,7 +156,7 @@ class ProgbarLogger(Callback):
         values = ""
         if with_values:
             speed = f" - {self._rows / (now - self._started):.1f} images/s" if self._rows else ""
-            values = speed + _values(logs)
+            values = speed + self._values(logs)
         self._draw(f"{self._bar()} -{self._remaining(now)}{values}")
 
     def _count(self) -> tuple[int, int | None, str]:
@@ -191,6 +192,21 @@ class ProgbarLogger(Callback):
             return f" ETA: {hours}:{minutes % 60:02d}:{seconds % 60:02d}"
         return f" ETA: {minutes}:{seconds % 60:02d}" if minutes else f" ETA: {seconds}s"
 
+    def _values(self, logs: Mapping[str, Any]) -> str:
+        """Returns ` - loss: 0.1234 - …`; small numbers in scientific notation, as Keras's.
+
+        Of trials that are trained together their mean.
+        """
+        trials = self.model.trial_names
+        shown = means(logs, trials) if trials else logs
+        return "".join(
+            f" - {key}: {shown[key]:.4f}"
+            if abs(shown[key]) > 1e-3
+            else f" - {key}: {shown[key]:.4e}"
+            for key in shown
+            if key not in ("batch", "size")
+        )
+
     def _draw(self, line: str) -> None:
         """Draws over the terminal's line, whatever length the last drawing had."""
         print(f"\r{line:<{self._width}}", end="", flush=True)
@@ -200,12 +216,3 @@ class ProgbarLogger(Callback):
         if self._width:
             print(flush=True)
         self._width = 0
-
-
-def _values(logs: Mapping[str, Any]) -> str:
-    """Returns ` - loss: 0.1234 - …`; small numbers in scientific notation, as Keras's."""
-    shown = ((key, logs[key]) for key in logs if key not in ("batch", "size"))
-    return "".join(
-        f" - {key}: {value:.4f}" if abs(value) > 1e-3 else f" - {key}: {value:.4e}"
-        for key, value in shown
-    )
