@@ -5,12 +5,13 @@ yolov3-tiny.cfg.
 """
 
 import math
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Key, Num
 
 from yolo_jax.core.anchors import TINY, YOLOV3, AnchorSet
 from yolo_jax.core.precision import Precision
@@ -251,19 +252,8 @@ def create_network(
         raise ValueError(f"there is no network {kind!r}; name one of {', '.join(NETWORKS)}")
     if num_classes < 1:
         raise ValueError(f"a detector needs classes: num_classes is {num_classes}, not 1 or more")
-    kind_of_network, _ = NETWORKS[kind]
-    backend = backend or jax.default_backend()
-
-    def create() -> Network:
-        precision = Precision.for_backend(backend)
-        network = kind_of_network(num_classes, precision=precision, rngs=nnx.Rngs(seed))
-        set_objectness_prior(network, _OBJECTNESS_PRIOR)
-        if isinstance(network, YOLOv3):
-            network.body.halves = backend == "tpu"
-        return network
-
-    # Under jit the draws of all kernels are one program.
-    network = nnx.jit(create)()
+    create = _creator(kind, num_classes, backend or jax.default_backend())
+    network = create(jax.random.key(seed))
     network.body.remat = remat
     for _, part in nnx.iter_graph(network):
         if isinstance(part, BatchNorm):
@@ -288,3 +278,18 @@ def set_objectness_prior(network: Network, probability: float) -> None:
         if isinstance(convolution, OutputConv):
             bias = convolution.bias[...].reshape(ANCHORS_PER_SCALE, 5 + network.num_classes)
             convolution.bias[...] = bias.at[:, 4].set(logit).reshape(-1)
+
+
+@cache
+def _creator(kind: str, num_classes: int, backend: str) -> Callable[[Key[Array, ""]], Network]:
+    """Returns what draws a network; under jit that is one program, whatever the seed."""
+
+    def create(key: Key[Array, ""]) -> Network:
+        precision = Precision.for_backend(backend)
+        network = NETWORKS[kind][0](num_classes, precision=precision, rngs=nnx.Rngs(key))
+        set_objectness_prior(network, _OBJECTNESS_PRIOR)
+        if isinstance(network, YOLOv3):
+            network.body.halves = backend == "tpu"
+        return network
+
+    return nnx.jit(create)
