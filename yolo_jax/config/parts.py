@@ -54,6 +54,8 @@ class DataConfig:
         cache: keep decoded images in `ram` (threads alone) or on `disk`; `none` keeps none.
         cache_folder: of the cache on disk; None: in the cache folder of yolo_jax.
         strict: a bad record is an error rather than a report.
+        order_seed: of the order of the images, and of what is mixed; None: the experiment's seed.
+            With one of its own, trials of several seeds see the same batches.
     """
 
     train: Path
@@ -72,6 +74,7 @@ class DataConfig:
     cache: Literal["none", "ram", "disk"] = "none"
     cache_folder: Path | None = None
     strict: bool = False
+    order_seed: Annotated[int, Within(0, 2**32, below=True)] | None = None
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def open_data(config: ExperimentConfig) -> Data:
         cache=cache,
         mixing=config.augment.mixing(_mixed_batches(config, len(train.annotations))),
         shuffle=True,
-        seed=config.seed,
+        seed=config.seed if wanted.order_seed is None else wanted.order_seed,
         whole_batches=True,
         problems=problems,
     )

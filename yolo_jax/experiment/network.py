@@ -111,4 +111,9 @@ def build_model(
     side = config.network.input_size
     image = Input((side, side, 3), name="image", dtype=jnp.uint8)
     model = Model(image, list(apply(network, image)), name=config.name, seed=config.seed)
-    return model, detection(DetectionLoss(anchors, num_classes, **dataclasses.asdict(config.loss)))
+    return model, detection_loss(config, num_classes, anchors)
+
+
+def detection_loss(config: ExperimentConfig, num_classes: int, anchors: AnchorSet) -> Joint:
+    """Returns a config's loss; its numbers may be traced."""
+    return detection(DetectionLoss(anchors, num_classes, **vars(config.loss)))
