@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from child_processes import ended
 
-from yolo_jax import run_folder
 from yolo_jax.config import DataConfig, ExperimentConfig, LossConfig, OptimizerConfig
+from yolo_jax.core import locks
 from yolo_jax.core.anchors import TINY, TINY_DARKNET, YOLOV3
 from yolo_jax.data.augment import Augment
 from yolo_jax.run_folder import MAY_DIFFER, RunFolder
@@ -185,14 +185,14 @@ def test_a_folder_that_a_living_process_uses_is_refused_with_its_name(tmp_path: 
         with pytest.raises(ValueError, match=said), RunFolder(folder).in_use():
             pass
         # Another machine's may be that of a dead one: it is waited for.
-        monkeypatch.setattr(run_folder, "_LEASE_SECONDS", 2)
+        monkeypatch.setattr(locks, "_LEASE_SECONDS", 2)
         (folder / "lock").write_text("process 1 on elsewhere")
         started = time.monotonic()
         said = "by process 1 on elsewhere"
         with pytest.raises(ValueError, match=said), RunFolder(folder).in_use():
             pass
         assert time.monotonic() - started > 2
-        monkeypatch.setattr(run_folder, "_LEASE_SECONDS", 60)
+        monkeypatch.setattr(locks, "_LEASE_SECONDS", 60)
         threading.Timer(2, process.kill).start()
         with RunFolder(folder).in_use():
             RunFolder(folder).begin(CONFIG, ("ash",), TINY)

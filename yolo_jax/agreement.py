@@ -15,9 +15,9 @@ import numpy as np
 from flax import nnx
 
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.config.flat import flatten
 from yolo_jax.core.types import Dataset
 from yolo_jax.networks.yolov3 import Network
-from yolo_jax.run_folder import flatten
 from yolo_jax.training import distributed
 
 _log = logging.getLogger(__name__)

@@ -1,26 +1,19 @@
 """A run's folder: its config, its class names and its figures, in files that one can read."""
 
 import dataclasses
-import errno
-import fcntl
 import json
-import logging
-import os
-import socket
-import time
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.config.flat import flatten, unflatten
 from yolo_jax.core.anchors import AnchorSet
+from yolo_jax.core.locks import locked
 from yolo_jax.data.doctor import listed
 from yolo_jax.networks.yolov3 import NETWORKS
 
-_log = logging.getLogger(__name__)
-_LEASE_SECONDS = 180  # of locks on a network's disk, and some more
 # What may differ between a run folder's config and the one that resumes it.
 MAY_DIFFER = frozenset(
     {
@@ -114,32 +107,8 @@ class RunFolder:
         """
         self._refuse_other_files()
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("a+", encoding="utf-8") as file:
-            deadline = time.monotonic() + _LEASE_SECONDS
-            while (other := self._taken_by(file)) is not None:
-                is_ours = other.endswith(f" on {socket.gethostname()}")
-                if is_ours or time.monotonic() > deadline:
-                    raise ValueError(
-                        f"{self.path} is in use by {other or 'another process'}, which still runs; "
-                        "wait for it, or stop it, or choose another --name"
-                    )
-                time.sleep(1)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+        with locked(self._lock, "choose another --name"):
             yield
-
-    def _taken_by(self, file: TextIO) -> str | None:
-        """Takes the lock and returns None, or says whose it is."""
-        try:
-            # Of this process alone: one of `flock` would outlast it in the workers it forks.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                file.seek(0)
-                return file.read().strip()
-            _log.warning("%s cannot be locked (%s): let nothing else use it", self.path, error)
-        return None
 
     def save_config(self, config: ExperimentConfig) -> None:
         """Writes every field of a config."""
@@ -156,8 +125,11 @@ class RunFolder:
             FileNotFoundError: the folder has none.
             ValueError: the file is damaged, or of another version.
         """
-        flat = _brought_up(_read_json(self._config, dict))
-        config = _build(ExperimentConfig, flat, "", self._config)
+        flat = _brought_up(read_json(self._config, dict))
+        try:
+            config = unflatten(flat)
+        except ValueError as error:
+            raise ValueError(f"{self._config} {error}") from error
         unknown = sorted(flat.keys() - flatten(config).keys())
         if unknown:
             raise ValueError(
@@ -172,7 +144,7 @@ class RunFolder:
             FileNotFoundError: the folder has none.
             ValueError: the file is damaged.
         """
-        return tuple(map(str, _read_json(self._classes, list)))
+        return tuple(map(str, read_json(self._classes, list)))
 
     def anchors(self, kind: str) -> AnchorSet:
         """Returns the run's anchors; of a run from before they were written, the network's.
@@ -186,7 +158,7 @@ class RunFolder:
         shipped = NETWORKS[kind][1]
         if not self._anchors.is_file():
             return shipped
-        stored = _read_json(self._anchors, dict)
+        stored = read_json(self._anchors, dict)
         try:
             sizes = tuple((float(width), float(height)) for width, height in stored["sizes"])
             masks = tuple(tuple(map(int, mask)) for mask in stored["masks"])
@@ -202,7 +174,7 @@ class RunFolder:
         """
         if not self._metrics.is_file():
             return None
-        figures = _read_json(self._metrics, dict)
+        figures = read_json(self._metrics, dict)
         missing = sorted({"AP", "AP50", "sources", "epochs"} - figures.keys())
         if missing:
             raise ValueError(
@@ -225,16 +197,20 @@ class RunFolder:
             )
 
     def _check_same_config(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        differing = [
-            f"{name} (there {old.get(name)!r}, here {new.get(name)!r})"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name) and name not in MAY_DIFFER
-        ]
-        if differing:
+        if differing := differences(old, new):
             raise ValueError(
-                f"{self.path} holds a run of another config; these differ: {'; '.join(differing)}. "
+                f"{self.path} holds a run of another config; these differ: {differing}. "
                 "Choose another --name, or go back to the run's own config."
             )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Returns in words which fields of two configs differ, but for those that may; else ""."""
+    return "; ".join(
+        f"{name} (there {old.get(name)!r}, here {new.get(name)!r})"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name not in MAY_DIFFER
+    )
 
 
 def save_json(path: Path, content: object) -> None:
@@ -248,7 +224,12 @@ def _partial(path: Path) -> Path:
     return path.with_suffix(".partial")
 
 
-def _read_json(path: Path, kind: type) -> Any:
+def read_json(path: Path, kind: type) -> Any:
+    """Reads JSON of a dict or a list.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not UTF-8
@@ -256,24 +237,6 @@ def _read_json(path: Path, kind: type) -> Any:
     if not isinstance(content, kind):
         raise ValueError(f"{path} is damaged: it holds a {type(content).__name__}")
     return content
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns a config's fields by dotted name, as JSON holds them."""
-    flat: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            flat |= flatten(value, f"{prefix}{item.name}.")
-        else:
-            flat[prefix + item.name] = _plain(value)
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return value.as_posix()
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _brought_up(flat: dict[str, Any]) -> dict[str, Any]:
@@ -284,19 +247,3 @@ def _brought_up(flat: dict[str, Any]) -> dict[str, Any]:
         if flat.get("optimizer.kind") == "adam" and flat.get("optimizer.weight_decay"):
             flat["optimizer.kind"] = "adamw"
     return flat
-
-
-def _build(kind: type, flat: dict[str, Any], prefix: str, path: Path) -> Any:
-    values, hints = {}, typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        name, hint = item.name, hints[item.name]
-        if dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), flat, f"{prefix}{name}.", path)
-        elif prefix + name in flat:
-            value = flat[prefix + name]
-            if value is not None and Path in (hint, *typing.get_args(hint)):
-                value = Path(value)
-            values[name] = tuple(value) if isinstance(value, list) else value
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{path} lacks the field {prefix}{name}")
-    return kind(**values)

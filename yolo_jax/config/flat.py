@@ -1,0 +1,85 @@
+"""A config's fields by dotted name, as JSON holds them, and a config made of such fields."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_jax.config.experiment_config import ExperimentConfig
+from yolo_jax.core.fields import check_fields
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns a config's fields by dotted name, as JSON holds them."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{item.name}.")
+        else:
+            flat[prefix + item.name] = plain(value)
+    return flat
+
+
+def plain(value: Any) -> Any:
+    """Returns a field's value as JSON holds it."""
+    if isinstance(value, Path):
+        return value.as_posix()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def unflatten(flat: Mapping[str, Any], kind: type = ExperimentConfig, prefix: str = "") -> Any:
+    """Returns a config of fields by dotted name; those that lack have their defaults.
+
+    Args:
+        flat: the fields.
+        kind: the dataclass.
+        prefix: of its fields' names.
+
+    Raises:
+        ValueError: one without a default lacks.
+    """
+    values, hints = {}, typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        name, hint = item.name, hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            values[name] = unflatten(flat, typing.cast(type, hint), f"{prefix}{name}.")
+        elif prefix + name in flat:
+            value = flat[prefix + name]
+            if isinstance(value, str) and Path in (hint, *typing.get_args(hint)):
+                value = Path(value)
+            values[name] = tuple(value) if isinstance(value, list) else value
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise ValueError(f"lacks the field {prefix}{name}")
+    return kind(**values)
+
+
+def with_changes(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
+    """Returns a config with other values of some fields, all of whose values are checked.
+
+    Args:
+        config: to change.
+        changes: value by dotted name, such as {"optimizer.learning_rate": 0.01}.
+
+    Raises:
+        ValueError: there is no such field, and the nearest one is named; or a value cannot be.
+    """
+    flat = flatten(config)
+    for name in changes:
+        if name not in flat:
+            raise ValueError(f"there is no field {name!r}; did you mean {_nearest(name, flat)!r}?")
+    changed = unflatten(flat | {name: plain(value) for name, value in changes.items()})
+    check_fields(changed)
+    return changed
+
+
+def _nearest(name: str, names: Mapping[str, Any]) -> str:
+    """Returns the name that is most like one, as a whole or in its last part."""
+
+    def likeness(other: str) -> float:
+        pairs = (name, other), (name.rpartition(".")[2], other.rpartition(".")[2])
+        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    return max(names, key=likeness)
