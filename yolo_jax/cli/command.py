@@ -28,8 +28,9 @@ _EXIT_REFUSED = 74  # EX_IOERR
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; an error that a user can mend is one line and exit status 2.
 
-    What a disk or the network refuses is one line and status 74: another time it may not. The
-    doctor's status is 1 where something is wrong with the data.
+    What a disk or the network refuses is one line and status 74: another time it may not. A run
+    whose loss was not finite ends with status 3. The doctor's status is 1 where something is wrong
+    with the data.
     """
     # By force: a library that is imported may have set up its own form already.
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
@@ -63,6 +64,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"  # without its number
         print(f"yolo-jax: {text}", file=sys.stderr)
+        if isinstance(error, FloatingPointError):
+            return distributed.EXIT_DIVERGED
         is_refused = isinstance(error, PretrainedUnavailable) or (
             isinstance(error, OSError) and error.errno in _REFUSALS
         )

@@ -13,11 +13,12 @@ import yaml
 
 from yolo_jax.launch.job import Job
 from yolo_jax.plan.chips import Slice
+from yolo_jax.training.distributed import EXIT_DIVERGED
 
 # In which a run saves and ends, once its machine is to be given back.
 _GRACE_SECONDS = 90
 _COORDINATOR_PORT = 8476
-_USERS_ERROR = 2  # exit status of a run that no restart helps
+_NO_RESTART_HELPS = [2, EXIT_DIVERGED]  # exit statuses: a user's error, a loss not finite
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def launch(
         place: one slice.
         cluster: where it runs.
         out: file of the manifest.
-        restarts: of the whole job, whatever ended it but an error of the user's.
+        restarts: of the whole job, whatever ended it but an error of the user's, or a loss or an
+            update that was not finite.
         dry_run: print the manifest in place of writing it.
     """
     text = yaml.safe_dump(manifest(job, place, cluster, restarts), sort_keys=False, width=100)
@@ -119,13 +121,13 @@ def manifest(job: Job, place: Slice, cluster: Cluster, restarts: int) -> dict[st
 
 
 def _job_of_slice(job: Job, place: Slice, cluster: Cluster) -> dict[str, Any]:
-    users_error = {"containerName": "train", "operator": "In", "values": [_USERS_ERROR]}
+    no_restart = {"containerName": "train", "operator": "In", "values": _NO_RESTART_HELPS}
     return {
         "parallelism": place.hosts,
         "completions": place.hosts,
         "completionMode": "Indexed",
         "backoffLimit": 0,  # a run goes on with all its processes or not at all
-        "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": users_error}]},
+        "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": no_restart}]},
         "template": {"spec": _pod(job, place, cluster)},
     }
 

@@ -30,6 +30,7 @@ _SHUTDOWN_SECONDS = 120  # in which all have to be through, once one is
 _WAIT_SECONDS = 600  # for all to be where one is
 _FLUSH_SECONDS = 2  # for what is printed, at an end at once
 _DOUBLED_SECONDS = 0.3  # between two SIGTERMs that are one
+EXIT_DIVERGED = 3  # a loss, a gradient or an update was not finite
 EXIT_NOT_TOGETHER = 75  # EX_TEMPFAIL: another time they may
 EXIT_PREEMPTED = 128 + signal.SIGTERM  # as a shell says of SIGTERM
 
