@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_jax import convert, examine
-from yolo_jax.cli.counts import count
+from yolo_jax.cli.values import count
 from yolo_jax.networks.pretrained import fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS
 

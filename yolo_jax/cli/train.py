@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from yolo_jax import experiment
-from yolo_jax.cli.counts import count
+from yolo_jax.cli.values import changes, count
 from yolo_jax.config import ExperimentConfig, config_of
 from yolo_jax.launch import command as launchers
 from yolo_jax.training import distributed
@@ -21,7 +21,7 @@ _TRAIN = (
     "Kubernetes that is all, elsewhere --coordinator HOST:PORT (of process 0) --num-processes N "
     "--process-id I say the rest. --start-timeout: seconds that they wait for each other. "
     "--deterministic: the same bits each time on GPUs too, whose fastest operations differ. "
-    + launchers.HELP
+    "--changes: fields of a sweep's trial as JSON, which go before all others. " + launchers.HELP
 )
 
 
@@ -38,6 +38,7 @@ def add_parsers(commands: Any) -> None:
     train.add_argument("--process-id", type=int)
     launchers.add_options(train, count)
     train.add_argument("--deterministic", action="store_true")
+    train.add_argument("--changes", action="append", metavar="JSON", type=changes)
     train.add_argument("--start-timeout", type=count, default=distributed.START_SECONDS)
     train.set_defaults(command=run, takes_rest=True)
 
@@ -51,12 +52,15 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
             )
         raise ValueError(f"train needs a config file, or data. {_TRAIN}")
     launchers.check_options(options)
+    if len(options.changes or []) > 1:
+        raise ValueError(f"--changes is given {len(options.changes)} times; expected it once")
     if options.launch is not None:
         return launchers.launch(options, overrides)
     if options.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")  # read when a device is first touched
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-    config = config_of(options.config, overrides)  # before others wait for this process
+    # Before others wait for this process.
+    config = config_of(options.config, overrides, changes=(options.changes or [None])[0])
     where = options.coordinator, options.num_processes, options.process_id
     if options.distributed:
         distributed.start(*where, timeout=options.start_timeout)

@@ -4,15 +4,53 @@ import dataclasses
 import importlib.util
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import tyro
 
 from yolo_jax.config.experiment_config import ExperimentConfig
+from yolo_jax.config.flat import with_changes
 from yolo_jax.config.parts import DataConfig, OptimizerConfig
 from yolo_jax.data.augment import Augment
 from yolo_jax.data.readers import split_names
+
+
+def load_module(path: Path | str) -> ModuleType:
+    """Runs a config file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no config file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file; a config is Python with get_config()")
+    module = importlib.util.module_from_spec(spec)
+    with told_by_line(path):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def told_by_line(path: Path) -> Iterator[None]:
+    """Tells what the user's own code raises by its line in their file.
+
+    Raises:
+        ValueError: it raised something.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def load_config(path: Path | str) -> ExperimentConfig:
@@ -22,23 +60,11 @@ def load_config(path: Path | str) -> ExperimentConfig:
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be run, has no `get_config`, or that returns something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no config file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file; a config is Python with get_config()")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config() if hasattr(module, "get_config") else None
-    except Exception as error:
-        # Whatever the user's own code raises is told by its line in their file.
-        raise ValueError(
-            f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}"
-        ) from error
+    path, module = Path(path), load_module(path)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} has no get_config(), which should return an ExperimentConfig")
+    with told_by_line(path):
+        config = module.get_config()
     if not isinstance(config, ExperimentConfig):
         raise ValueError(
             f"get_config() of {path} returned {type(config).__name__}, not an ExperimentConfig"
@@ -46,23 +72,31 @@ def load_config(path: Path | str) -> ExperimentConfig:
     return config
 
 
-def config_of(path: Path, overrides: Sequence[str], command: str = "train") -> ExperimentConfig:
+def config_of(
+    path: Path,
+    overrides: Sequence[str],
+    command: str = "train",
+    changes: Mapping[str, Any] | None = None,
+) -> ExperimentConfig:
     """Returns a config with fields of the command line, such as --epochs 30.
 
     Args:
         path: of a config file, or of data, which are trained on by `config_of_data`.
         overrides: of the command line.
         command: that they were given to.
+        changes: of a sweep's trial, which go before both: value by dotted field.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: see `load_config` and `config_of_data`.
+        ValueError: see `load_config`, `config_of_data` and `with_changes`.
     """
     is_data = not str(path).endswith(".py")
     default = config_of_data(path) if is_data else load_config(path)
     prog = f"yolo-jax {command} {path}"
     config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
-    return _without_others_splits(config, default.data) if is_data else config
+    if is_data:
+        config = _without_others_splits(config, default.data)
+    return with_changes(config, changes) if changes else config
 
 
 def config_of_data(path: Path) -> ExperimentConfig:

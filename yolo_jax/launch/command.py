@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import logging
 import math
 import re
@@ -98,10 +99,13 @@ def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         ValueError: an option is missing, or the config cannot be.
     """
     # What is wrong with it is said here rather than where it runs, hours later.
-    config = config_of(options.config, overrides)
+    changes = options.changes or []
+    config = config_of(options.config, overrides, changes=(changes or [None])[0])
     check_fields(config)
+    further = ["--deterministic"] * options.deterministic
+    further += [word for one in changes for word in ("--changes", json.dumps(one))]
     job = Job(
-        ("train", str(options.config), *overrides, *["--deterministic"] * options.deterministic),
+        ("train", str(options.config), *overrides, *further),
         environment=_pairs("env", options.env or []),
         folder=options.folder or _FOLDERS.get(options.launch, Path.cwd()),
         processes=options.processes or 1,
