@@ -13,7 +13,7 @@ from small_detector import Stream, flat, make_batches, make_model
 
 from yolo_jax import Input, K, Model
 from yolo_jax.layers import Dense
-from yolo_jax.model.callbacks import Callback, Checkpoint
+from yolo_jax.model.callbacks import Callback, Checkpoint, EarlyStopping
 from yolo_jax.training.distributed import Preempted
 
 
@@ -105,3 +105,27 @@ def test_a_run_of_a_model_built_again_is_refused_for_its_names(tmp_path):
         build().fit(LINE_X, LINE_Y, verbose=0, resume=tmp_path)
     K.clear_session()
     assert build().fit(LINE_X, LINE_Y, epochs=2, verbose=0, resume=tmp_path).epoch == [0, 1]
+
+
+@pytest.mark.parametrize("baseline", [None, 0.0])
+def test_behind_an_early_stop_it_trains_no_further_unless_patience_is_longer(tmp_path, baseline):
+    """By a baseline that no loss reaches, it stops in the very first epoch."""
+
+    def fit(patience):
+        x = Input((2,), name="x")
+        model = Model(x, Dense(1, name="line")(x))
+        model.compile("sgd", "mse", devices=jax.devices()[:1])
+        stopping = EarlyStopping("loss", min_delta=1e9, patience=patience, baseline=baseline)
+        callbacks = [stopping, Checkpoint(tmp_path, monitor=None)]
+        fitted = model.fit(
+            LINE_X, LINE_Y, epochs=9, verbose=0, callbacks=callbacks, resume=tmp_path
+        )
+        return fitted.epoch, model.get_weights()
+
+    first = 1 if baseline is not None else 2
+    epochs, weights = fit(1)
+    assert epochs == list(range(first))
+    epochs, again = fit(1)
+    assert epochs == list(range(first))
+    np.testing.assert_array_equal(weights[0], again[0])
+    assert fit(3)[0] == list(range(first + 2))

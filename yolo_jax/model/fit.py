@@ -115,12 +115,10 @@ class FitRun:
         is_left = self.epoch < self.epochs
         stream = self.feed.batches(self.batches, self.number) if is_left else iter(())
         try:
-            while self.epoch < self.epochs and not self.interrupted:
+            while self.epoch < self.epochs and not (self.interrupted or self.model.stop_training):
                 logs = self._run_epoch(stream)
                 self.feed.end_pass()
                 self.epoch, self.step, self.sums = self.epoch + 1, 0, None
-                if self.model.stop_training:
-                    break
         finally:
             if isinstance(stream, Generator):
                 stream.close()

@@ -77,7 +77,8 @@ class EarlyStopping(Monitoring):
     reaching the baseline stop it only when they cease to improve.
 
     A checkpoint of the run holds the weights kept for restoring within its JSON, in base64: a third
-    more than their size in memory.
+    more than their size in memory. A fit that resumes behind such a stop trains no further, unless
+    its patience is longer.
 
     Args:
         monitor: log key to watch.
@@ -118,16 +119,20 @@ class EarlyStopping(Monitoring):
 
     def _reset(self) -> None:
         self.wait = self.stopped_epoch = 0
+        self._stopped = False  # which `stopped_epoch`, 0 in the first too, does not tell
         self.best = self.worst
         if self.baseline is not None and not self.restore_best_weights:
             self.best = self.baseline
         self.best_weights: list[np.ndarray] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Starts afresh, unless a checkpoint was just read."""
+        """Starts afresh, unless a checkpoint was just read; behind a stop it stops again."""
         if not self._resumed:
             self._reset()
         self._resumed = False
+        self._stopped = self._stopped and self.wait >= self.patience
+        if self._stopped:
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Judges the epoch."""
@@ -145,7 +150,7 @@ class EarlyStopping(Monitoring):
             if not self._short_of_baseline(current):
                 self.wait = 0
         elif self.wait >= self.patience:
-            self.stopped_epoch = epoch
+            self.stopped_epoch, self._stopped = epoch, True
             self.model.stop_training = True
             if self.best_weights is not None:
                 if self.verbose > 0:
@@ -173,6 +178,7 @@ class EarlyStopping(Monitoring):
         return super().state_dict() | {
             "wait": self.wait,
             "stopped_epoch": self.stopped_epoch,
+            "stopped": self._stopped,
             "best_weights": None if kept is None else [_encode(array) for array in kept],
         }
 
@@ -180,6 +186,8 @@ class EarlyStopping(Monitoring):
         """Takes it back."""
         super().load_state_dict(state)
         self.wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
+        # A checkpoint that was made before this was kept lacks it.
+        self._stopped = state.get("stopped", self.stopped_epoch > 0)
         kept = state["best_weights"]
         self.best_weights = None if kept is None else [_decode(array) for array in kept]
         self._resumed = True
