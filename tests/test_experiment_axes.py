@@ -1,5 +1,6 @@
 """What an experiment may vary, through a run's whole length."""
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -113,3 +114,32 @@ def test_a_frozen_network_is_as_in_evaluation():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     stats = jax.tree.leaves(nnx.state(frozen, nnx.BatchStat))
     assert all(set(np.unique(stat)) <= {0.0, 1.0} for stat in stats)
+
+
+@pytest.mark.slow
+def test_a_run_whose_validation_loss_stands_still_slows_down_and_ends(tmp_path: Path, capsys):
+    """At so small a rate no weight moves; ended before it was scored it trains no further."""
+    wanted = config(
+        tmp_path,
+        train=TrainConfig(batch_norm="frozen"),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-20, schedule="plateau", plateau_factor=0.5, plateau_patience=1
+        ),
+        epochs=9,
+        early_stopping=2,
+    )
+    folder = tmp_path / "runs" / "tiny"
+    histories = []
+    for _ in range(2):
+        experiment.train(wanted)
+        with (folder / "history.csv").open() as file:
+            histories.append(list(csv.DictReader(file)))
+        figures = json.loads((folder / "metrics.json").read_text())
+        assert (figures["epochs"], figures["stopped_early"]) == (3, True)
+        (folder / "metrics.json").rename(tmp_path / "metrics.json")
+    assert histories[0] == histories[1]
+    assert [float(row["lr"]) for row in histories[0]] == pytest.approx([1e-20, 1e-20, 5e-21])
+    assert len({row["val_loss"] for row in histories[0]}) == 1
+    (tmp_path / "metrics.json").rename(folder / "metrics.json")
+    experiment.train(dataclasses.replace(wanted, epochs=20))
+    assert "is complete after 3 epochs: it stopped early" in capsys.readouterr().out

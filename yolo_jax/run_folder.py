@@ -180,7 +180,7 @@ class RunFolder:
             raise ValueError(
                 f"{self._metrics} lacks {missing}; delete it, and the same command makes it anew"
             )
-        return figures
+        return {"stopped_early": False} | figures  # which runs did not tell that could not
 
     def _refuse_other_files(self) -> None:
         """Refuses a folder of somebody's own files, which a run's would overwrite."""

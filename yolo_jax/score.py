@@ -25,6 +25,7 @@ def score_held_out(
     held_out: Loader,
     skipped: dict[str, str],
     run: RunFolder,
+    epochs: int,
 ) -> None:
     """Scores the held-out images, leaves figures and pictures, and prints the figures.
 
@@ -37,6 +38,7 @@ def score_held_out(
         held_out: the images of this process.
         skipped: why images of the other sets were left out.
         run: its folder.
+        epochs: that were trained.
 
     Raises:
         ImageError: strict and an image cannot be read, or too many cannot.
@@ -55,7 +57,8 @@ def score_held_out(
     read = tuple(one for one in listed.annotations if one.image_id in found)
     dataset = dataclasses.replace(listed, annotations=read)
     whole, sources = coco_average_precision(dataset, found), per_source(dataset, found)
-    figures = metrics(whole, sources) | {"epochs": config.epochs, "skipped": skipped}
+    ended = {"epochs": epochs, "stopped_early": epochs < config.epochs}
+    figures = metrics(whole, sources) | ended | {"skipped": skipped}
     # Before the pictures, which are not worth losing the figures for.
     run.save_figures(figures)
     save_curves(run.path / "history.csv", {"all": whole} | sources, run.path)

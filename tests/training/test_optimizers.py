@@ -7,7 +7,6 @@ import pytest
 from yolo_jax.training.optimizers import (
     build_optimizer,
     learning_rate_schedule,
-    reduce_on_plateau,
     trainable_mask,
 )
 
@@ -89,14 +88,19 @@ def test_the_gradient_is_clipped_by_its_norm():
     assert optax.tree.norm(updates) == pytest.approx(1, rel=1e-6)
 
 
-def test_a_plateau_of_so_many_epochs_lowers_the_rate():
-    """Two steps an epoch; epoch means 4, 3, 3, 3: the second epoch without gain is the plateau."""
-    plateau = reduce_on_plateau(2, factor=0.1, patience=2)
-    state, rates = plateau.init(PARAMS), []
-    for loss in (5.0, 3.0, 3.0, 3.0, 2.0, 4.0, 3.0, 3.0, 1.0, 1.0):
-        updates, state = plateau.update({"a": jnp.ones(())}, state, value=jnp.asarray(loss))
-        rates.append(float(updates["a"]))
-    np.testing.assert_allclose(rates, [1] * 7 + [0.1] * 3, rtol=1e-6)
+def test_a_settable_rate_lies_in_the_state_and_the_schedule_is_its_share():
+    warmup = learning_rate_schedule("constant", 1.0, total_steps=9, warmup_steps=2)
+    optimizer = build_optimizer("sgd", warmup, momentum=0.0, settable_rate=0.5)
+    state, updates = optimizer.init({"a": jnp.ones(())}), []
+    for step in range(4):
+        if step == 3:  # as `model.optimizer.lr = 0.1` does
+            injected = state[-1]
+            assert float(injected.hyperparams["learning_rate"]) == 0.5
+            lowered = injected.hyperparams | {"learning_rate": jnp.asarray(0.1)}
+            state = (*state[:-1], injected._replace(hyperparams=lowered))
+        update, state = optimizer.update({"a": jnp.ones(())}, state, {"a": jnp.ones(())})
+        updates.append(float(update["a"]))
+    np.testing.assert_allclose(updates, [0, -0.25, -0.5, -0.1], rtol=1e-6)
 
 
 def test_patterns_choose_what_is_frozen():

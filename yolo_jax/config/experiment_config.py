@@ -46,6 +46,8 @@ class ExperimentConfig:
         score_threshold: least score of detections that are scored.
         iou_threshold: of the suppression.
         keep_checkpoints: the latest ones kept, beside the best by validation loss.
+        early_stopping: epochs without a new least validation loss behind which the last stage ends,
+            as by Keras's EarlyStopping; 0: none end it.
         close_mosaic: epochs before the optimizer's horizon from which on images are not mixed.
     """
 
@@ -67,6 +69,7 @@ class ExperimentConfig:
     score_threshold: Share = 0.001
     iou_threshold: Share = 0.45
     keep_checkpoints: Count = 2
+    early_stopping: CountOrZero = 0
     close_mosaic: CountOrZero = 0
 
     def check(self) -> None:

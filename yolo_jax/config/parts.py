@@ -146,7 +146,7 @@ class OptimizerConfig:
         weight_decay: on kernels alone.
         clip_norm: largest global norm of the gradient, or None.
         schedule: `constant`, `cosine`, `step`: lower from two epochs on, as darknet's, or
-            `plateau`: constant until the training loss stands still.
+            `plateau`: constant until the validation loss stands still.
         horizon: number of the epoch that the cosine ends with, and that `step_at` is of; None: the
             first run's `epochs`. Past it the final rate holds.
         warmup_steps: linear from 0.
@@ -154,7 +154,8 @@ class OptimizerConfig:
         step_at: shares of the horizon behind which the rate is multiplied by `step_factor`.
         step_factor: of the schedule `step`.
         plateau_factor: what a plateau multiplies the rate by.
-        plateau_patience: epochs without a new least loss that make a plateau.
+        plateau_patience: epochs whose validation loss is not the least by 1e-4 that make a plateau,
+            as in Keras's ReduceLROnPlateau.
         ema_decay: of the averaged weights, or None for no averaging.
     """
 

@@ -52,10 +52,9 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
     begun = run.is_begun
     check_settings(config, begun=begun)
     figures = run.figures()
-    if figures is not None and figures["epochs"] >= config.epochs:
-        done = figures["epochs"]
+    if figures is not None and (figures["epochs"] >= config.epochs or figures["stopped_early"]):
         if distributed.is_first():
-            print(f"{run.path} is complete after {done} epochs; more --epochs go on from there.")
+            print(f"{run.path} is complete {_end_of(figures)}.")
             print_figures(figures)
         return
 
@@ -81,13 +80,26 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
             save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")
         model, loss = build_model(config, network, len(class_names), anchors)
-        fit_stages(config, stages, steps, model, loss, data, callbacks)
+        epochs = fit_stages(config, stages, steps, model, loss, data, callbacks)
         distributed.end_when_told()
-        _score(config, run, model, data, anchors)
+        _score(config, run, model, data, anchors, epochs)
+
+
+def _end_of(figures: dict[str, Any]) -> str:
+    """Says where a complete run ended, and whether there is more to it."""
+    after = f"after {figures['epochs']} epochs"
+    if figures["stopped_early"]:
+        return f"{after}: it stopped early, and more --epochs change nothing"
+    return f"{after}; more --epochs go on from there"
 
 
 def _score(
-    config: ExperimentConfig, run: RunFolder, model: Model, data: Data, anchors: AnchorSet
+    config: ExperimentConfig,
+    run: RunFolder,
+    model: Model,
+    data: Data,
+    anchors: AnchorSet,
+    epochs: int,
 ) -> None:
     """Leaves the held-out figures of the last epoch's weights, or of their average."""
     side = config.network.input_size
@@ -104,6 +116,6 @@ def _score(
         iou_threshold=config.iou_threshold,
     )
     skipped = data.train.skipped | data.validation.skipped
-    score_held_out(config, detector, data.held_out, skipped, run)
+    score_held_out(config, detector, data.held_out, skipped, run, epochs)
     # The first scores what all found; JAX takes for dead what ends minutes after the others.
     distributed.wait_for_all("the held-out figures are there", seconds=3600)

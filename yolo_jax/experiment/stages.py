@@ -10,10 +10,18 @@ import optax
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.data.augment import MultiScale
 from yolo_jax.experiment.data import Data
-from yolo_jax.model.callbacks import Callback, Checkpoint, CSVLogger, TensorBoard
+from yolo_jax.model.callbacks import (
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    ReduceLROnPlateau,
+    TensorBoard,
+)
 from yolo_jax.model.losses import Joint
 from yolo_jax.model.model import Model
-from yolo_jax.training.optimizers import build_optimizer, learning_rate_schedule, reduce_on_plateau
+from yolo_jax.training import distributed
+from yolo_jax.training.optimizers import build_optimizer, learning_rate_schedule
 
 _NORMS = ("*/norm/*",)  # paths of what normalises: scale and shift
 
@@ -27,6 +35,7 @@ class Stage(NamedTuple):
         optimizer: of the stage.
         frozen: patterns of the parameters that stay.
         checkpoints: name of its folder.
+        watchers: that lower its rate or end it.
     """
 
     first: int
@@ -34,6 +43,7 @@ class Stage(NamedTuple):
     optimizer: optax.GradientTransformation
     frozen: tuple[str, ...]
     checkpoints: str
+    watchers: tuple[Callback, ...] = ()
 
 
 def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
@@ -69,21 +79,32 @@ def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
                 f"optimizer.warmup_steps is {wanted.warmup_steps}; expected no more than the "
                 f"{total} steps that are trained"
             )
+        is_plateau = wanted.schedule == "plateau"
+        rate = scaled_rate(wanted.learning_rate, config)
         schedule = learning_rate_schedule(
             "constant" if wanted.schedule == "plateau" else wanted.schedule,
-            scaled_rate(wanted.learning_rate, config),
+            1.0 if is_plateau else rate,
             total_steps=total,
             warmup_steps=wanted.warmup_steps,
             final_fraction=wanted.final_fraction,
             step_at=wanted.step_at,
             step_factor=wanted.step_factor,
         )
-        plateau = None
-        if wanted.schedule == "plateau":
-            plateau = reduce_on_plateau(
-                steps, factor=wanted.plateau_factor, patience=wanted.plateau_patience
-            )
-        yield Stage(first, config.epochs, build(schedule, plateau=plateau), frozen, "checkpoints")
+        optimizer = build(schedule, settable_rate=rate if is_plateau else None)
+        watchers = _watchers(config)
+        yield Stage(first, config.epochs, optimizer, frozen, "checkpoints", watchers)
+
+
+def _watchers(config: ExperimentConfig) -> tuple[Callback, ...]:
+    """Returns what watches the validation loss; the first process says what they do."""
+    wanted, verbose = config.optimizer, int(distributed.is_first())
+    found: list[Callback] = []
+    if wanted.schedule == "plateau":
+        factor, patience = wanted.plateau_factor, wanted.plateau_patience
+        found.append(ReduceLROnPlateau(factor=factor, patience=patience, verbose=verbose))
+    if config.early_stopping:
+        found.append(EarlyStopping(patience=config.early_stopping, verbose=verbose))
+    return tuple(found)
 
 
 def scaled_rate(rate: float, config: ExperimentConfig) -> float:
@@ -128,8 +149,12 @@ def fit_stages(
     loss: Joint,
     data: Data,
     callbacks: Sequence[Callback],
-) -> None:
-    """Trains stage after stage; each goes on from its own newest checkpoint."""
+) -> int:
+    """Trains stage after stage; each goes on from its own newest checkpoint.
+
+    Returns:
+        The epochs that are done: fewer than the config's where the last stage stopped early.
+    """
     folder = config.runs / config.name
     for stage in stages:
         compile_stage(config, stage, model, loss)
@@ -141,6 +166,7 @@ def fit_stages(
             validation_data=data.validation,
             callbacks=[
                 *callbacks,
+                *stage.watchers,
                 CSVLogger(folder / "history.csv"),
                 TensorBoard(folder / "tensorboard"),
                 Checkpoint(folder / stage.checkpoints, keep=config.keep_checkpoints),
@@ -153,3 +179,4 @@ def fit_stages(
                 f"{folder} has {model.run.epoch} epochs behind it, more than --epochs "
                 f"{config.epochs}; ask for as many or more"
             )
+    return model.run.epoch

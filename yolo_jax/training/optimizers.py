@@ -6,8 +6,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
+from jaxtyping import Array, Float
 
 PyTree = Any
 _ADAMS_RMS = 0.2  # root mean square of its updates, as the paper measured
@@ -62,19 +64,6 @@ def learning_rate_schedule(
     return optax.join_schedules([warmup, main], [warmup_steps])
 
 
-def reduce_on_plateau(
-    steps_per_epoch: int, *, factor: float, patience: int
-) -> optax.GradientTransformationExtraArgs:
-    """Multiplies the learning rate by `factor` when the training loss stands still.
-
-    The loss is averaged over an epoch; it stands still when `patience` epochs in a row brought no
-    new least. What it knows lies in the optimizer's state, so a resumed run decides alike.
-    """
-    return optax.contrib.reduce_on_plateau(
-        factor=factor, patience=patience, rtol=0.0, atol=1e-4, accumulation_size=steps_per_epoch
-    )
-
-
 def build_optimizer(
     kind: OptimizerKind,
     schedule: optax.Schedule,
@@ -82,7 +71,7 @@ def build_optimizer(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
-    plateau: optax.GradientTransformation | None = None,
+    settable_rate: float | None = None,
 ) -> optax.GradientTransformation:
     """Builds an optimizer.
 
@@ -95,11 +84,12 @@ def build_optimizer(
 
     Args:
         kind: which.
-        schedule: learning rate by step.
+        schedule: learning rate by step; its share by step where there is a `settable_rate`.
         momentum: of SGD and Muon; the first moment of the others.
         weight_decay: on kernels alone, never on biases or normalisation.
         clip_norm: largest global norm of the gradient, or None.
-        plateau: of `reduce_on_plateau`, or None.
+        settable_rate: learning rate that lies in the optimizer's state, where callbacks read and
+            set it as `model.optimizer.lr`, and a checkpoint keeps it; or None.
     """
     steps: list[optax.GradientTransformation] = []
     if clip_norm is not None:
@@ -133,9 +123,15 @@ def build_optimizer(
         case "sgd":
             steps += [decay, optax.trace(decay=momentum, nesterov=True)]
     steps.append(optax.scale_by_learning_rate(schedule))
-    if plateau is not None:
-        steps.append(plateau)
+    if settable_rate is not None:
+        injected = optax.inject_hyperparams(_scale, hyperparam_dtype=jnp.float32)
+        steps.append(injected(learning_rate=settable_rate))
     return optax.chain(*steps)
+
+
+def _scale(learning_rate: Float[Array, ""]) -> optax.GradientTransformation:
+    """Multiplies updates by a number, under the name that `model.optimizer.lr` is found by."""
+    return optax.scale(learning_rate)  # type: ignore[arg-type]  # an array does as well
 
 
 def _kernels_as_matrices(params: PyTree) -> PyTree:

@@ -178,7 +178,7 @@ def train_step(
     grads, batch_stats, loss, new_sums = spread(
         chosen, frozen, state.batch_stats, state.key, state.step, fed
     )
-    # The loss is for transformations that look at it, such as `reduce_on_plateau`.
+    # The loss is for transformations that look at it, such as optax's `reduce_on_plateau`.
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(grads, state.opt_state, chosen, value=loss)
         params = combine(optax.apply_updates(chosen, updates), frozen)
