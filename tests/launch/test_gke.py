@@ -11,7 +11,7 @@ from kubeflow_trainer_api.models import JobsetV1alpha2JobSet
 
 from yolo_jax import cli
 
-CONFIG = "experiments/configs/two_stages.py"
+CONFIG = "experiments/configs/keras_yolo3_two_stage.py"
 
 
 def written(tmp_path: Path, *options: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_a_slice_has_its_nodes_and_hosts(
     # The models drop what they do not know, and refuse what is missing or of another type.
     model = JobsetV1alpha2JobSet.from_dict(found)
     assert model is not None and model.to_dict() == found
-    assert found["metadata"]["name"] == "two-stages"
+    assert found["metadata"]["name"] == "keras-yolo3-two-stage"
     policy = found["spec"]["failurePolicy"]
     assert policy["maxRestarts"] == 7
     # Its webhook takes no others.
