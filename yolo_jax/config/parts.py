@@ -32,13 +32,15 @@ class DataConfig:
     """The images.
 
     Attributes:
-        train: the training images: COCO JSON, YOLO data.yaml, Pascal VOC folder, keras-yolo3's
-            annotation lines (.txt), a folder that `yolo-jax convert` wrote, or tfds:NAME.
+        train: the training images: COCO JSON, YOLO data.yaml, Pascal VOC folder or VOCdevkit,
+            keras-yolo3's annotation lines (.txt), a folder that `yolo-jax convert` wrote, or
+            tfds:NAME.
         validation: images that the validation loss is taken on, and choices are made on; None:
             `validation_share` of the training images, which are not trained on then.
         held_out: images that choose nothing; the final figures are theirs. None: `held_out_share`
             of the training images.
-        train_split: which part of a set that has parts, such as `train`.
+        train_split: which part of a set that has parts, such as `train`; of a VOCdevkit
+            `2007_test`, or several as in `2007_trainval+2012_trainval`.
         validation_split: the same of the validation images.
         held_out_split: the same of the held-out images.
         validation_share: of the training images, the same ones whatever the seed.

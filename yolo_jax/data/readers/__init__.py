@@ -12,6 +12,7 @@ from yolo_jax.data.readers.keras_yolo3 import LINES_NAME, read_keras_yolo3
 from yolo_jax.data.readers.records import read_class_names
 from yolo_jax.data.readers.tfds import read_tfds, tfds_splits
 from yolo_jax.data.readers.voc import read_voc, voc_splits
+from yolo_jax.data.readers.voc_devkit import devkit_splits, is_devkit, read_voc_devkit
 from yolo_jax.data.readers.yolo import YAML_NAME, read_yolo, yolo_splits
 
 _TFDS = "tfds:"
@@ -80,6 +81,8 @@ def split_names(path: Path | str) -> list[str]:
                 names = yolo_splits(place)
             case "voc":
                 names = voc_splits(place)
+            case "voc_devkit":
+                names = devkit_splits(place)
             case "coco" if place.is_dir():
                 names = list(_coco_files(place))
             case _:
@@ -111,6 +114,8 @@ def _read(
         return read_yolo(place, split, class_names_file=class_names_file, strict=strict)
     if kind == "voc":
         return read_voc(place, split, class_names_file=class_names_file, strict=strict)
+    if kind == "voc_devkit":
+        return read_voc_devkit(place, split, class_names_file=class_names_file, strict=strict)
     if kind == "coco" and place.is_dir():
         return read_coco(_coco_file(place, split), strict=strict)
     if split is not None:
@@ -140,6 +145,8 @@ def _format(path: Path) -> str:
     # COCO's folder of annotations differs from VOC's in one letter, or on some disks not at all.
     if (path / "ImageSets").is_dir() or _files(path, "*.xml", "Annotations/*.xml"):
         return "voc"
+    if is_devkit(path):
+        return "voc_devkit"
     if _coco_files(path):
         return "coco"
     if (path / LINES_NAME).is_file():
@@ -147,7 +154,8 @@ def _format(path: Path) -> str:
     raise ValueError(
         f"{path} is a data set of no known format. Sought: {_TFDS}NAME, a file .json (COCO), "
         f".yaml (YOLO) or .txt (keras-yolo3), or a folder with {MANIFEST} (array_record), "
-        f"{YAML_NAME} (YOLO), ImageSets or .xml files or Annotations/*.xml (Pascal VOC), "
+        f"{YAML_NAME} (YOLO), ImageSets or .xml files or Annotations/*.xml (Pascal VOC; "
+        f"or folders of such, as VOCdevkit has), "
         f".json files or annotations/instances_*.json (COCO), or {LINES_NAME} (keras-yolo3)"
     )
 
