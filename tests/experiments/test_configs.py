@@ -37,6 +37,7 @@ def test_two_steps_of_it(path: Path, tmp_path: Path):
         data=dataclasses.replace(
             config.data, train=TREES / "train.json", validation=None,
             held_out=TREES / "validation.json", canvas_size=None, workers=0,
+            train_split=None, held_out_split=None,
         ),
         network=dataclasses.replace(config.network, kind="tiny", input_size=64, weights="scratch"),
         augment=dataclasses.replace(
