@@ -24,8 +24,8 @@ FLOORS = {
     "keras_yolo3": 5,
     "config": 6,
     # Half a floor up: they are given an ExperimentConfig, and config knows none of them.
-    "report": 6.5,
     "run_folder": 6.5,
+    "report": 6.6,  # of run folders
     "launch": 6.9,  # of a plan: what a slice is
     "score": 6.7,
     "agreement": 6.7,

@@ -12,7 +12,7 @@ from yolo_jax.data.images import ImageError
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.detection.detector import Detector
 from yolo_jax.evaluation.average_precision import coco_average_precision, per_source
-from yolo_jax.report import metrics, save_curves, save_held_out_pictures
+from yolo_jax.report.pictures import metrics, save_curves, save_held_out_pictures
 from yolo_jax.run_folder import RunFolder
 from yolo_jax.training import distributed
 

@@ -21,7 +21,7 @@ from yolo_jax.examine.examination import Examination
 from yolo_jax.examine.page import render
 from yolo_jax.examine.splits import read_parts
 from yolo_jax.networks.yolov3 import NETWORKS
-from yolo_jax.report import save_batch_picture
+from yolo_jax.report.pictures import save_batch_picture
 
 PAGE, REPORT = "index.html", "report.json"
 _OWN_FILES = re.compile(rf"{re.escape(PAGE)}|{re.escape(REPORT)}|augment_\d+\.jpg")

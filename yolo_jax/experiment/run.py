@@ -20,7 +20,7 @@ from yolo_jax.model.callbacks import Callback
 from yolo_jax.model.model import Model
 from yolo_jax.networks import darknet
 from yolo_jax.networks.yolov3 import Network, check_input_size
-from yolo_jax.report import save_batch_picture
+from yolo_jax.report.pictures import save_batch_picture
 from yolo_jax.run_folder import RunFolder
 from yolo_jax.score import print_figures, score_held_out
 from yolo_jax.training import distributed

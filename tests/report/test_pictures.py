@@ -6,7 +6,7 @@ from PIL import Image
 
 from yolo_jax.core.types import Annotation, Dataset, Detections
 from yolo_jax.evaluation.average_precision import coco_average_precision, per_source
-from yolo_jax.report import metrics, save_curves, save_held_out_pictures
+from yolo_jax.report.pictures import metrics, save_curves, save_held_out_pictures
 
 
 def annotated(folder: Path, number: int, source: str, side: int = 30) -> Annotation:
