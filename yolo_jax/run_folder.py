@@ -225,10 +225,15 @@ def _partial(path: Path) -> Path:
 
 
 def read_json(path: Path, kind: type) -> Any:
-    """Reads JSON of a dict or a list.
+    """Returns what a JSON file holds.
+
+    Args:
+        path: of the file.
+        kind: that is expected: `dict` or `list`.
 
     Raises:
-        ValueError: the file is damaged, or holds something else.
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is no JSON, or holds another kind.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

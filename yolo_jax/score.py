@@ -12,6 +12,7 @@ from yolo_jax.data.images import ImageError
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.detection.detector import Detector
 from yolo_jax.evaluation.average_precision import coco_average_precision, per_source
+from yolo_jax.report.details import save_details
 from yolo_jax.report.pictures import metrics, save_curves, save_held_out_pictures
 from yolo_jax.run_folder import RunFolder
 from yolo_jax.training import distributed
@@ -61,6 +62,7 @@ def score_held_out(
     figures = metrics(whole, sources) | ended | {"skipped": skipped}
     # Before the pictures, which are not worth losing the figures for.
     run.save_figures(figures)
+    save_details(dataset, found, whole, sources, _DRAWN_SCORE, run.path)
     save_curves(run.path / "history.csv", {"all": whole} | sources, run.path)
     save_held_out_pictures(dataset, found, _DRAWN_SCORE, run.path / "held_out")
     print_figures(figures)

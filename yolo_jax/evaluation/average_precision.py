@@ -26,6 +26,7 @@ class AveragePrecision:
         ap75: at IoU .75.
         per_class: (AP, AP50) by class name.
         precision: at IoU .50 by recall 0:.01:1, mean over the classes that have true boxes.
+        class_precision: the same by class name; NaN of a class without true boxes.
     """
 
     ap: float
@@ -33,6 +34,7 @@ class AveragePrecision:
     ap75: float
     per_class: dict[str, tuple[float, float]]
     precision: Float[np.ndarray, "101"]
+    class_precision: dict[str, Float[np.ndarray, "101"]]
 
 
 def coco_average_precision(
@@ -63,6 +65,7 @@ def coco_average_precision(
             for index, name in enumerate(dataset.class_names)
         },
         precision=np.asarray([_mean(row) for row in precision[0]]),
+        class_precision=dict(zip(dataset.class_names, precision[0].T, strict=True)),
     )
 
 

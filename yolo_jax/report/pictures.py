@@ -50,19 +50,32 @@ def save_held_out_pictures(
     for source, name in zip(sources, _file_names(sources), strict=True):
         own = [annotation for annotation in dataset.annotations if annotation.source == source]
         own = own[:: -(-len(own) // _SHEET)]
-        pictures = [_held_out_picture(dataset, one, found[one.image_id], threshold) for one in own]
+        pictures = [held_out_picture(dataset, one, found[one.image_id], threshold) for one in own]
         sheet = contact_sheet(pictures, columns=min(_COLUMNS, len(pictures)))
         Image.fromarray(sheet).save(folder / f"{name}.jpg", quality=90)
 
 
-def _held_out_picture(
-    dataset: Dataset, annotation: Annotation, found: Detections, threshold: float
+def held_out_picture(
+    dataset: Dataset,
+    annotation: Annotation,
+    found: Detections,
+    threshold: float,
+    longest: int = 2 * _SIDE,
 ) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws an image: true boxes blue, detections red with their scores, and classes if several.
+
+    Args:
+        dataset: that the image is of.
+        annotation: of the image.
+        found: detections, without padding, in pixels of the image.
+        threshold: least score of those that are drawn.
+        longest: side of the picture, px; larger images are reduced, small ones enlarged.
+    """
     image = load_image(dataset, annotation)
     longer = max(image.shape[:2])
     zoom = float(max(1, round(_SIDE / longer)))
-    if longer > 2 * _SIDE:
-        zoom = 2 * _SIDE / longer
+    if longer > longest:
+        zoom = longest / longer
     size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
     # Small images keep their pixels, as squares.
     how = Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX
@@ -71,6 +84,9 @@ def _held_out_picture(
     image = draw_boxes(image, true, [_TRUE] * len(true), width=_LINE)
     sure = found.scores >= threshold
     labels = [f"{score:.2f}" for score in found.scores[sure]]
+    if len(names := dataset.class_names) > 1:
+        kinds = np.asarray(found.classes)[sure]
+        labels = [f"{names[kind]} {label}" for kind, label in zip(kinds, labels, strict=True)]
     boxes = np.asarray(found.boxes)[sure] * zoom
     return draw_boxes(image, boxes, [_FOUND] * len(boxes), labels, width=_LINE)
 
@@ -95,11 +111,13 @@ def save_curves(history: Path, results: Mapping[str, AveragePrecision], folder: 
     plot_precision_recall(results, folder / "precision_recall.png")
 
 
+def known(value: float) -> float | None:
+    """Returns a number that JSON holds: None for NaN."""
+    return None if math.isnan(value) else value
+
+
 def metrics(whole: AveragePrecision, sources: Mapping[str, AveragePrecision]) -> dict[str, object]:
     """Returns the figures of all, and of each source; None where there was nothing to find."""
-
-    def known(value: float) -> float | None:
-        return None if math.isnan(value) else value
 
     def figures(result: AveragePrecision) -> dict[str, object]:
         named = result.per_class.items()

@@ -1,0 +1,101 @@
+"""What lies behind a run's held-out figures: curves, confusions, and the worst and best images."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from yolo_jax.core.types import Dataset, Detections
+from yolo_jax.evaluation.average_precision import AveragePrecision
+from yolo_jax.evaluation.matches import (
+    MATCH_IOU,
+    Matches,
+    confusion_matrix,
+    match_dataset,
+    worst_and_best,
+)
+from yolo_jax.report.pictures import held_out_picture, known
+from yolo_jax.run_folder import save_json
+
+DETAILS, EXAMPLES = "held_out.json", "examples"
+RECALL_STEP = 0.02
+_SHOWN = 4  # images of each kind
+_LONGEST = 480  # px of their pictures
+
+
+def save_details(
+    dataset: Dataset,
+    found: Mapping[int, Detections],
+    whole: AveragePrecision,
+    sources: Mapping[str, AveragePrecision],
+    threshold: float,
+    folder: Path,
+) -> None:
+    """Leaves `held_out.json`, and pictures of the worst and the best images in `examples/`.
+
+    Images are ranked by F1 at the threshold that they are drawn with: it counts what one sees, and
+    unlike AP it says something of an image with one object, or none. See `worst_and_best` for ties.
+
+    Args:
+        dataset: of the held-out images.
+        found: their detections, by image_id.
+        whole: figures of all of them.
+        sources: figures of each source.
+        threshold: least score of what counts as found, in the matrix and on the pictures.
+        folder: of the run.
+    """
+    matches = match_dataset(dataset, found, threshold)
+    named = whole.class_precision.items()
+    content = {
+        "threshold": threshold,
+        "iou": MATCH_IOU,
+        "recall_step": RECALL_STEP,
+        "precision": {
+            "all": _sampled(whole.precision),
+            "sources": {name: _sampled(part.precision) for name, part in sources.items()},
+            "classes": {name: _sampled(curve) for name, curve in named},
+        },
+        "confusion": confusion_matrix(matches, len(dataset.class_names)).tolist(),
+    }
+    (folder / EXAMPLES).mkdir(exist_ok=True)
+    for kind, ids in zip(("worst", "best"), worst_and_best(matches, _SHOWN), strict=True):
+        content[kind] = _save_examples(kind, ids, dataset, found, matches, threshold, folder)
+    save_json(folder / DETAILS, content)
+
+
+def _sampled(precision: Float[np.ndarray, "101"]) -> list[float | None]:
+    """Returns every second point, to three digits: as much as one sees of a curve."""
+    return [known(round(float(value), 3)) for value in precision[:: round(RECALL_STEP * 100)]]
+
+
+def _save_examples(
+    kind: str,
+    ids: Sequence[int],
+    dataset: Dataset,
+    found: Mapping[int, Detections],
+    matches: Mapping[int, Matches],
+    threshold: float,
+    folder: Path,
+) -> list[dict[str, Any]]:
+    by_id = {one.image_id: one for one in dataset.annotations}
+    examples = []
+    for number, image_id in enumerate(ids, 1):
+        one, met = by_id[image_id], matches[image_id]
+        picture = held_out_picture(dataset, one, found[image_id], threshold, _LONGEST)
+        place = f"{EXAMPLES}/{kind}_{number}.jpg"
+        Image.fromarray(picture).save(folder / place, quality=80)
+        examples.append(
+            {
+                "name": one.path.name,
+                "source": one.source,
+                "picture": place,
+                "f1": met.f1,
+                "true": len(met.true),
+                "found": len(met.found),
+                "right": met.right,
+            }
+        )
+    return examples
