@@ -23,7 +23,7 @@ from yolo_jax.run_folder import save_json
 DETAILS, EXAMPLES = "held_out.json", "examples"
 RECALL_STEP = 0.02
 _SHOWN = 4  # images of each kind
-_LONGEST = 480  # px of their pictures
+_LONGEST = 400  # px of their pictures
 
 
 def save_details(
@@ -86,7 +86,7 @@ def _save_examples(
         one, met = by_id[image_id], matches[image_id]
         picture = held_out_picture(dataset, one, found[image_id], threshold, _LONGEST)
         place = f"{EXAMPLES}/{kind}_{number}.jpg"
-        Image.fromarray(picture).save(folder / place, quality=80)
+        Image.fromarray(picture).save(folder / place, quality=75)
         examples.append(
             {
                 "name": one.path.name,
