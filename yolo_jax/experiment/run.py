@@ -21,6 +21,7 @@ from yolo_jax.model.model import Model
 from yolo_jax.networks import darknet
 from yolo_jax.networks.yolov3 import Network, check_input_size
 from yolo_jax.report.pictures import save_batch_picture
+from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
 from yolo_jax.run_folder import RunFolder
 from yolo_jax.score import print_figures, score_held_out
 from yolo_jax.training import distributed
@@ -40,6 +41,11 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
             learn, or a run folder of another config, damaged, or in use by a living process.
         FloatingPointError: a loss, a gradient or an update was not finite.
     """
+    with collected_warnings() as warned:
+        _train(config, callbacks, warned)
+
+
+def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warned) -> None:
     check_fields(config)
     for idle in config.idle_settings():
         _log.warning("%s", idle)
@@ -77,6 +83,7 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         if distributed.is_first():
             held.enter_context(run.in_use())
             run.begin(config, class_names, anchors)
+            warned.keep_in(run.path / WARNINGS)
             save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")
         model, loss = build_model(config, network, len(class_names), anchors)

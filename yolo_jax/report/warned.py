@@ -1,0 +1,77 @@
+"""The warnings that a run met, kept in its folder."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from yolo_jax.run_folder import read_json, save_json
+
+WARNINGS = "warnings.json"
+_MOST = 100  # kept; a run that meets more has said the same of many things
+
+
+class Warned(logging.Handler):
+    """Counts warnings by their text; keeps them in a file, once it is told of one."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._counts: dict[tuple[str, str], int] = {}
+        self._path: Path | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Counts a record; a new one is written at once, lest a kill loses it."""
+        key = (record.levelname.lower(), record.getMessage())
+        is_new = key not in self._counts
+        if is_new and len(self._counts) >= _MOST:
+            return
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if is_new:
+            try:
+                self.save()
+            except OSError:
+                self.handleError(record)  # says so; what fills the disk will stop the run elsewhere
+
+    def keep_in(self, path: Path) -> None:
+        """Writes what was met to a file from now on, after what earlier starts of the run met.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        earlier = read_json(path, list) if path.is_file() else []
+        try:
+            counts = {(one["kind"], one["text"]): one["count"] for one in earlier}
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {error!r}; delete it to go on") from error
+        for key, count in self._counts.items():
+            counts[key] = counts.get(key, 0) + count
+        self._counts, self._path = counts, path
+        self.save()
+
+    def save(self) -> None:
+        """Writes the file, where there is one."""
+        if self._path is not None:
+            found = self._counts.items()
+            save_json(self._path, [{"kind": k, "text": t, "count": n} for (k, t), n in found])
+
+
+@contextmanager
+def collected_warnings() -> Iterator[Warned]:
+    """Collects Python's warnings and those of yolo_jax's log; they are shown as ever."""
+    handler, log, show = Warned(), logging.getLogger("yolo_jax"), warnings.showwarning
+
+    def show_and_keep(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        show(message, category, *place, **more)
+        text = f"{category.__name__}: {message}"
+        handler.handle(logging.LogRecord("", logging.WARNING, "", 0, text, None, None))
+
+    log.addHandler(handler)
+    warnings.showwarning = show_and_keep
+    try:
+        yield handler
+    finally:
+        warnings.showwarning = show
+        log.removeHandler(handler)
+        handler.save()
