@@ -10,6 +10,7 @@ import optax
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.data.augment import MultiScale
 from yolo_jax.experiment.data import Data
+from yolo_jax.experiment.speed import SpeedLogger
 from yolo_jax.model.callbacks import (
     Callback,
     Checkpoint,
@@ -168,6 +169,7 @@ def fit_stages(
                 *callbacks,
                 *stage.watchers,
                 CSVLogger(folder / "history.csv"),
+                SpeedLogger(folder / "speed.csv"),
                 TensorBoard(folder / "tensorboard"),
                 Checkpoint(folder / stage.checkpoints, keep=config.keep_checkpoints),
             ],

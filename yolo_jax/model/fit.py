@@ -142,7 +142,8 @@ class FitRun:
         # Of an epoch that found no data left nothing is known: tf_keras logs 0, which looks best.
         logs = dict.fromkeys(objective.log_names, math.nan) | objective.results(sums)
         if isinstance(self.feed, LoaderFeed):
-            self._params["input_wait"] = self._waited / (time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._params |= {"input_wait": self._waited / seconds, "step_seconds": seconds}
         self.model.refresh_layers()
         if self.validation is not None and self.validation.is_due(self.epoch):
             found = self._validate(self.validation)

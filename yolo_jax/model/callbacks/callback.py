@@ -20,9 +20,9 @@ class Callback:
     Attributes:
         model: the model at work; `model.stop_training = True` ends the fit after this batch.
         params: `epochs`, `steps` and `verbose` of the call; of a loader's epoch that is over,
-            `input_wait`, the share of its steps' time that was spent waiting for data. Asked for
-            by name, Keras 2.3's `metrics`, `do_validation` and, where known, `samples` and
-            `batch_size` are there too.
+            `step_seconds`, the time of its steps, and `input_wait`, the share of it that was spent
+            waiting for data. Asked for by name, Keras 2.3's `metrics`, `do_validation` and, where
+            known, `samples` and `batch_size` are there too.
         validation_data: None, as in tf.keras: what is evaluated was given to `fit`.
     """
 
