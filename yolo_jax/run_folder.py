@@ -20,6 +20,7 @@ MAY_DIFFER = frozenset(
         "epochs",
         "runs",
         "keep_checkpoints",
+        "validation_ap_every",
         "data.threads",
         "data.workers",
         "data.cache",

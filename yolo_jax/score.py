@@ -3,11 +3,7 @@
 import dataclasses
 from typing import Any
 
-import jax
-import numpy as np
-
 from yolo_jax.config import ExperimentConfig
-from yolo_jax.core.types import Detections
 from yolo_jax.data.images import ImageError
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.detection.detector import Detector
@@ -51,7 +47,9 @@ def score_held_out(
             f"{error}\nTraining is done and kept in {run.path}: mend these held-out images where "
             "they are, and the same command only scores"
         ) from error
-    found, skipped = _of_all_processes(found, skipped | held_out.skipped)
+    found = distributed.gather_detections(found)
+    of_each = distributed.gather_objects(skipped | held_out.skipped)
+    skipped = {path: reason for part in of_each for path, reason in part.items()}
     if not distributed.is_first():
         return
     listed = held_out.dataset
@@ -66,29 +64,6 @@ def score_held_out(
     save_curves(run.path / "history.csv", {"all": whole} | sources, run.path)
     save_held_out_pictures(dataset, found, _DRAWN_SCORE, run.path / "held_out")
     print_figures(figures)
-
-
-def _of_all_processes(
-    found: dict[int, Detections], skipped: dict[str, str]
-) -> tuple[dict[int, Detections], dict[str, str]]:
-    """Returns what all processes found and skipped; JSON holds numbers to the last bit."""
-    if jax.process_count() == 1:
-        return found, skipped
-    plain = {key: [np.asarray(part).tolist() for part in one] for key, one in found.items()}
-    parts = distributed.gather_objects({"found": plain, "skipped": skipped})
-    return (
-        {int(key): _detections(one) for part in parts for key, one in part["found"].items()},
-        {path: reason for part in parts for path, reason in part["skipped"].items()},
-    )
-
-
-def _detections(parts: list[list]) -> Detections:
-    boxes, scores, classes = parts
-    return Detections(
-        np.asarray(boxes, np.float32).reshape(-1, 4),
-        np.asarray(scores, np.float32),
-        np.asarray(classes, np.int32),
-    )
 
 
 def print_figures(figures: dict[str, Any]) -> None:

@@ -49,6 +49,8 @@ class ExperimentConfig:
         early_stopping: epochs without a new least validation loss behind which the last stage ends,
             as by Keras's EarlyStopping; 0: none end it.
         close_mosaic: epochs before the optimizer's horizon from which on images are not mixed.
+        validation_ap_every: epochs between scores of the validation images by average precision,
+            which enter history.csv; 0: they are not scored.
     """
 
     name: str
@@ -71,6 +73,7 @@ class ExperimentConfig:
     keep_checkpoints: Count = 2
     early_stopping: CountOrZero = 0
     close_mosaic: CountOrZero = 0
+    validation_ap_every: CountOrZero = 0
 
     def check(self) -> None:
         """Checks what no field by itself can show.

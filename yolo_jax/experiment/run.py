@@ -87,7 +87,7 @@ def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warn
             save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")
         model, loss = build_model(config, network, len(class_names), anchors)
-        epochs = fit_stages(config, stages, steps, model, loss, data, callbacks)
+        epochs = fit_stages(config, stages, steps, model, loss, data, anchors, callbacks)
         distributed.end_when_told()
         _score(config, run, model, data, anchors, epochs)
 

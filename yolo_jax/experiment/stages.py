@@ -8,6 +8,7 @@ import jax
 import optax
 
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.data.augment import MultiScale
 from yolo_jax.experiment.data import Data
 from yolo_jax.experiment.speed import SpeedLogger
@@ -16,6 +17,7 @@ from yolo_jax.model.callbacks import (
     Checkpoint,
     CSVLogger,
     EarlyStopping,
+    MeanAP,
     ReduceLROnPlateau,
     TensorBoard,
 )
@@ -149,6 +151,7 @@ def fit_stages(
     model: Model,
     loss: Joint,
     data: Data,
+    anchors: AnchorSet,
     callbacks: Sequence[Callback],
 ) -> int:
     """Trains stage after stage; each goes on from its own newest checkpoint.
@@ -157,6 +160,17 @@ def fit_stages(
         The epochs that are done: fewer than the config's where the last stage stopped early.
     """
     folder = config.runs / config.name
+    scores = []
+    if config.validation_ap_every:
+        scores = [
+            MeanAP(
+                data.validation,
+                anchors,
+                freq=config.validation_ap_every,
+                score_threshold=config.score_threshold,
+                iou_threshold=config.iou_threshold,
+            )
+        ]
     for stage in stages:
         compile_stage(config, stage, model, loss)
         model.fit(
@@ -166,6 +180,7 @@ def fit_stages(
             steps_per_epoch=steps,
             validation_data=data.validation,
             callbacks=[
+                *scores,
                 *callbacks,
                 *stage.watchers,
                 CSVLogger(folder / "history.csv"),

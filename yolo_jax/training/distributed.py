@@ -23,6 +23,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint.multihost import get_barrier_sync_fn
 
+from yolo_jax.core.types import Detections
+
 _log = logging.getLogger(__name__)
 START_SECONDS = 300  # for the machines of a pod to come up
 _HEARTBEAT_SECONDS = 20  # without which a process is taken for dead
@@ -179,6 +181,22 @@ def gather_objects(value: Any) -> list[Any]:
     padded[: own.size] = own
     rows = multihost_utils.process_allgather(padded)
     return [json.loads(bytes(np.asarray(row)[:n])) for row, n in zip(rows, sizes, strict=True)]
+
+
+def gather_detections(found: Mapping[int, Detections]) -> dict[int, Detections]:
+    """Returns what all processes found, by image_id; JSON holds numbers to the last bit."""
+    if jax.process_count() == 1:
+        return dict(found)
+    plain = {key: [np.asarray(part).tolist() for part in one] for key, one in found.items()}
+    return {
+        int(key): Detections(
+            np.asarray(boxes, np.float32).reshape(-1, 4),
+            np.asarray(scores, np.float32),
+            np.asarray(classes, np.int32),
+        )
+        for part in gather_objects(plain)
+        for key, (boxes, scores, classes) in part.items()
+    }
 
 
 def end_at_once(status: int) -> None:

@@ -16,6 +16,7 @@ from yolo_jax.detection.detector import Detector
 from yolo_jax.evaluation.average_precision import coco_average_precision
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.model.graph import Graph
+from yolo_jax.training.distributed import gather_detections
 
 
 class _Heads(nnx.Module):
@@ -31,8 +32,9 @@ class _Heads(nnx.Module):
 class MeanAP(Callback):
     """Detects in a data set's images after epochs and logs `val_AP` and `val_AP50` by COCO's rules.
 
-    The weights are those that evaluation uses: the moving average where there is one. Callbacks
-    that stand behind it in the list see the two keys: `ModelCheckpoint(…, monitor="val_AP50",
+    Of several processes each detects in its loader's share, and each scores what all found. The
+    weights are those that evaluation uses: the moving average where there is one. Callbacks that
+    stand behind it in the list see the two keys: `ModelCheckpoint(…, monitor="val_AP50",
     mode="max")`. An epoch without a score has no such key.
 
     Args:
@@ -98,7 +100,8 @@ class MeanAP(Callback):
             )
         else:
             self._detector.take_weights(network)
-        self.detections = self._detector.detect_batches(self.loader.one_pass())
+        own = self._detector.detect_batches(self.loader.one_pass())
+        self.detections = gather_detections(own)
         found = coco_average_precision(self.loader.dataset, self.detections)
         if logs is not None:
             logs |= {"val_AP": found.ap, "val_AP50": found.ap50}
