@@ -11,6 +11,7 @@ import tyro
 from yolo_jax import experiment
 from yolo_jax.cli.values import changes, count
 from yolo_jax.config import ExperimentConfig, config_of
+from yolo_jax.config.flat import with_changes
 from yolo_jax.launch import command as launchers
 from yolo_jax.training import distributed
 
@@ -21,7 +22,8 @@ _TRAIN = (
     "Kubernetes that is all, elsewhere --coordinator HOST:PORT (of process 0) --num-processes N "
     "--process-id I say the rest. --start-timeout: seconds that they wait for each other. "
     "--deterministic: the same bits each time on GPUs too, whose fastest operations differ. "
-    "--changes: fields of a sweep's trial as JSON, which go before all others. " + launchers.HELP
+    "--changes: fields of a sweep's trial as JSON, which go before all others; given several times "
+    "for trials that differ in numbers alone, which one program trains. " + launchers.HELP
 )
 
 
@@ -52,15 +54,19 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
             )
         raise ValueError(f"train needs a config file, or data. {_TRAIN}")
     launchers.check_options(options)
-    if len(options.changes or []) > 1:
-        raise ValueError(f"--changes is given {len(options.changes)} times; expected it once")
+    trials = options.changes or []
+    if len(trials) > 1 and (options.distributed or options.launch is not None):
+        raise ValueError("--changes is given several times, for trials that one process trains")
     if options.launch is not None:
         return launchers.launch(options, overrides)
     if options.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")  # read when a device is first touched
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     # Before others wait for this process.
-    config = config_of(options.config, overrides, changes=(options.changes or [None])[0])
+    config = config_of(options.config, overrides, changes=trials[0] if len(trials) == 1 else None)
+    if len(trials) > 1:
+        experiment.train_together([with_changes(config, changes) for changes in trials])
+        return None
     where = options.coordinator, options.num_processes, options.process_id
     if options.distributed:
         distributed.start(*where, timeout=options.start_timeout)

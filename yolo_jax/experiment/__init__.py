@@ -4,6 +4,8 @@ from yolo_jax.experiment.data import Data, open_data
 from yolo_jax.experiment.network import build_model, choose_anchors, pretrained_network
 from yolo_jax.experiment.run import train
 from yolo_jax.experiment.stages import Stage, compile_stage, fit_stages, plan_stages
+from yolo_jax.experiment.together import train_together
+from yolo_jax.experiment.trial_numbers import group_trials
 
 __all__ = [
     "Data",
@@ -12,8 +14,10 @@ __all__ = [
     "choose_anchors",
     "compile_stage",
     "fit_stages",
+    "group_trials",
     "open_data",
     "plan_stages",
     "pretrained_network",
     "train",
+    "train_together",
 ]

@@ -4,26 +4,23 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 
 from yolo_jax.agreement import check_settings, check_start
 from yolo_jax.config import ExperimentConfig
-from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.core.fields import check_fields
-from yolo_jax.detection.detector import Detector
-from yolo_jax.experiment.data import Data, open_data
+from yolo_jax.experiment.data import open_data
+from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
 from yolo_jax.experiment.network import build_model, choose_anchors, of_first, pretrained_network
 from yolo_jax.experiment.stages import fit_stages, plan_stages
 from yolo_jax.model.callbacks import Callback
-from yolo_jax.model.model import Model
-from yolo_jax.networks import darknet
-from yolo_jax.networks.yolov3 import Network, check_input_size
+from yolo_jax.networks.yolov3 import check_input_size
 from yolo_jax.report.pictures import save_batch_picture
 from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
 from yolo_jax.run_folder import RunFolder
-from yolo_jax.score import print_figures, score_held_out
+from yolo_jax.score import print_figures
 from yolo_jax.training import distributed
 
 _log = logging.getLogger(__name__)
@@ -89,7 +86,9 @@ def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warn
         model, loss = build_model(config, network, len(class_names), anchors)
         epochs = fit_stages(config, stages, steps, model, loss, data, anchors, callbacks)
         distributed.end_when_told()
-        _score(config, run, model, data, anchors, epochs)
+        trained = trained_network(model)
+        detector = make_detector(config, trained, anchors, data)
+        leave_figures(config, run, trained, detector, data, epochs)
 
 
 def _end_of(figures: dict[str, Any]) -> str:
@@ -98,31 +97,3 @@ def _end_of(figures: dict[str, Any]) -> str:
     if figures["stopped_early"]:
         return f"{after}: it stopped early, and more --epochs change nothing"
     return f"{after}; more --epochs go on from there"
-
-
-def _score(
-    config: ExperimentConfig,
-    run: RunFolder,
-    model: Model,
-    data: Data,
-    anchors: AnchorSet,
-    epochs: int,
-) -> None:
-    """Leaves the held-out figures of the last epoch's weights, or of their average."""
-    side = config.network.input_size
-    trained = cast(Network, model.module().layers[model.outputs[0].name])
-    if distributed.is_first():
-        run.save_config(config)  # what may differ is as of the last run
-        darknet.save_weights(run.weights, trained)
-    detector = Detector(
-        trained,
-        anchors,
-        data.train.dataset.class_names,
-        (side, side),
-        score_threshold=config.score_threshold,
-        iou_threshold=config.iou_threshold,
-    )
-    skipped = data.train.skipped | data.validation.skipped
-    score_held_out(config, detector, data.held_out, skipped, run, epochs)
-    # The first scores what all found; JAX takes for dead what ends minutes after the others.
-    distributed.wait_for_all("the held-out figures are there", seconds=3600)

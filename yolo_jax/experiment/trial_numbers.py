@@ -61,8 +61,14 @@ def static_fields(config: ExperimentConfig) -> dict[str, Any]:
     flat["data.order_seed"] = config.seed if order is None else order
     if config.network.anchors == "kmeans":
         flat["seed of k-means"] = config.seed
-    if config.augment.multi_scale:  # a program for each size, in an order of the seed's
-        flat["name of several sizes"] = config.name
+    if config.augment.multi_scale:
+        flat["augment.multi_scale, a program for each"] = config.name
+    if config.optimizer.schedule == "plateau":
+        flat["optimizer.schedule plateau, which looks at one"] = config.name
+    if config.early_stopping:
+        flat["early_stopping, which looks at one"] = config.name
+    if config.validation_ap_every:
+        flat["validation_ap_every, which looks at one"] = config.name
     return {name: value for name, value in flat.items() if name not in _OWN}
 
 

@@ -199,7 +199,7 @@ class CompiledTrials(Compiled):
     def _evaluate_one(
         self, numbers: Numbers, state: TrainState, sums: Sums, fed: Fed, *, parts: int
     ) -> tuple[TrainState, Sums]:
-        forward = self._forward_of(self._trials.recipe(numbers))
+        forward = self._forward_of(self._trials.recipe(numbers)._replace(augment=None))
 
         def step() -> Sums:
             return evaluate_step(state, sums, fed, forward=forward, parallel=self._axis.single)

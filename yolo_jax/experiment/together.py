@@ -1,0 +1,206 @@
+"""Trials that differ in numbers alone, trained in one program; each has its own run folder."""
+
+import logging
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+
+from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.anchors import AnchorSet
+from yolo_jax.core.fields import check_fields
+from yolo_jax.experiment.data import Data, open_data
+from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
+from yolo_jax.experiment.network import (
+    build_model,
+    choose_anchors,
+    detection_loss,
+    pretrained_network,
+)
+from yolo_jax.experiment.stages import Stage, plan_stages
+from yolo_jax.experiment.trial_numbers import differing, group_trials, numbers_of, with_numbers
+from yolo_jax.model.callbacks import Checkpoint, CSVLogger, EachTrial, TensorBoard
+from yolo_jax.model.model import Model
+from yolo_jax.model.trials import Recipe, Trials, TrialsModel
+from yolo_jax.networks.yolov3 import Network, check_input_size
+from yolo_jax.run_folder import RunFolder, save_json
+from yolo_jax.training.distributed import EXIT_DIVERGED
+from yolo_jax.training.state import TrainState, create_state
+
+_log = logging.getLogger(__name__)
+
+
+def train_together(configs: Sequence[ExperimentConfig]) -> None:
+    """Trains trials, or goes on where their newest common checkpoint stands.
+
+    A trial's numbers are those of a run alone on one device, over the same batches. One that
+    diverges is trained no further, and recorded as `NAME.failure.json` beside its run folder.
+
+    Args:
+        configs: of the trials, in one folder of runs.
+
+    Raises:
+        ValueError: the trials differ in more than numbers; or what `train` refuses.
+        FloatingPointError: all of them diverged.
+    """
+    for config in configs:
+        check_fields(config)
+        check_input_size(config.network.input_size, config.network.input_size)
+    _check_together(configs)
+    runs = [RunFolder(config.runs / config.name) for config in configs]
+    configs = [run.resolve(config, 1) for run, config in zip(runs, configs, strict=True)]
+    first = configs[0]
+    left = [i for i, run in enumerate(runs) if not _is_complete(run, first.epochs)]
+    if not left:
+        print(f"all {len(runs)} trials in {first.runs} are complete after {first.epochs} epochs.")
+        return
+    data = open_data(first)
+    class_names = data.train.dataset.class_names
+    network = pretrained_network(first, len(class_names))
+    if runs[0].is_begun:
+        anchors = runs[0].anchors(first.network.kind)
+    else:
+        anchors = choose_anchors(first, data.train.dataset)
+    with ExitStack() as held:
+        for run, config in zip(runs, configs, strict=True):
+            held.enter_context(run.in_use())
+            run.begin(config, class_names, anchors)
+        single, _ = build_model(first, network, len(class_names), anchors)
+        model = TrialsModel(single, list(_starts(configs, network, single)))
+        _fit(configs, model, data, anchors)
+        _score_each(configs, runs, left, model, single, data, anchors)
+
+
+def _check_together(configs: Sequence[ExperimentConfig]) -> None:
+    if jax.process_count() > 1:
+        raise ValueError("trials are trained together by one process; found several")
+    if len(group_trials(configs)) > 1:
+        raise ValueError(
+            f"{', '.join(config.name for config in configs)} differ in "
+            f"{', '.join(differing(configs))}, which one program cannot have both ways; train them "
+            "apart"
+        )
+    if len({config.runs for config in configs}) > 1:
+        raise ValueError("trials that are trained together have one folder of runs; found several")
+
+
+def _is_complete(run: RunFolder, epochs: int) -> bool:
+    figures = run.figures()
+    return figures is not None and figures["epochs"] >= epochs
+
+
+def _starts(
+    configs: Sequence[ExperimentConfig], network: Network, model: Model
+) -> Iterator[TrainState]:
+    """Yields the trials' states before the first step; those of one seed start alike."""
+    drawn: dict[int, tuple[Any, Any]] = {}
+    for config in configs:
+        if config.seed not in drawn:
+            other = pretrained_network(config, network.num_classes) if drawn else network
+            nnx.update(network, nnx.state(other))
+            model.read_layers()
+            weights = (model.state.params, model.state.batch_stats)
+            drawn[config.seed] = jax.device_get(weights)
+        yield create_state(*drawn[config.seed], seed=config.seed)
+
+
+def _fit(
+    configs: Sequence[ExperimentConfig], model: TrialsModel, data: Data, anchors: AnchorSet
+) -> None:
+    """Trains stage after stage; each goes on from its own newest checkpoint."""
+    first, names = configs[0], tuple(config.name for config in configs)
+    steps = first.steps_per_epoch or len(data.train)
+    folder = group_folder(configs)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_json(folder / "trials.json", list(names))
+    classes = len(data.train.dataset.class_names)
+    for number, stage in enumerate(plan_stages(first, steps)):
+        recipe = partial(_recipe, first, steps, number, classes, anchors)
+        model.compile_trials(
+            Trials(names, numbers_of(configs), recipe),
+            frozen=stage.frozen,
+            accumulate=first.train.accumulate,
+        )
+        each = {config.name: _loggers(config.runs / config.name) for config in configs}
+        model.fit(
+            data.train,
+            epochs=stage.end,
+            initial_epoch=stage.first,
+            steps_per_epoch=steps,
+            validation_data=data.validation,
+            callbacks=[
+                EachTrial(each),
+                Checkpoint(folder / stage.checkpoints, keep=first.keep_checkpoints),
+            ],
+            resume=folder / stage.checkpoints,
+            strict=True,
+        )
+
+
+def _loggers(folder: Path) -> list[Any]:
+    return [CSVLogger(folder / "history.csv"), TensorBoard(folder / "tensorboard")]
+
+
+def _recipe(
+    config: ExperimentConfig,
+    steps: int,
+    number: int,
+    classes: int,
+    anchors: AnchorSet,
+    numbers: Mapping[str, Any],
+) -> Recipe:
+    """Returns what a stage of the config is with a trial's numbers."""
+    own, side = with_numbers(config, numbers), config.network.input_size
+    stage: Stage = list(plan_stages(own, steps))[number]
+    augment: Any = partial(own.augment, output_shape=(side, side))
+    loss = detection_loss(own, classes, anchors)
+    return Recipe(stage.optimizer, loss, augment, own.optimizer.ema_decay)
+
+
+def _score_each(
+    configs: Sequence[ExperimentConfig],
+    runs: Sequence[RunFolder],
+    left: Sequence[int],
+    model: TrialsModel,
+    single: Model,
+    data: Data,
+    anchors: AnchorSet,
+) -> None:
+    """Leaves weights and figures of the trials that have none yet, and what became of the rest."""
+    detector = None
+    for place in left:
+        config, failed = configs[place], model.failure_of(place)
+        if failed is not None:
+            save_json(
+                failure_file(config),
+                {
+                    "kind": "diverged",
+                    "message": f"a loss or an update of step {failed} was not finite",
+                    "status": EXIT_DIVERGED,
+                },
+            )
+            continue
+        single.state = model.trial(place)
+        trained = trained_network(single)
+        if detector is None:
+            detector = make_detector(config, trained, anchors, data)
+        else:
+            detector.take_weights(trained)
+        print(f"{config.name}:")
+        leave_figures(config, runs[place], trained, detector, data, config.epochs)
+
+
+def failure_file(config: ExperimentConfig) -> Path:
+    """Returns where it is kept why a trial has no figures; beside its run folder."""
+    return config.runs / f"{config.name}.failure.json"
+
+
+def group_folder(configs: Sequence[ExperimentConfig]) -> Path:
+    """Returns where the checkpoints of trials lie that are trained together."""
+    names = "\n".join(config.name for config in configs)
+    return configs[0].runs / f"together_{zlib.crc32(names.encode()):08x}"
