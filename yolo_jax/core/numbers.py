@@ -4,6 +4,26 @@ import math
 import operator
 from typing import Any
 
+from jax.core import Tracer
+from jaxtyping import Array
+
+
+def is_traced(number: Any) -> bool:
+    """Tells whether a number is an argument of a program, which has a value only as that runs."""
+    return isinstance(number, Tracer)
+
+
+def may_differ(number: float | Array, neutral: float) -> bool:
+    """Tells whether a number may be another than the one that changes nothing.
+
+    A traced one may, so what it is for is computed whatever it turns out to be.
+
+    Args:
+        number: that was given.
+        neutral: the one that changes nothing.
+    """
+    return is_traced(number) or bool(number != neutral)
+
 
 def whole_number(what: str, value: Any, least: int = 0) -> int:
     """Returns a whole number; True and False are none.

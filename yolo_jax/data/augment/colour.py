@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from yolo_jax.core.numbers import may_differ
+
 # ITU-R BT.601 luma, as Pillow turns RGB to grey.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -11,10 +13,10 @@ _LUMA = (0.299, 0.587, 0.114)
 def change_colours(
     key: Key[Array, ""],
     image: Float[Array, "h w 3"],
-    brightness: float,
-    contrast: float,
-    saturation: float,
-    hue: float,
+    brightness: float | Array,
+    contrast: float | Array,
+    saturation: float | Array,
+    hue: float | Array,
 ) -> Float[Array, "h w 3"]:
     """Changes brightness, saturation, hue and contrast, each by up to ± its relative change.
 
@@ -29,19 +31,21 @@ def change_colours(
     draws = jax.random.uniform(key, (4,), minval=-1, maxval=1)
     # A factor, as a camera's exposure is: adding would leave dark forest no pixel but black.
     image = image * (1 + draws[0] * brightness)
-    if contrast or saturation:
+    if may_differ(contrast, 0) or may_differ(saturation, 0):
         grey = image @ jnp.asarray(_LUMA)
         image = grey[..., None] + (image - grey[..., None]) * (1 + draws[2] * saturation)
-    if hue:
+    if may_differ(hue, 0):
         image = _turn_hue(image, draws[3] * hue)
-    if contrast:
+    if may_differ(contrast, 0):
         mean = grey.mean()
         image = mean + (image - mean) * (1 + draws[1] * contrast)
     return jnp.clip(image, 0, 1)
 
 
 def change_hsv(
-    key: Key[Array, ""], image: Float[Array, "h w 3"], limits: tuple[float, float, float]
+    key: Key[Array, ""],
+    image: Float[Array, "h w 3"],
+    limits: tuple[float | Array, float | Array, float | Array],
 ) -> Float[Array, "h w 3"]:
     """Shifts the hue, and multiplies or divides saturation and value, by keras-yolo3's rule.
 

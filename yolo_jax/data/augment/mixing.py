@@ -54,7 +54,7 @@ def copied(
     kept: Bool[Array, "t"],
     partner: Float[Array, "t 4"],
     partner_kept: Bool[Array, "t"],
-    greatest_px: float,
+    greatest_px: float | Array,
 ) -> Bool[Array, "t"]:
     """Tells which of a partner's boxes are small, and free of the image's own boxes.
 

@@ -46,7 +46,7 @@ class Placement(NamedTuple):
         return (centres - shift) / scale - 0.5
 
     def boxes(
-        self, boxes: Float[Array, "*k t 4"], least_px: float, least_area: float
+        self, boxes: Float[Array, "*k t 4"], least_px: float | Array, least_area: float | Array
     ) -> tuple[Float[Array, "*k t 4"], Bool[Array, "*k t"]]:
         """Moves boxes from the canvas to the output.
 
@@ -72,7 +72,7 @@ class Placement(NamedTuple):
 
 
 def draw_crop(
-    key: Key[Array, ""], sides: tuple[float, float], output: Float[Array, "2"]
+    key: Key[Array, ""], sides: tuple[float | Array, float | Array], output: Float[Array, "2"]
 ) -> Float[Array, "2"]:
     """Draws a window of the output's aspect whose longer side is within `sides`, px of the canvas.
 
@@ -87,8 +87,8 @@ def draw_crop(
 
 def draw_scaled(
     keys: tuple[Key[Array, ""], Key[Array, ""]],
-    scales: tuple[float, float],
-    jitter: float,
+    scales: tuple[float | Array, float | Array],
+    jitter: float | Array,
     canvas: Float[Array, "2"],
     output: Float[Array, "2"],
 ) -> Float[Array, "2"]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from yolo_jax.core.fields import Within
+from yolo_jax.core.numbers import is_traced, may_differ
 from yolo_jax.data.augment.colour import change_colours, change_hsv
 from yolo_jax.data.augment.drawing import Drawing, draw, each_alone
 from yolo_jax.data.augment.mixing import (
@@ -100,6 +101,10 @@ class Augment:
 
     `core.fields.check_fields` checks ranges, and `check` what excludes each other, which the first
     call does too.
+
+    Strengths, sizes and probabilities may be traced, so that one program serves many of them; all
+    but those of mosaic, mixup and copy, by which the pipeline chooses what it hands over. A traced
+    one is always computed with, where a plain 0 leaves its operation out.
     """
 
     crop: tuple[_Length, _Length] | None = None
@@ -127,17 +132,22 @@ class Augment:
     def check(self) -> None:
         """Checks what no field by itself can show.
 
+        Traced numbers pass: they are checked as plain ones before the program gets them.
+
         Raises:
             ValueError: a range's greatest end is less than its least, two options exclude each
                 other, or the probabilities of mixing exceed 1.
         """
         for name in ("crop", "scale", "mosaic_zoom"):
             ends = getattr(self, name)
-            if ends is not None and ends[0] > ends[1]:
+            if ends is None or any(map(is_traced, ends)):
+                continue
+            if ends[0] > ends[1]:
                 raise ValueError(f"{name} is {ends}; expected (least, greatest)")
         if self.crop is not None and self.scale is not None:
             raise ValueError("crop and scale both say what part is shown; set one of them")
-        if self.hsv is not None and (self.brightness or self.saturation or self.hue):
+        beside = (self.brightness, self.saturation, self.hue)
+        if self.hsv is not None and any(not is_traced(change) and change for change in beside):
             raise ValueError("hsv stands in place of brightness, saturation and hue; set either")
         if self.mosaic + self.mixup + self.copy > 1:
             raise ValueError(
@@ -270,7 +280,7 @@ class Augment:
         else:
             jitter = jax.random.uniform(aspect_key, minval=-1, maxval=1) * self.aspect_jitter
             window = window * jnp.stack([jnp.ones(()), 1 + jitter])
-        if self.placed < 1:
+        if may_differ(self.placed, 1):
             drawn = jax.random.uniform(jax.random.fold_in(place_key, 0)) < self.placed
             window = jnp.where(drawn, window, canvas)
         window = window * (region.size / output)
@@ -302,9 +312,9 @@ class Augment:
         if self.hsv is not None:
             changed = change_hsv(jax.random.fold_in(key, 0), image, self.hsv)
         changes = (self.brightness, self.contrast, self.saturation, self.hue)
-        if any(changes):
+        if any(may_differ(change, 0) for change in changes):
             changed = change_colours(key, changed, *changes)
-        if self.recoloured < 1:
+        if may_differ(self.recoloured, 1):
             drawn = jax.random.uniform(jax.random.fold_in(key, 1)) < self.recoloured
             changed = jnp.where(drawn, changed, image)
         return changed
