@@ -17,9 +17,9 @@ def add_parsers(commands: Any) -> None:
         help="say what a config takes on a slice of TPUs or on GPUs, without one",
         allow_abbrev=False,
         epilog="The config's fields can be set too, as in --batch-size None "
-        "--batch-size-per-device 64.",
+        "--batch-size-per-device 64; `yolo-jax train CONFIG --help` lists them.",
     )
-    planned.add_argument("config", type=Path, help="Python file with get_config()")
+    planned.add_argument("config", type=Path, help="Python file with get_config(), or data")
     planned.add_argument(
         "--target",
         required=True,

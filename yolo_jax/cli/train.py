@@ -33,7 +33,7 @@ def add_parsers(commands: Any) -> None:
     train = commands.add_parser(
         "train", help="run an experiment config", add_help=False, allow_abbrev=False
     )
-    train.add_argument("config", nargs="?", type=Path, help="Python file with get_config()")
+    train.add_argument("config", nargs="?", type=Path)
     train.add_argument("--distributed", action="store_true")
     train.add_argument("--coordinator", metavar="HOST:PORT")
     train.add_argument("--num-processes", type=int)
@@ -63,9 +63,10 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
         flags = os.environ.get("XLA_FLAGS", "")  # read when a device is first touched
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     # Before others wait for this process.
-    config = config_of(options.config, overrides, changes=trials[0] if len(trials) == 1 else None)
+    changes = trials[0] if len(trials) == 1 else None
+    config = config_of(options.config, overrides, changes=changes, description=_TRAIN)
     if len(trials) > 1:
-        experiment.train_together([with_changes(config, changes) for changes in trials])
+        experiment.train_together([with_changes(config, one) for one in trials])
         return None
     where = options.coordinator, options.num_processes, options.process_id
     if options.distributed:

@@ -1,11 +1,14 @@
 """Configs from files, Python with `get_config()`, or for data alone; fields by command line."""
 
 import dataclasses
+import difflib
 import importlib.util
 import re
 import traceback
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,7 +52,7 @@ def told_by_line(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(
-            f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}"
+            f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}{_known_fields(error)}"
         ) from error
 
 
@@ -77,6 +80,7 @@ def config_of(
     overrides: Sequence[str],
     command: str = "train",
     changes: Mapping[str, Any] | None = None,
+    description: str | None = None,
 ) -> ExperimentConfig:
     """Returns a config with fields of the command line, such as --epochs 30.
 
@@ -85,6 +89,7 @@ def config_of(
         overrides: of the command line.
         command: that they were given to.
         changes: of a sweep's trial, which go before both: value by dotted field.
+        description: of the command, for its help.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -93,7 +98,9 @@ def config_of(
     is_data = not str(path).endswith(".py")
     default = config_of_data(path) if is_data else load_config(path)
     prog = f"yolo-jax {command} {path}"
-    config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
+    config = tyro.cli(
+        ExperimentConfig, prog=prog, description=description, default=default, args=overrides
+    )
     if is_data:
         config = _without_others_splits(config, default.data)
     return with_changes(config, changes) if changes else config
@@ -165,6 +172,18 @@ def _name_of(path: Path) -> str:
         if own in ("data", "train", "annotations", "_annotations.coco", "instances_train2017"):
             own = path.parent.name
     return re.sub(r"[^\w.-]+", "_", own) or "run"
+
+
+def _known_fields(error: Exception) -> str:
+    """Returns what to say of an unknown field: the nearest known one, or all of them."""
+    said = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    hints = typing.get_type_hints(ExperimentConfig).values()
+    parts = {part.__name__: part for part in (ExperimentConfig, *filter(is_dataclass, hints))}
+    if said is None or said[1] not in parts:
+        return ""
+    names = [field.name for field in dataclasses.fields(parts[said[1]])]
+    nearest = difflib.get_close_matches(said[2], names, n=1)
+    return f"; the nearest is {nearest[0]!r}" if nearest else f"; there are {', '.join(names)}"
 
 
 def _line_of(error: Exception, path: Path) -> str:

@@ -24,6 +24,7 @@ Share = Annotated[float, Within(0, 1)]
 Factor = Annotated[float, Within(0, 1, above=True, below=True)]
 Count = Annotated[int, Within(1)]
 Side = Annotated[int, Within(1, 2**14)]
+InputSide = Annotated[int, Within(32, 2**14, multiple_of=32)]
 CountOrZero = Annotated[int, Within(0)]
 
 
@@ -94,7 +95,7 @@ class NetworkConfig:
     """
 
     kind: Literal["tiny", "yolov3", "yolov3_spp"] = "tiny"
-    input_size: Side = 416
+    input_size: InputSide = 416
     weights: Annotated[str, tyro.conf.arg(aliases=("--weights",))] = "yolov3-tiny"
     anchors: Literal["default", "kmeans"] = "default"
 
@@ -115,9 +116,9 @@ class LossConfig:
             `all`, as darknet does.
         match_iou: IoU of sizes above which anchors beside a box's best learn it too, as darknet's
             `iou_thresh`; None: none do.
-        box_weight: of the box terms.
-        objectness_weight: of the objectness term.
-        classification_weight: of the class term.
+        box_weight: factor of the box terms.
+        objectness_weight: factor of the objectness term.
+        classification_weight: factor of the class term.
     """
 
     ignore_thresh: Share = 0.5
@@ -141,24 +142,24 @@ class OptimizerConfig:
         kind: `adam` (without decay), `adamw` (with it), `sgd` (Nesterov), `lion`,
             `muon` (kernels by orthogonal updates, the rest by Adam), or for large batches `lamb` or
             `lars` (Adam and SGD whose rate goes with the norm of each weight).
-        learning_rate: the peak.
+        learning_rate: the greatest, behind the warm-up.
         scale_rate_from: rows of the batch that the rate is meant for; it grows in proportion with
             larger ones (the linear scaling rule, which goes with a warm-up). None: it stays.
-        momentum: of SGD and Muon; the first moment of the others.
-        weight_decay: on kernels alone.
+        momentum: share that SGD and Muon keep of it a step, and the others of their first moment.
+        weight_decay: coefficient, on kernels alone.
         clip_norm: largest global norm of the gradient, or None.
         schedule: `constant`, `cosine`, `step`: lower from two epochs on, as darknet's, or
             `plateau`: constant until the validation loss stands still.
         horizon: number of the epoch that the cosine ends with, and that `step_at` is of; None: the
             first run's `epochs`. Past it the final rate holds.
-        warmup_steps: linear from 0.
+        warmup_steps: steps in which the rate grows linearly from 0.
         final_fraction: the cosine's last rate / its peak.
         step_at: shares of the horizon behind which the rate is multiplied by `step_factor`.
-        step_factor: of the schedule `step`.
+        step_factor: what the schedule `step` multiplies the rate by.
         plateau_factor: what a plateau multiplies the rate by.
         plateau_patience: epochs whose validation loss is not the least by 1e-4 that make a plateau,
             as in Keras's ReduceLROnPlateau.
-        ema_decay: of the averaged weights, or None for no averaging.
+        ema_decay: share that averaged weights keep of themselves a step; None: there are none.
     """
 
     kind: OptimizerKind = "adam"
@@ -186,7 +187,7 @@ class FreezeBodyConfig:
 
     Attributes:
         epochs: of the first stage; 0: there is none.
-        learning_rate: constant.
+        learning_rate: of the first stage, constant.
         paths: patterns of the paths of the parameters that stay.
     """
 

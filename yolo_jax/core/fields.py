@@ -19,16 +19,20 @@ class Within:
         most: that is allowed; infinity itself never is.
         above: `least` itself is not allowed.
         below: `most` itself is not allowed.
+        multiple_of: numbers that are not a multiple of it are not allowed; 0: all are.
     """
 
     least: float
     most: float = math.inf
     above: bool = False
     below: bool = False
+    multiple_of: int = 0
 
     def __contains__(self, number: float) -> bool:
         """Tells whether a number lies inside; NaN and infinities do not."""
         if not math.isfinite(number) or not self.least <= number <= self.most:
+            return False
+        if self.multiple_of and number % self.multiple_of:
             return False
         return not (self.above and number == self.least or self.below and number == self.most)
 
@@ -37,7 +41,8 @@ class Within:
         least = f"above {self.least:g}" if self.above else f"{self.least:g}"
         if self.most == math.inf:
             return least if self.above else f"{least} or more"
-        return f"{least} to {'below ' if self.below else ''}{self.most:g}"
+        multiple = f", a multiple of {self.multiple_of}" if self.multiple_of else ""
+        return f"{least} to {'below ' if self.below else ''}{self.most:g}{multiple}"
 
 
 def check_fields(record: Any, prefix: str = "") -> None:

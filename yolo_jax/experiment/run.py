@@ -16,7 +16,6 @@ from yolo_jax.experiment.figures import leave_figures, make_detector, trained_ne
 from yolo_jax.experiment.network import build_model, choose_anchors, of_first, pretrained_network
 from yolo_jax.experiment.stages import fit_stages, plan_stages
 from yolo_jax.model.callbacks import Callback
-from yolo_jax.networks.yolov3 import check_input_size
 from yolo_jax.report.pictures import save_batch_picture
 from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
 from yolo_jax.run_folder import RunFolder
@@ -47,8 +46,6 @@ def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warn
     for idle in config.idle_settings():
         _log.warning("%s", idle)
     side = config.network.input_size
-    for one in (side, *config.augment.multi_scale):
-        check_input_size(one, one)
     run = RunFolder(config.runs / config.name)
     config = run.resolve(config, jax.device_count())
     # Before the first of them writes; a config that was read from a folder is in it.

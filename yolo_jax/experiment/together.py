@@ -27,7 +27,7 @@ from yolo_jax.experiment.trial_numbers import differing, group_trials, numbers_o
 from yolo_jax.model.callbacks import Checkpoint, CSVLogger, EachTrial, TensorBoard
 from yolo_jax.model.model import Model
 from yolo_jax.model.trials import Recipe, Trials, TrialsModel
-from yolo_jax.networks.yolov3 import Network, check_input_size
+from yolo_jax.networks.yolov3 import Network
 from yolo_jax.run_folder import RunFolder, save_json
 from yolo_jax.training.distributed import EXIT_DIVERGED
 from yolo_jax.training.state import TrainState, create_state
@@ -50,7 +50,6 @@ def train_together(configs: Sequence[ExperimentConfig]) -> None:
     """
     for config in configs:
         check_fields(config)
-        check_input_size(config.network.input_size, config.network.input_size)
     _check_together(configs)
     runs = [RunFolder(config.runs / config.name) for config in configs]
     configs = [run.resolve(config, 1) for run, config in zip(runs, configs, strict=True)]

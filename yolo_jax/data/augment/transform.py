@@ -34,6 +34,7 @@ _Length = Annotated[float, Within(1)]
 _Scale = Annotated[float, Within(0, above=True)]
 _Factor = Annotated[float, Within(1)]
 _Count = Annotated[int, Within(1)]
+_Side = Annotated[int, Within(32, 2**14, multiple_of=32)]
 _Hue = Annotated[float, Within(0, 0.5)]
 # Of the canvas and of the output, (height, width) in px.
 _Shapes = tuple[tuple[int, int], tuple[int, int]]
@@ -80,7 +81,7 @@ class Augment:
         contrast: greatest relative change, about the image's mean.
         saturation: greatest relative change, about the grey image.
         hue: greatest turn of the hue, of the full circle.
-        min_box_px: boxes narrower than this after clipping go.
+        min_box_px: boxes narrower than this after clipping go, px of the output.
         min_area: boxes that keep less than this share of their area go.
         scale: least and greatest size of the canvas on the output, of the output's, put at a random
             place; keras-yolo3 has (0.25, 2) with an aspect_jitter of 0.3. Not beside a crop.
@@ -96,8 +97,8 @@ class Augment:
         copy_px: greatest side of a small object, px of the output.
         max_boxes: rows of the resulting boxes; None: as many as there can be. Boxes without a row
             are counted, and `fit` tells of them after each epoch.
-        multi_scale: sides in px of the square outputs that `MultiScale` draws from for each few
-            steps; none: all have the network's input size.
+        multi_scale: sides in px, multiples of 32, of the square outputs that `MultiScale` draws
+            from for each few steps; none: all have the network's input size.
 
     `core.fields.check_fields` checks ranges, and `check` what excludes each other, which the first
     call does too.
@@ -127,7 +128,7 @@ class Augment:
     copy: _Share = 0.0
     copy_px: _Length = 32.0
     max_boxes: _Count | None = None
-    multi_scale: tuple[_Count, ...] = ()
+    multi_scale: tuple[_Side, ...] = ()
 
     def check(self) -> None:
         """Checks what no field by itself can show.
