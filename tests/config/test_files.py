@@ -85,3 +85,11 @@ def test_a_field_that_there_is_not_is_refused_with_the_nearest(given: str, said:
         config_of(ROOT / "experiments" / "configs" / "quickstart.py", given.split())
     assert end.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_short_run_of_data_mixes_images_to_its_end():
+    for epochs, mixed in (("3", 3), ("50", 45), ("200", 180)):
+        found = config_of(TREES, ["--epochs", epochs])
+        assert found.mixed_epochs() == mixed
+        assert not found.idle_settings()
+    assert not config_of(TREES, ["--augment.mosaic", "0"]).idle_settings()

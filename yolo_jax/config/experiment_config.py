@@ -43,12 +43,13 @@ class ExperimentConfig:
         steps_per_epoch: batches an epoch; None: one pass over the data.
         seed: of everything random.
         runs: folder of run folders.
-        score_threshold: least score of detections that are scored.
-        iou_threshold: of the suppression.
+        score_threshold: least score, 0–1, of detections that are scored.
+        iou_threshold: of the suppression: IoU above which the box of the lower score goes.
         keep_checkpoints: the latest ones kept, beside the best by validation loss.
         early_stopping: epochs without a new least validation loss behind which the last stage ends,
             as by Keras's EarlyStopping; 0: none end it.
-        close_mosaic: epochs before the optimizer's horizon from which on images are not mixed.
+        close_mosaic: epochs before the optimizer's horizon from which on images are not mixed;
+            None: a tenth of all up to there.
         validation_ap_every: epochs between scores of the validation images by average precision,
             which enter history.csv; 0: they are not scored.
     """
@@ -72,7 +73,7 @@ class ExperimentConfig:
     iou_threshold: Share = 0.45
     keep_checkpoints: Count = 2
     early_stopping: CountOrZero = 0
-    close_mosaic: CountOrZero = 0
+    close_mosaic: CountOrZero | None = 0
     validation_ap_every: CountOrZero = 0
 
     def check(self) -> None:
@@ -114,6 +115,12 @@ class ExperimentConfig:
             return self.batch_size_per_device * devices
         return _ROWS if self.batch_size is None else self.batch_size
 
+    def mixed_epochs(self) -> int:
+        """Returns the epochs in which images are mixed, where any are."""
+        epochs = self.optimizer.horizon or self.epochs
+        closing = epochs // 10 if self.close_mosaic is None else self.close_mosaic
+        return max(epochs - closing, 0)
+
     def idle_settings(self) -> list[str]:
         """Returns what to say of settings that are not their defaults and have no effect."""
         augment, optimizer = self.augment, self.optimizer
@@ -130,7 +137,11 @@ class ExperimentConfig:
                 "augment.crop, scale or aspect_jitter",
             ),
             ("augment.recoloured", bool(augment.hsv or any(colours)), "a change of colours"),
-            ("close_mosaic", augment.group > 1, "augment.mosaic, mixup or copy"),
+            (
+                "close_mosaic",
+                augment.group > 1 or self.close_mosaic is None,
+                "augment.mosaic, mixup or copy",
+            ),
             (
                 "train.batch_norm",
                 self.train.batch_norm != "frozen" or self.network.weights != "scratch",
@@ -152,11 +163,11 @@ class ExperimentConfig:
             for name, counts, needed in rules
             if not counts and self._is_set(name)
         ]
-        epochs = optimizer.horizon or self.epochs
-        if augment.group > 1 and self.close_mosaic >= epochs:
+        if augment.group > 1 and not self.mixed_epochs():
             idle.append(
                 f"augment.mosaic, mixup and copy have no effect: close_mosaic is "
-                f"{self.close_mosaic}, which leaves none of the {epochs} epochs to mix images in"
+                f"{self.close_mosaic}, which leaves none of the {optimizer.horizon or self.epochs} "
+                "epochs to mix images in"
             )
         return idle
 

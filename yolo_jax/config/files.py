@@ -146,7 +146,7 @@ def config_of_data(path: Path) -> ExperimentConfig:
         optimizer=OptimizerConfig(weight_decay=5e-4, kind="adamw", ema_decay=0.99),
         epochs=50,
         batch_size=16,
-        close_mosaic=5,
+        close_mosaic=None,
     )
 
 
@@ -178,7 +178,8 @@ def _known_fields(error: Exception) -> str:
     """Returns what to say of an unknown field: the nearest known one, or all of them."""
     said = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     hints = typing.get_type_hints(ExperimentConfig).values()
-    parts = {part.__name__: part for part in (ExperimentConfig, *filter(is_dataclass, hints))}
+    parts: dict[str, Any] = {"ExperimentConfig": ExperimentConfig}
+    parts |= {hint.__name__: hint for hint in hints if is_dataclass(hint)}
     if said is None or said[1] not in parts:
         return ""
     names = [field.name for field in dataclasses.fields(parts[said[1]])]

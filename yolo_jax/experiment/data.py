@@ -87,8 +87,7 @@ def open_data(config: ExperimentConfig) -> Data:
 
 def _mixed_batches(config: ExperimentConfig, images: int) -> int | None:
     """Returns the batches whose images are mixed, or None for all."""
-    if not config.close_mosaic:
+    if config.close_mosaic == 0:
         return None
     steps = config.steps_per_epoch or max(1, images // config.rows(jax.device_count()))
-    epochs = (config.optimizer.horizon or config.epochs) - config.close_mosaic
-    return max(epochs, 0) * steps
+    return config.mixed_epochs() * steps
