@@ -5,7 +5,7 @@ validation loss, the end after 10, get_random_data's augmentation, a tenth of th
 validation, centres in whole pixels. The images are the tree crowns and the network is the tiny one.
 
 Command: yolo-jax train experiments/configs/keras_yolo3_two_stage.py
-Hardware: one GPU; 2 CPU cores, hours.
+Hardware: 2 CPU cores, or one GPU.
 Expected: none published (github.com/qqwweee/keras-yolo3 has no figure). Not run here to its end.
 """
 
