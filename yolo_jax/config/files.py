@@ -177,10 +177,9 @@ def _name_of(path: Path) -> str:
 def _known_fields(error: Exception) -> str:
     """Returns what to say of an unknown field: the nearest known one, or all of them."""
     said = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    hints = typing.get_type_hints(ExperimentConfig).values()
-    parts: dict[str, Any] = {"ExperimentConfig": ExperimentConfig}
-    parts |= {hint.__name__: hint for hint in hints if is_dataclass(hint)}
-    if said is None or said[1] not in parts:
+    hints = [ExperimentConfig, *typing.get_type_hints(ExperimentConfig).values()]
+    parts: dict[str, Any] = {getattr(hint, "__name__", ""): hint for hint in hints}
+    if said is None or not is_dataclass(parts.get(said[1])):
         return ""
     names = [field.name for field in dataclasses.fields(parts[said[1]])]
     nearest = difflib.get_close_matches(said[2], names, n=1)
