@@ -24,7 +24,7 @@ from yolo_jax.model.model import Model
 from yolo_jax.model.objective import Objective
 from yolo_jax.model.sample_weights import temporal_outputs
 from yolo_jax.model.signature import signature_of
-from yolo_jax.training.parallel import Device
+from yolo_jax.training.parallel import Device, Strategy
 from yolo_jax.training.state import TrainState, with_optimizer
 from yolo_jax.training.step import Fed, Sums, evaluate_step, train_step
 from yolo_jax.training.trials import TrialAxis, trial_of
@@ -129,7 +129,7 @@ class CompiledTrials(Compiled):
             name: np.concatenate([values, np.repeat(values[-1:], fill, axis=0)])
             for name, values in trials.numbers.items()
         }
-        self._numbers = parallel.place(filled) if parallel.local else filled
+        self._numbers = parallel.place(filled)
 
     def begin(self, states: Sequence[TrainState]) -> TrainState:
         """Returns the state of all trials, each with fresh optimizer slots.
@@ -150,14 +150,32 @@ class CompiledTrials(Compiled):
         one = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), state)
         zeros = self._sums_of_nothing(one, fed, training=training)
         size = self._axis.size
-        stacked = jax.tree.map(lambda zero: np.zeros((size, *zero.shape), zero.dtype), zeros)
-        return self._axis.place(stacked) if self._axis.local else stacked
+        return self._axis.place(
+            jax.tree.map(lambda zero: np.zeros((size, *zero.shape), zero.dtype), zeros)
+        )
 
-    def lower_trials(self, state: TrainState, sums: Sums, fed: Fed) -> jax.stages.Lowered:
-        """Lowers the training step, by shapes alone, for devices that need not be here."""
-        step = self._compiled("train", self.accumulate)
-        arguments = self._axis.described((self._numbers, state, sums))
-        return step.lower(*arguments, fed)
+    def lower(
+        self,
+        state: TrainState,
+        sums: Sums,
+        fed: Fed,
+        devices: Sequence[Device],
+        strategy: Strategy = "jit",
+    ) -> jax.stages.Lowered:
+        """Lowers the training step, by shapes alone, for devices that need not be here.
+
+        Args:
+            state: of as many trials as divide among the devices.
+            sums: of `zero_sums`.
+            fed: a batch.
+            devices: that share the trials out.
+            strategy: without effect: trials are shared out over a mesh.
+        """
+        axis = TrialAxis(tuple(devices), "jit", self._axis.trials)
+        arguments = axis.described((self._numbers, state, sums))
+        if len(devices) == 1:
+            fed = axis.described(fed)
+        return self._compiled("train", self.accumulate, axis).lower(*arguments, fed)
 
     def _step(
         self, kind: str, replicated: tuple, fed: Fed, augment: Transform | None
@@ -165,16 +183,16 @@ class CompiledTrials(Compiled):
         parts = self.accumulate if kind == "train" else 1
         key = (kind, True, None)
         if key not in self._steps:
-            self._steps[key] = partial(self._compiled(kind, parts), self._numbers)
+            self._steps[key] = partial(self._compiled(kind, parts, self._axis), self._numbers)
         return self._steps[key], pad_rows(fed, parts)
 
-    def _compiled(self, kind: str, parts: int) -> Any:
+    def _compiled(self, kind: str, parts: int, axis: TrialAxis) -> Any:
         one = partial(self._evaluate_one if kind == "evaluate" else self._train_one, parts=parts)
-        body = self._axis.each(one)
+        body = axis.each(one)
         if kind == "evaluate":
             body = _second(body)
         donate = (1,) if kind == "train" else ()
-        return self._axis.compile(body, replicated=3, donate=donate)
+        return axis.compile(body, replicated=3, donate=donate)
 
     def _train_one(
         self, numbers: Numbers, state: TrainState, sums: Sums, fed: Fed, *, parts: int
