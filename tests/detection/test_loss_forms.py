@@ -216,7 +216,10 @@ def test_terms_are_weighted():
 
 def test_its_numbers_may_be_arguments_of_a_program():
     heads = heads_of(TINY)
-    numbers = {"ignore_thresh": 0.4, "label_smoothing": 0.1, "match_iou": 0.3, "box_weight": 2.0}
+    numbers = {
+        "ignore_thresh": 0.4, "label_smoothing": 0.1, "match_iou": 0.3, "box_weight": 2.0,
+        "objectness_weight": 0.5, "classification_weight": 3.0,
+    }  # fmt: skip
 
     @jax.jit
     def run(numbers):

@@ -1,14 +1,15 @@
 """Optimizers and schedules from plain numbers, which weights decay, and which are frozen."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 PyTree = Any
@@ -20,15 +21,17 @@ OptimizerKind = Literal["adam", "adamw", "sgd", "lion", "muon", "lamb", "lars"]
 
 def learning_rate_schedule(
     kind: Literal["constant", "cosine", "step"],
-    peak: float,
+    peak: float | Array,
     *,
     total_steps: int,
     warmup_steps: int = 0,
-    final_fraction: float = 0.0,
+    final_fraction: float | Array = 0.0,
     step_at: Sequence[float] = (0.8, 0.9),
-    step_factor: float = 0.1,
+    step_factor: float | Array = 0.1,
 ) -> optax.Schedule:
     """Returns a learning rate by step: a linear warm-up, then the schedule; flat past its end.
+
+    Rates, fractions and factors may be traced.
 
     Args:
         kind: `constant`, `cosine` from the peak to `final_fraction` of it, or `step`.
@@ -56,24 +59,36 @@ def learning_rate_schedule(
         case "step":
             # Those within the warm-up count behind it.
             bounds = [max(round(share * total_steps) - warmup_steps, 0) for share in step_at]
-            scales = {at: step_factor**times for at, times in sorted(Counter(bounds).items())}
-            main = optax.piecewise_constant_schedule(peak, scales)
+            main = partial(_stepped, peak=peak, bounds=bounds, factor=step_factor)
     if not warmup_steps:
         return main
     warmup = optax.linear_schedule(0.0, peak, warmup_steps)
     return optax.join_schedules([warmup, main], [warmup_steps])
 
 
+def _stepped(
+    step: ArrayLike, *, peak: float | Array, bounds: Sequence[int], factor: float | Array
+) -> Float[Array, ""]:
+    """Returns the peak times the factor for each of the steps that are reached.
+
+    `optax.piecewise_constant_schedule` is the same, but asks of the factor whether it is negative.
+    """
+    rate = jnp.asarray(peak, jnp.float32)
+    for bound in bounds:
+        rate = jnp.where(jnp.asarray(step) >= bound, rate * factor, rate)
+    return rate
+
+
 def build_optimizer(
     kind: OptimizerKind,
     schedule: optax.Schedule,
     *,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    clip_norm: float | None = None,
+    momentum: float | Array = 0.9,
+    weight_decay: float | Array = 0.0,
+    clip_norm: float | Array | None = None,
     settable_rate: float | None = None,
 ) -> optax.GradientTransformation:
-    """Builds an optimizer.
+    """Builds an optimizer, whose numbers may be traced.
 
     SGD (with Nesterov's momentum) and LARS add the decay to the gradient; AdamW (of which Adam is
     another name), Lion (Chen et al., arXiv:2302.06675), Muon and LAMB take it off the weights. LARS
