@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import jax
 
-from yolo_jax.cli import bench, data, detect, plan, train
+from yolo_jax.cli import bench, data, detect, plan, sweep, train
 from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.core.interrupts import Terminated, hear_every_interrupt, raise_terminated
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return _EXIT_REFUSED if is_refused else 2
     except KeyboardInterrupt as stop:
         text = "stopped"
-        if options.command is train.run:
+        if options.command in (train.run, sweep.run):
             text += "; what a run had saved stays, and the same command goes on from there"
         print(f"\nyolo-jax: {text}", file=sys.stderr)
         # As the shell says of SIGINT.
@@ -93,6 +93,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="yolo-jax", description="YOLO detectors on JAX.")
     parser.set_defaults(takes_rest=False)  # of arguments that it does not know, for the command
     commands = parser.add_subparsers(required=True)
-    for one in (train, plan, detect, data, bench):
+    for one in (train, sweep, plan, detect, data, bench):
         one.add_parsers(commands)
     return parser

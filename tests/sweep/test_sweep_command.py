@@ -1,0 +1,172 @@
+"""`yolo-jax sweep` as a user runs it: crashes survived, kills resumed, the rest refused."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from child_processes import PATIENCE, ended, wait_for
+from sweeps import CONFIG, finish, started
+
+from yolo_jax import cli
+from yolo_jax.config import load_config
+from yolo_jax.run_folder import RunFolder
+from yolo_jax.sweep.folder import Progress, SweepFolder
+from yolo_jax.sweep.local import Place, places
+from yolo_jax.sweep.run import Entry
+from yolo_jax.sweep.table import summary
+from yolo_jax.sweep.trials import Trial
+
+GOOD = "box=ciou,flip=0.5"
+
+
+def failure(folder: Path, trial: str) -> dict:
+    return json.loads((folder / f"{trial}.failure.json").read_text())
+
+
+@pytest.mark.slow
+def test_killed_and_stopped_a_sweep_goes_on_and_survives_its_trials_crashes(tmp_path: Path):
+    folder, log, where = tmp_path / "swept", tmp_path / "log", ("--runs", str(tmp_path))
+    with started(log, *where) as sweep:
+        wait_for("running  epoch 1/4", sweep, log)
+        trials = psutil.Process(sweep.pid).children()
+        sweep.kill()
+        assert not psutil.wait_procs(trials, timeout=PATIENCE)[1]  # they saved and ended too
+    rows = (folder / GOOD / "history.csv").read_text()
+    assert not (folder / GOOD / "metrics.json").exists()
+    with started(log, *where) as sweep:
+        wait_for("resumed from", sweep, folder / f"{GOOD}.log")
+        sweep.terminate()
+        assert sweep.wait(PATIENCE) == 143
+    assert "the same command goes on from there" in log.read_text()
+    assert not (folder / f"{GOOD}.failure.json").exists()
+
+    status, said = finish(log, *where)
+    assert status == 1
+    assert "1 done, 1 crashed, 1 diverged" in said
+    assert (folder / GOOD / "history.csv").read_text().startswith(rows)
+    assert RunFolder(folder / GOOD).config().loss.box == "ciou"
+    assert failure(folder, "damaged")["kind"] == "crashed"
+    assert "does not start as a Darknet weights file" in failure(folder, "damaged")["message"]
+    assert failure(folder, "diverging")["status"] == 3
+    assert [trial["name"] for trial in json.loads((folder / "sweep.json").read_text())["trials"]]
+
+    # What is done and what diverged stays; what crashed is tried again.
+    status, said = finish(log, *where)
+    assert (status, said.count(": running")) == (1, 1)
+    assert "damaged: running" in said and "diverging: diverged" in said
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> SweepFolder:
+    """Returns the folder of a sweep of which no trial was ever started."""
+    folder = SweepFolder(dataclasses.replace(load_config(CONFIG), runs=tmp_path))
+    with folder.in_use():
+        folder.resolve([Trial("mine", {"seed": 1}), Trial("long", {"epochs": 9})])
+        folder.save(CONFIG)
+    return folder
+
+
+def test_a_sweep_of_another_config_is_refused(begun: SweepFolder, capsys):
+    before = (begun.path / "sweep.json").read_text()
+    command = ["sweep", str(CONFIG), "--runs", str(begun.path.parent)]
+    assert cli.main([*command, "--optimizer.momentum", "0.5"]) == 2
+    assert "another config; these differ: optimizer.momentum (there 0.9, here 0.5)" in (
+        capsys.readouterr().err
+    )
+    assert (begun.path / "sweep.json").read_text() == before
+    assert cli.main([*command, "--dry-run", "--epochs", "7"]) == 0
+    assert "damaged: waiting  epoch 0/7" in capsys.readouterr().out
+
+
+def test_trials_may_be_added_and_not_changed(begun: SweepFolder):
+    longer = SweepFolder(dataclasses.replace(begun.base, epochs=7))
+    with pytest.raises(ValueError, match=r"trial mine with other values: seed \(there 1, here 2\)"):
+        longer.resolve([Trial("mine", {"seed": 2})])
+    new = Trial("new", {"seed": 3})
+    longer.resolve([new, Trial("long", {"epochs": 10})])
+    longer.save(CONFIG)
+    record = json.loads((begun.path / "sweep.json").read_text())
+    assert [trial["name"] for trial in record["trials"]] == ["new", "long", "mine"]
+    # What is added ends its schedule where the others do.
+    config = longer.config(new)
+    assert (config.epochs, config.optimizer.horizon, record["base"]["epochs"]) == (7, 4, 4)
+    assert (config.name, config.runs) == ("new", begun.path)
+    assert longer.config(Trial("long", {"epochs": 10})).optimizer.horizon is None
+
+
+def test_a_folder_of_a_run_is_no_sweeps(tmp_path: Path, capsys):
+    (tmp_path / "swept").mkdir()
+    (tmp_path / "swept" / "config.json").write_text("{}")
+    assert cli.main(["sweep", str(CONFIG), "--runs", str(tmp_path)]) == 2
+    assert "swept holds no sweep (there is no sweep.json) but" in capsys.readouterr().err
+
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from yolo_jax.core.locks import locked
+with locked(Path(sys.argv[1]), ""):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("of", [".", GOOD])
+def test_a_folder_that_a_living_process_has_is_refused(of: str, tmp_path: Path, capsys):
+    """The sweep's own, or a trial's run folder."""
+    folder = tmp_path / "swept" / of
+    folder.mkdir(parents=True)
+    SweepFolder(dataclasses.replace(load_config(CONFIG), runs=tmp_path)).save(CONFIG)
+    command = [sys.executable, "-c", _HOLDER, str(folder / "lock")]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with ended(holder):
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        assert cli.main(["sweep", str(CONFIG), "--runs", str(tmp_path)]) == 2
+    assert f"{folder.name} is in use by process {holder.pid}" in capsys.readouterr().err
+    assert not any(tmp_path.rglob("*.log"))
+
+
+def test_options_that_do_not_go_together(tmp_path: Path, capsys):
+    command = ["sweep", str(CONFIG), "--runs", str(tmp_path)]
+    for options, said in {
+        "--gpus 1": "--gpus is of --backend slurm; found --backend local",
+        "--devices-per-trial 1": "--devices-per-trial is 1, and JAX sees no accelerator here",
+        "--backend ray --devices-per-trial 1": "--devices-per-trial is of --backend local",
+    }.items():
+        assert cli.main([*command, *options.split()]) == 2
+        assert said in capsys.readouterr().err
+    assert cli.main(["sweep", str(tmp_path)]) == 2
+    assert "a sweep is of a config file with sweep()" in capsys.readouterr().err
+
+
+def test_cores_are_shared_out():
+    cores = sorted(os.sched_getaffinity(0))
+    assert places(1, None) == [Place()]
+    shared = [core for place in places(len(cores), None) for core in place.cores]
+    assert shared == cores
+    assert places(len(cores) + 1, None) == [Place()] * (len(cores) + 1)
+
+
+def test_the_end_says_means_over_seeds():
+    def entry(name: str, changes: dict, ap50: float | None, state: Any = "done") -> Entry:
+        history = [{"epoch": 0.0, "loss": 3.0, "val_loss": 2.0}]
+        figures = None if ap50 is None else {"AP50": ap50}
+        return Entry(Trial(name, changes), 1, state, Progress(history, figures), 75.0)
+
+    entries = [
+        entry("box=ciou,seed=0", {"loss.box": "ciou", "seed": 0}, 0.25),
+        entry("box=ciou,seed=1", {"loss.box": "ciou", "seed": 1}, 0.75),
+        entry("box=giou,seed=0", {"loss.box": "giou", "seed": 0}, 0.5),
+        entry("box=giou,seed=1", {"loss.box": "giou", "seed": 1}, None, "crashed"),
+    ]
+    assert summary(entries) == [
+        "box=giou,seed=1: crashed  epoch 1/1  loss 3  val_loss 2  time 1:15",
+        "3 done, 1 crashed",
+        "box=ciou: mean of 2 seeds  AP50 0.500 ± 0.354  val_loss 2 ± 0",
+    ]

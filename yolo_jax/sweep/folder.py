@@ -1,0 +1,221 @@
+"""A sweep's folder: what it is of, and beside each trial's run folder its log and its failure."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from yolo_jax.config import ExperimentConfig
+from yolo_jax.config.flat import flatten, with_changes
+from yolo_jax.core.locks import locked
+from yolo_jax.data.doctor import listed
+from yolo_jax.run_folder import RunFolder, differences, read_json, save_json
+from yolo_jax.sweep.trials import Trial
+
+_FORMAT = 1
+FailureKind = Literal["crashed", "diverged", "pruned"]
+
+
+class Failure(NamedTuple):
+    """Why a trial ended before its last epoch.
+
+    Attributes:
+        kind: `crashed` may end otherwise another time, `diverged` had a loss or an update that was
+            not finite, and `pruned` was ended by the search.
+        message: what it said last.
+        status: exit status of its process.
+    """
+
+    kind: FailureKind
+    message: str
+    status: int
+
+
+class Progress(NamedTuple):
+    """How far a trial is.
+
+    Attributes:
+        history: its logs by epoch, `epoch` among them.
+        figures: held-out ones, None before its end.
+    """
+
+    history: list[dict[str, float]]
+    figures: dict[str, Any] | None
+
+    @property
+    def epochs(self) -> int:
+        """Returns the epochs behind it."""
+        return int(self.history[-1]["epoch"]) + 1 if self.history else 0
+
+    def last(self, name: str) -> float | None:
+        """Returns a log of the last epoch that has it, or None where none has."""
+        values = (row.get(name, math.nan) for row in reversed(self.history))
+        return next((value for value in values if not math.isnan(value)), None)
+
+
+class SweepFolder:
+    """A sweep's folder, `runs/NAME` of its config.
+
+    Args:
+        base: the config that its trials change.
+    """
+
+    def __init__(self, base: ExperimentConfig) -> None:
+        self.path = base.runs / base.name
+        self.base = base
+        self.trials: list[Trial] = []
+        self._record = self.path / "sweep.json"
+        self._first_base: dict[str, Any] | None = None  # as of the sweep's first start
+        self._horizon: int | None = None
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps other sweeps out of the folder, as long as the block or this process lasts.
+
+        Raises:
+            ValueError: a living process has it; or the folder holds no sweep, but other files.
+        """
+        self._refuse_other_files()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path / "lock", "choose another --name"):
+            yield
+
+    def resolve(self, trials: Sequence[Trial]) -> None:
+        """Takes trials beside those that the folder has; of a sweep that goes on, checks them.
+
+        Args:
+            trials: that may be more, or fewer, than the folder has.
+
+        Raises:
+            ValueError: the folder holds a sweep of another base config, or has other fields of a
+                trial of the same name; those that differ are named.
+        """
+        self._refuse_other_files()
+        self.trials = list(trials)
+        if self._record.is_file():
+            self._check_same(read_json(self._record, dict))
+
+    def _check_same(self, stored: dict[str, Any]) -> None:
+        base = json.loads(json.dumps(flatten(self.base)))
+        if stored.get("format") != _FORMAT or not {"base", "trials"} <= stored.keys():
+            raise ValueError(
+                f"{self._record} is damaged or of another version; expected format {_FORMAT}"
+            )
+        otherwise = "Choose another --name, or go back to the sweep's own"
+        if differing := differences(stored["base"], base):
+            raise ValueError(
+                f"{self.path} holds a sweep of another config; these differ: {differing}. "
+                f"{otherwise} config."
+            )
+        own = {trial.name: trial for trial in self.trials}
+        for one in stored["trials"]:
+            trial = own.get(one["name"])
+            if trial is None:
+                self.trials.append(Trial(one["name"], one["changes"]))
+            elif differing := differences(one["changes"], trial.changes):
+                raise ValueError(
+                    f"{self.path} has a trial {trial.name} with other values: {differing}. "
+                    f"{otherwise} values; trials of other names may be added."
+                )
+        # Trials that are added later end their schedules where the others do.
+        if self.base.optimizer.horizon is None and stored["base"]["epochs"] != base["epochs"]:
+            self._horizon = stored["base"]["epochs"]
+        self._first_base = stored["base"]
+
+    def save(self, config_file: Path) -> None:
+        """Writes what the sweep is of.
+
+        Args:
+            config_file: as it was given.
+        """
+        trials = [trial._asdict() for trial in self.trials]
+        base = self._first_base or flatten(self.base)
+        record = {"format": _FORMAT, "config": config_file.as_posix(), "base": base}
+        save_json(self._record, record | {"trials": trials})
+
+    def changes(self, trial: Trial) -> dict[str, Any]:
+        """Returns all that a trial's run has other than the base: its place too."""
+        own: dict[str, Any] = {"name": trial.name, "runs": self.path.as_posix()}
+        if self._horizon is not None and "epochs" not in trial.changes:
+            own["optimizer.horizon"] = self._horizon
+        return own | trial.changes
+
+    def config(self, trial: Trial) -> ExperimentConfig:
+        """Returns the config of a trial's run."""
+        return with_changes(self.base, self.changes(trial))
+
+    def log(self, trial: Trial) -> Path:
+        """Returns the file of what a trial prints."""
+        return self.path / f"{trial.name}.log"
+
+    def ticket(self, name: str) -> Path:
+        """Returns the file of the number of a trial's job, where a cluster has one."""
+        return self.path / f"{name}.job.json"
+
+    def progress(self, trial: Trial) -> Progress:
+        """Returns how far a trial is."""
+        run = RunFolder(self.path / trial.name)
+        return Progress(read_history(run.path / "history.csv"), run.figures())
+
+    def is_done(self, trial: Trial) -> bool:
+        """Tells whether a trial has its figures, of all its epochs."""
+        figures = RunFolder(self.path / trial.name).figures()
+        return figures is not None and figures["epochs"] >= self.config(trial).epochs
+
+    def check_free(self, trial: Trial) -> None:
+        """Checks that no living process has a trial's run folder, unless it is a job of ours.
+
+        Raises:
+            ValueError: one has.
+        """
+        run = RunFolder(self.path / trial.name)
+        if run.path.is_dir() and not self.ticket(trial.name).exists():
+            with run.in_use():
+                pass
+
+    def failure(self, trial: Trial) -> Failure | None:
+        """Returns why a trial ended early, if it did."""
+        path = self._failure(trial)
+        return Failure(**read_json(path, dict)) if path.is_file() else None
+
+    def set_failure(self, trial: Trial, failure: Failure | None) -> None:
+        """Writes why a trial ended early, or None where it did not or is tried again."""
+        if failure is None:
+            self._failure(trial).unlink(missing_ok=True)
+        else:
+            save_json(self._failure(trial), failure._asdict())
+
+    def _failure(self, trial: Trial) -> Path:
+        return self.path / f"{trial.name}.failure.json"
+
+    def _refuse_other_files(self) -> None:
+        """Refuses a run's folder, or one of somebody's own files."""
+        if self._record.is_file() or not self.path.is_dir():
+            return
+        early = ("lock", "sweep.partial", "study.db")
+        others = sorted(path.name for path in self.path.iterdir() if path.name not in early)
+        if others:
+            raise ValueError(
+                f"{self.path} holds no sweep (there is no {self._record.name}) but "
+                f"{listed(others)}; choose another --name, or an empty folder"
+            )
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Returns a run's logs by epoch, but for a line that is just being written.
+
+    Args:
+        path: of its history.csv, which need not be there yet.
+    """
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        whole = [line for line in file if line.endswith("\n")]
+    # `NA` is what an epoch lacks.
+    return [
+        {name: float(value.replace("NA", "nan")) for name, value in row.items()}
+        for row in csv.DictReader(whole)
+    ]
