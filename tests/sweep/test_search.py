@@ -44,10 +44,15 @@ def progress(value: float, epochs: int = EPOCHS) -> Progress:
 
 def run_through(search: Search, value: float) -> Trial:
     """Takes a trial to its end, as if it had been trained."""
-    trial = search.next()
-    assert trial is not None
+    trial = asked(search)
     search.ended(Entry(trial, EPOCHS, "done", progress(value)))
     return trial
+
+
+def asked(search: Search) -> Trial:
+    unit = search.next()
+    assert unit is not None
+    return unit[0]
 
 
 def study(runs: Path) -> optuna.Study:
@@ -58,13 +63,13 @@ def study(runs: Path) -> optuna.Study:
 def test_a_study_goes_on_to_so_many_trials(tmp_path: Path):
     first = opened(base(tmp_path), 3)
     run_through(first, 3.0)
-    left, crashed = first.next(), first.next()
-    assert left is not None and crashed is not None and first.next() is None
+    left, crashed = asked(first), asked(first)
+    assert first.next() is None
     assert [left.name, crashed.name] == ["trial_0001", "trial_0002"]
     first.ended(Entry(crashed, EPOCHS, "crashed", Progress([], None)))
 
     second = opened(base(tmp_path), 3)
-    assert second.next() == left  # what a killed sweep left goes on
+    assert asked(second) == left  # what a killed sweep left goes on
     second.ended(Entry(left, EPOCHS, "diverged", progress(9.0, 1)))
     assert run_through(second, 2.0).name == "trial_0003"  # in the place of what crashed
     assert second.next() is None
@@ -107,8 +112,7 @@ def test_what_cannot_be_searched_by(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--trials is of --search optuna; found no --search" in capsys.readouterr().err
 
     search = opened(base(tmp_path / "column"), 3, metric="val_AP50")
-    trial = search.next()
-    assert trial is not None
+    trial = asked(search)
     with pytest.raises(ValueError, match=r"does not have; .* one of val_loss"):
         search.is_hopeless(trial, progress(3.0))
     file = tmp_path / "other.py"

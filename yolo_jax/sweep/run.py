@@ -66,8 +66,8 @@ class Backend(Protocol):
 class Source(Protocol):
     """Where trials come from."""
 
-    def next(self) -> Trial | None:
-        """Returns the next trial to run, or None where there is none any more."""
+    def next(self) -> Unit | None:
+        """Returns the next trials to run, or None where there are none any more."""
         ...
 
     def is_hopeless(self, trial: Trial, progress: Progress) -> bool:
@@ -113,10 +113,10 @@ class Listed:
     """
 
     def __init__(self, trials: Sequence[Trial]) -> None:
-        self._left = deque(trials)
+        self._left = deque(units(trials))
 
-    def next(self) -> Trial | None:
-        """Returns the next trial."""
+    def next(self) -> Unit | None:
+        """Returns the next trials."""
         return self._left.popleft() if self._left else None
 
     def is_hopeless(self, trial: Trial, progress: Progress) -> bool:
@@ -194,12 +194,11 @@ class Sweeper:
         """Starts what there is room for; tells whether there may be more."""
         while self.backend.parallel is None or len(self._running) < self.backend.parallel:
             if self._again:
-                unit = self._again.popleft()
-            elif (trial := source.next()) is not None:
-                (unit,) = units([trial])
+                self._start(self._again.popleft())
+            elif (unit := source.next()) is not None:
+                self._start(unit)
             else:
                 return False
-            self._start(unit)
         return True
 
     def _start(self, unit: Unit) -> None:

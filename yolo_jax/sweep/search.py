@@ -20,7 +20,7 @@ from yolo_jax.config.files import told_by_line
 from yolo_jax.config.flat import flatten, plain
 from yolo_jax.run_folder import differences
 from yolo_jax.sweep.folder import Progress, SweepFolder
-from yolo_jax.sweep.run import Entry
+from yolo_jax.sweep.run import Entry, Unit
 from yolo_jax.sweep.trials import Trial, check_trial
 
 _log = logging.getLogger(__name__)
@@ -142,12 +142,12 @@ class Search:
         states = (*_OVER, TrialState.RUNNING)
         return len(self._study.get_trials(deepcopy=False, states=states))
 
-    def next(self) -> Trial | None:
-        """Returns a trial that was left, or one that the study is asked for."""
+    def next(self) -> Unit | None:
+        """Returns a trial that was left, or one that the study is asked for; each is a unit."""
         if self._left:
             trial, identity = self._left.pop(0)
             self._under_way[trial.name] = optuna.Trial(self._study, identity)
-            return trial
+            return (trial,)
         # Other machines may have asked too; those that fail here are replaced at the next start.
         if self._asks <= 0 or self._so_far() >= self._count:
             return None
@@ -171,7 +171,7 @@ class Search:
         self._folder.trials.append(trial)
         self._folder.save(self._file)
         self._under_way[trial.name] = asked
-        return trial
+        return (trial,)
 
     def _warn(self, changes: Mapping[str, Any]) -> None:
         weighed = sorted(field for field in changes if field.startswith("loss."))
