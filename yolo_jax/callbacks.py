@@ -1,6 +1,7 @@
 """The callbacks, under Keras's names."""
 
 from yolo_jax.model.callbacks import (
+    Aim,
     Callback,
     CallbackList,
     Checkpoint,
@@ -10,16 +11,19 @@ from yolo_jax.model.callbacks import (
     LambdaCallback,
     LearningRateScheduler,
     MeanAP,
+    MLflow,
     ModelCheckpoint,
     Profile,
     ProgbarLogger,
     ReduceLROnPlateau,
     TensorBoard,
     TerminateOnNaN,
+    WandB,
 )
 from yolo_jax.model.history import History
 
 __all__ = [
+    "Aim",
     "CSVLogger",
     "Callback",
     "CallbackList",
@@ -29,6 +33,7 @@ __all__ = [
     "History",
     "LambdaCallback",
     "LearningRateScheduler",
+    "MLflow",
     "MeanAP",
     "ModelCheckpoint",
     "Profile",
@@ -36,4 +41,5 @@ __all__ = [
     "ReduceLROnPlateau",
     "TensorBoard",
     "TerminateOnNaN",
+    "WandB",
 ]

@@ -9,9 +9,11 @@ from yolo_jax.model.callbacks.monitors import EarlyStopping, ReduceLROnPlateau
 from yolo_jax.model.callbacks.progress import ProgbarLogger
 from yolo_jax.model.callbacks.records import CSVLogger, TensorBoard
 from yolo_jax.model.callbacks.saving import Checkpoint, ModelCheckpoint
+from yolo_jax.model.callbacks.trackers import Aim, MLflow, WandB
 
 __all__ = [
     "HOOKS",
+    "Aim",
     "CSVLogger",
     "Callback",
     "CallbackList",
@@ -22,6 +24,7 @@ __all__ = [
     "LambdaCallback",
     "LearningRateScheduler",
     "Logs",
+    "MLflow",
     "MeanAP",
     "ModelCheckpoint",
     "Profile",
@@ -29,4 +32,5 @@ __all__ = [
     "ReduceLROnPlateau",
     "TensorBoard",
     "TerminateOnNaN",
+    "WandB",
 ]
