@@ -86,6 +86,7 @@ def test_a_failed_first_start_leaves_no_folder(tmp_path: Path):
         {"epochs": 0},
         {"name": ""},
         {"name": "../elsewhere"},
+        {"track": ("tensorbord",)},
     ]
     for fault in faults:
         with pytest.raises((ValueError, FileNotFoundError)):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,13 @@ from flax import nnx
 from test_experiment import coco, config
 
 from yolo_jax import experiment
-from yolo_jax.config import LossConfig, NetworkConfig, OptimizerConfig, TrainConfig
+from yolo_jax.config import (
+    FreezeBodyConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from yolo_jax.core.anchors import TINY, TINY_DARKNET, kmeans_anchors
 from yolo_jax.core.boxes import size_iou
 from yolo_jax.core.types import Annotation, Dataset
@@ -143,3 +150,26 @@ def test_a_run_whose_validation_loss_stands_still_slows_down_and_ends(tmp_path: 
     (tmp_path / "metrics.json").rename(folder / "metrics.json")
     experiment.train(dataclasses.replace(wanted, epochs=20))
     assert "is complete after 3 epochs: it stopped early" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_both_stages_and_a_resumed_run_are_one_run_of_a_tracker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    mlflow: Any = pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    horizon = OptimizerConfig(horizon=3)
+    freeze = FreezeBodyConfig(epochs=1)
+    wanted = config(tmp_path, track=("mlflow",), epochs=2, freeze_body=freeze, optimizer=horizon)
+    experiment.train(wanted)
+    assert not (wanted.runs / "tiny" / "tensorboard").exists()
+    tracked = ("mlflow", "tensorboard")
+    experiment.train(dataclasses.replace(wanted, epochs=3, track=tracked))
+    assert list((wanted.runs / "tiny" / "tensorboard").iterdir())
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("yolo_jax").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("tiny", "FINISHED")
+    assert run.data.params["network.input_size"] == "32"
+    steps = [one.step for one in client.get_metric_history(run.info.run_id, "val_loss")]
+    assert sorted(steps) == [0, 1, 2]

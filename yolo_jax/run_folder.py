@@ -26,6 +26,8 @@ MAY_DIFFER = frozenset(
         "data.cache",
         "data.cache_folder",
         "parallel.strategy",
+        "track",
+        "track_project",
     }
 )
 

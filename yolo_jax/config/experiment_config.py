@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from yolo_jax.config.parts import (
     Count,
@@ -52,6 +52,9 @@ class ExperimentConfig:
             None: a tenth of all up to there.
         validation_ap_every: epochs between scores of the validation images by average precision,
             which enter history.csv; 0: they are not scored.
+        track: where every epoch's logs go, beside history.csv: `tensorboard` files in the run
+            folder, `wandb` (Weights & Biases), `mlflow`, `aim`; none of them, or several.
+        track_project: that the run is shown under there; MLflow's and Aim's experiment.
     """
 
     name: str
@@ -75,6 +78,8 @@ class ExperimentConfig:
     early_stopping: CountOrZero = 0
     close_mosaic: CountOrZero | None = 0
     validation_ap_every: CountOrZero = 0
+    track: tuple[Literal["tensorboard", "wandb", "mlflow", "aim"], ...] = ("tensorboard",)
+    track_project: str = "yolo_jax"
 
     def check(self) -> None:
         """Checks what no field by itself can show.
@@ -147,6 +152,7 @@ class ExperimentConfig:
                 self.train.batch_norm != "frozen" or self.network.weights != "scratch",
                 "weights to start with: frozen at 0 and 1 it normalises nothing",
             ),
+            ("track_project", bool({*self.track} - {"tensorboard"}), "track wandb, mlflow or aim"),
             ("data.validation_share", self.data.validation is None, "data.validation None"),
             ("data.held_out_share", self.data.held_out is None, "data.held_out None"),
             ("data.cache_folder", self.data.cache == "disk", "data.cache disk"),

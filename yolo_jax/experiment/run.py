@@ -15,6 +15,7 @@ from yolo_jax.experiment.data import open_data
 from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
 from yolo_jax.experiment.network import build_model, choose_anchors, of_first, pretrained_network
 from yolo_jax.experiment.stages import fit_stages, plan_stages
+from yolo_jax.experiment.trackers import make_trackers
 from yolo_jax.model.callbacks import Callback
 from yolo_jax.report.pictures import save_batch_picture
 from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
@@ -58,8 +59,9 @@ def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warn
             print_figures(figures)
         return
 
-    # What is wrong with annotations and weights is found before the folder is made. An image is
-    # decoded when its batch is made, the held-out ones after training: see `score`.
+    # What is missing, or wrong with annotations and weights, is found before the folder is made.
+    # An image is decoded when its batch is made, the held-out ones after training: see `score`.
+    trackers = list(make_trackers(config))
     data = open_data(config)
     class_names = data.train.dataset.class_names
     network = pretrained_network(config, len(class_names))
@@ -81,7 +83,7 @@ def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warn
             save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")
         model, loss = build_model(config, network, len(class_names), anchors)
-        epochs = fit_stages(config, stages, steps, model, loss, data, anchors, callbacks)
+        epochs = fit_stages(config, stages, steps, model, loss, data, anchors, callbacks, trackers)
         distributed.end_when_told()
         trained = trained_network(model)
         detector = make_detector(config, trained, anchors, data)

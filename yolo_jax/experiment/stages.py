@@ -19,7 +19,6 @@ from yolo_jax.model.callbacks import (
     EarlyStopping,
     MeanAP,
     ReduceLROnPlateau,
-    TensorBoard,
 )
 from yolo_jax.model.losses import Joint
 from yolo_jax.model.model import Model
@@ -153,6 +152,7 @@ def fit_stages(
     data: Data,
     anchors: AnchorSet,
     callbacks: Sequence[Callback],
+    trackers: Sequence[Callback],
 ) -> int:
     """Trains stage after stage; each goes on from its own newest checkpoint.
 
@@ -185,7 +185,7 @@ def fit_stages(
                 *stage.watchers,
                 CSVLogger(folder / "history.csv"),
                 SpeedLogger(folder / "speed.csv"),
-                TensorBoard(folder / "tensorboard"),
+                *trackers,
                 Checkpoint(folder / stage.checkpoints, keep=config.keep_checkpoints),
             ],
             resume=folder / stage.checkpoints,
