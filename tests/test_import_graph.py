@@ -29,6 +29,7 @@ FLOORS = {
     "launch": 6.9,  # of a plan: what a slice is
     "score": 6.7,
     "agreement": 6.7,
+    "provenance": 6.72,
     "experiment": 6.75,
     "plan": 6.8,  # of an experiment
     "sweep": 6.95,  # of experiments, launched

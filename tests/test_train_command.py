@@ -196,6 +196,6 @@ def test_an_input_size_that_is_no_multiple_of_32_is_refused(capsys, tmp_path: Pa
 def test_sigterm_where_no_fit_is_to_save_is_a_preemption_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    monkeypatch.setattr(experiment, "train", lambda config: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(experiment, "train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert cli.main(["train", str(CONFIG)]) == 143
     assert "stopped; what a run had saved stays" in capsys.readouterr().err

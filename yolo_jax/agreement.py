@@ -62,14 +62,14 @@ def check_start(config: ExperimentConfig, network: Network, datasets: Sequence[D
         _log.warning("%s: it is filled up by rows that count nothing", uneven)
     if jax.process_count() == 1:
         return
-    found: dict[str, Any] = {"weights' checksum": _checksum(jax.tree.leaves(nnx.state(network)))}
+    found: dict[str, Any] = {"weights' checksum": checksum(jax.tree.leaves(nnx.state(network)))}
     for name, dataset in zip(("train", "validation", "held_out"), datasets, strict=True):
         listed = dataset.annotations
         sample = [listed[i] for i in range(0, len(listed), max(1, len(listed) // _SAMPLED))]
         found |= {
             f"data.{name}'s classes": list(dataset.class_names),
             f"data.{name}'s images": len(listed),
-            f"data.{name}'s checksum": _checksum(
+            f"data.{name}'s checksum": checksum(
                 array
                 for one in sample
                 for array in (one.image_id, one.boxes, one.classes, one.crowd)
@@ -95,7 +95,8 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
-def _checksum(arrays: Iterable[Any]) -> int:
+def checksum(arrays: Iterable[Any]) -> int:
+    """Returns the CRC-32 of arrays' bytes."""
     total = 0
     for array in arrays:
         total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)

@@ -75,5 +75,5 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
             logging.getLogger("yolo_jax").setLevel(logging.WARNING)
     elif any(value is not None for value in where):
         raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
-    experiment.train(config)
+    experiment.train(config, source=options.config)
     return None

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from yolo_jax.experiment.network import build_model, choose_anchors, of_first, p
 from yolo_jax.experiment.stages import fit_stages, plan_stages
 from yolo_jax.experiment.trackers import make_trackers
 from yolo_jax.model.callbacks import Callback
+from yolo_jax.provenance import note_start
 from yolo_jax.report.pictures import save_batch_picture
 from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
 from yolo_jax.run_folder import RunFolder
@@ -26,12 +28,18 @@ from yolo_jax.training import distributed
 _log = logging.getLogger(__name__)
 
 
-def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
+def train(
+    config: ExperimentConfig,
+    callbacks: Sequence[Callback] = (),
+    *,
+    source: Path | None = None,
+) -> None:
     """Trains, or goes on where the run folder's newest checkpoint stands.
 
     Args:
         config: of the experiment.
         callbacks: called before those that keep the run folder.
+        source: file that the config was read from, of which the run folder notes the commit.
 
     Raises:
         ValueError: settings that cannot be, bad data under `data.strict`, data without a box to
@@ -39,10 +47,12 @@ def train(config: ExperimentConfig, callbacks: Sequence[Callback] = ()) -> None:
         FloatingPointError: a loss, a gradient or an update was not finite.
     """
     with collected_warnings() as warned:
-        _train(config, callbacks, warned)
+        _train(config, callbacks, source, warned)
 
 
-def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warned) -> None:
+def _train(
+    config: ExperimentConfig, callbacks: Sequence[Callback], source: Path | None, warned: Warned
+) -> None:
     check_fields(config)
     for idle in config.idle_settings():
         _log.warning("%s", idle)
@@ -67,7 +77,8 @@ def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warn
     network = pretrained_network(config, len(class_names))
     steps = config.steps_per_epoch or len(data.train)
     stages = list(plan_stages(config, steps))
-    check_start(config, network, [loader.dataset for loader in data])
+    datasets = [loader.dataset for loader in data]
+    check_start(config, network, datasets)
     # Those that a run began with stay, whatever k-means would make of them on another machine.
     if begun:
         anchors = run.anchors(config.network.kind)
@@ -80,6 +91,7 @@ def _train(config: ExperimentConfig, callbacks: Sequence[Callback], warned: Warn
             held.enter_context(run.in_use())
             run.begin(config, class_names, anchors)
             warned.keep_in(run.path / WARNINGS)
+            note_start(run, config, network, datasets, goes_on=begun, source=source)
             save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")
         model, loss = build_model(config, network, len(class_names), anchors)
