@@ -13,6 +13,7 @@ from yolo_jax.cli.values import changes, count
 from yolo_jax.config import ExperimentConfig, config_of
 from yolo_jax.config.flat import with_changes
 from yolo_jax.launch import command as launchers
+from yolo_jax.provenance import compare_runs, config_again, was_deterministic
 from yolo_jax.training import distributed
 
 _TRAIN = (
@@ -23,7 +24,10 @@ _TRAIN = (
     "--process-id I say the rest. --start-timeout: seconds that they wait for each other. "
     "--deterministic: the same bits each time on GPUs too, whose fastest operations differ. "
     "--changes: fields of a sweep's trial as JSON, which go before all others; given several times "
-    "for trials that differ in numbers alone, which one program trains. " + launchers.HELP
+    "for trials that differ in numbers alone, which one program trains. "
+    "--reproduce RUN, in the place of CONFIG, starts the run of that folder again under another "
+    "--name (RUN_again): it tells what differs in versions, devices and data, and at the end "
+    "whether the figures are the same to the bit (if not, its exit status is 1). " + launchers.HELP
 )
 
 
@@ -41,13 +45,14 @@ def add_parsers(commands: Any) -> None:
     launchers.add_options(train, count)
     train.add_argument("--deterministic", action="store_true")
     train.add_argument("--changes", action="append", metavar="JSON", type=changes)
+    train.add_argument("--reproduce", type=Path, metavar="RUN")
     train.add_argument("--start-timeout", type=count, default=distributed.START_SECONDS)
     train.set_defaults(command=run, takes_rest=True)
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
     """Trains; the overrides are of the config's fields."""
-    if options.config is None:
+    if options.config is None and options.reproduce is None:
         if {"-h", "--help"} & set(overrides):
             tyro.cli(
                 ExperimentConfig, prog="yolo-jax train CONFIG", description=_TRAIN, args=["--help"]
@@ -58,13 +63,13 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
     if len(trials) > 1 and (options.distributed or options.launch is not None):
         raise ValueError("--changes is given several times, for trials that one process trains")
     if options.launch is not None:
-        return launchers.launch(options, overrides)
-    if options.deterministic:
+        # What is wrong with it is said here rather than where it runs, hours later.
+        return launchers.launch(options, overrides, _config(options, overrides))
+    again: Path | None = options.reproduce
+    if options.deterministic or (again is not None and was_deterministic(again)):
         flags = os.environ.get("XLA_FLAGS", "")  # read when a device is first touched
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-    # Before others wait for this process.
-    changes = trials[0] if len(trials) == 1 else None
-    config = config_of(options.config, overrides, changes=changes, description=_TRAIN)
+    config = _config(options, overrides)  # before others wait for this process
     if len(trials) > 1:
         experiment.train_together([with_changes(config, one) for one in trials])
         return None
@@ -75,5 +80,31 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
             logging.getLogger("yolo_jax").setLevel(logging.WARNING)
     elif any(value is not None for value in where):
         raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
-    experiment.train(config, source=options.config)
-    return None
+    experiment.train(config, source=options.config, reproduces=again)
+    if again is None or not distributed.is_first():
+        return None
+    return _tell_outcome(again, config.runs / config.name)
+
+
+def _config(options: argparse.Namespace, overrides: list[str]) -> ExperimentConfig:
+    if options.reproduce is None:
+        trials = options.changes or []
+        changes = trials[0] if len(trials) == 1 else None
+        return config_of(options.config, overrides, changes=changes, description=_TRAIN)
+    if options.changes:
+        raise ValueError(f"--reproduce {options.reproduce} takes no --changes; found some")
+    if options.config is not None:
+        raise ValueError(
+            f"--reproduce {options.reproduce} takes that run's own config; found {options.config}"
+        )
+    return config_again(options.reproduce, overrides)
+
+
+def _tell_outcome(there: Path, here: Path) -> int:
+    """Says whether a run has another one's figures; returns the exit status."""
+    found = compare_runs(there, here)
+    if found is None:
+        print(f"reproduced: all epochs, weights and figures of {there}, to the bit, in {here}")
+        return 0
+    print(f"not reproduced: {here} differs from {there} first in {found}")
+    return 1

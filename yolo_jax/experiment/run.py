@@ -18,7 +18,7 @@ from yolo_jax.experiment.network import build_model, choose_anchors, of_first, p
 from yolo_jax.experiment.stages import fit_stages, plan_stages
 from yolo_jax.experiment.trackers import make_trackers
 from yolo_jax.model.callbacks import Callback
-from yolo_jax.provenance import note_start
+from yolo_jax.provenance import note_start, tell_differences
 from yolo_jax.report.pictures import save_batch_picture
 from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
 from yolo_jax.run_folder import RunFolder
@@ -33,6 +33,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     *,
     source: Path | None = None,
+    reproduces: Path | None = None,
 ) -> None:
     """Trains, or goes on where the run folder's newest checkpoint stands.
 
@@ -40,6 +41,8 @@ def train(
         config: of the experiment.
         callbacks: called before those that keep the run folder.
         source: file that the config was read from, of which the run folder notes the commit.
+        reproduces: folder of the run that this one repeats: what differs in versions, devices and
+            data is printed before the training.
 
     Raises:
         ValueError: settings that cannot be, bad data under `data.strict`, data without a box to
@@ -47,11 +50,15 @@ def train(
         FloatingPointError: a loss, a gradient or an update was not finite.
     """
     with collected_warnings() as warned:
-        _train(config, callbacks, source, warned)
+        _train(config, callbacks, source, reproduces, warned)
 
 
 def _train(
-    config: ExperimentConfig, callbacks: Sequence[Callback], source: Path | None, warned: Warned
+    config: ExperimentConfig,
+    callbacks: Sequence[Callback],
+    source: Path | None,
+    reproduces: Path | None,
+    warned: Warned,
 ) -> None:
     check_fields(config)
     for idle in config.idle_settings():
@@ -91,7 +98,12 @@ def _train(
             held.enter_context(run.in_use())
             run.begin(config, class_names, anchors)
             warned.keep_in(run.path / WARNINGS)
-            note_start(run, config, network, datasets, goes_on=begun, source=source)
+            start = note_start(
+                run, config, network, datasets,
+                goes_on=begun, source=source, reproduces=reproduces,
+            )  # fmt: skip
+            if reproduces is not None:
+                tell_differences(reproduces, start)
             save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")
         model, loss = build_model(config, network, len(class_names), anchors)

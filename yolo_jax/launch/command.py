@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_jax.config import config_of
+from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.fields import check_fields
 from yolo_jax.launch import gke, local, tpu_vm
 from yolo_jax.launch.job import Job
@@ -88,28 +88,29 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
         add(f"--{name}", action="append", metavar="NAME=VALUE")
 
 
-def launch(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+def launch(options: argparse.Namespace, overrides: Sequence[str], config: ExperimentConfig) -> int:
     """Starts a run where `--launch` says; returns the exit status.
 
     Args:
         options: of the command line.
         overrides: of the config's fields.
+        config: that they come to.
 
     Raises:
         ValueError: an option is missing, or the config cannot be.
     """
     # What is wrong with it is said here rather than where it runs, hours later.
-    changes = options.changes or []
-    config = config_of(options.config, overrides, changes=(changes or [None])[0])
     check_fields(config)
+    again: Path | None = options.reproduce
+    what = [str(options.config)] if again is None else ["--reproduce", str(again)]
     further = ["--deterministic"] * options.deterministic
-    further += [word for one in changes for word in ("--changes", json.dumps(one))]
+    further += [word for one in options.changes or [] for word in ("--changes", json.dumps(one))]
     job = Job(
-        ("train", str(options.config), *overrides, *further),
+        ("train", *what, *overrides, *further),
         environment=_pairs("env", options.env or []),
         folder=options.folder or _FOLDERS.get(options.launch, Path.cwd()),
         processes=options.processes or 1,
-        name=options.job_name or options.config.stem.replace("_", "-").lower(),
+        name=options.job_name or (again or options.config).stem.replace("_", "-").lower(),
     )
     often: dict[str, Any] = {"restarts": options.restarts, "dry_run": options.dry_run}
     match options.launch:
