@@ -159,6 +159,7 @@ def test_both_stages_and_a_resumed_run_are_one_run_of_a_tracker(
     mlflow: Any = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     horizon = OptimizerConfig(horizon=3)
     freeze = FreezeBodyConfig(epochs=1)
     wanted = config(tmp_path, track=("mlflow",), epochs=2, freeze_body=freeze, optimizer=horizon)

@@ -20,6 +20,7 @@ from yolo_jax import cli
 from yolo_jax.launch.job import free_port
 from yolo_jax.networks import darknet
 from yolo_jax.networks.yolov3 import create_network
+from yolo_jax.provenance import read_starts
 
 CONFIG = Path(__file__).parent / "configs" / "short.py"
 OPTIONS = (
@@ -91,6 +92,10 @@ def test_told_to_stop_then_killed_one_and_then_all_they_lose_nothing(tmp_path: P
         assert process.wait(PATIENCE) == 128 + signal.SIGKILL
     finish(runs)
     check_same(runs, whole)
+    # By the first process alone: an entry a start.
+    starts = read_starts(runs / "short")
+    assert [start["goes_on"] for start in starts] == [False, True, True, True]
+    assert {start["devices"]["processes"] for start in starts} == {2}
 
 
 def process_of(
