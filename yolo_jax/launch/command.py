@@ -1,7 +1,7 @@
 """`yolo-jax train CONFIG --launch WHERE`: the options of the launchers, and which one is meant."""
 
 import argparse
-import importlib
+import dataclasses
 import json
 import logging
 import math
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.extras import module_of_extra
 from yolo_jax.core.fields import check_fields
 from yolo_jax.launch import gke, local, tpu_vm
 from yolo_jax.launch.job import Job
@@ -71,20 +72,37 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
         count: reads a whole number of 1 or more.
     """
     add = parser.add_argument
+    add_job_options(parser, count)
     add("--launch", choices=["local", "slurm", "gke", "tpu-vm", "ray"])
-    add("--job-name")
-    add("--restarts", type=lambda text: 0 if text == "0" else count(text), default=0)
     add("--dry-run", action="store_true")
     add("--wait-seconds", type=count)
-    for name in ("processes", "devices", "nodes", "minutes", "gpus", "cpus", "slices"):
+    for name in ("processes", "devices", "nodes", "slices"):
         add(f"--{name}", type=count)
-    for name in ("folder", "logs", "manifest"):
+    for name in ("logs", "manifest"):
         add(f"--{name}", type=Path)
-    for name in ("partition", "target", "image", "namespace", "queue", "service-account"):
+    for name in ("target", "image", "namespace", "queue", "service-account"):
         add(f"--{name}")
-    for name in ("cluster", "tpu", "zone", "project", "ray-address"):
+    for name in ("cluster", "tpu", "zone", "project"):
         add(f"--{name}")
-    for name in ("env", "sbatch", "mount", "resources"):
+    add("--mount", action="append", metavar="NAME=VALUE")
+
+
+def add_job_options(parser: Any, count: Callable[[str], int]) -> None:
+    """Adds the options of one process's job, here, on SLURM or on Ray.
+
+    Args:
+        parser: of them, or a group of one.
+        count: reads a whole number of 1 or more.
+    """
+    add = parser.add_argument
+    add("--job-name")
+    add("--restarts", type=lambda text: 0 if text == "0" else count(text), default=0)
+    add("--folder", type=Path)
+    for name in ("minutes", "gpus", "cpus"):
+        add(f"--{name}", type=count)
+    for name in ("partition", "ray-address"):
+        add(f"--{name}")
+    for name in ("env", "sbatch", "resources"):
         add(f"--{name}", action="append", metavar="NAME=VALUE")
 
 
@@ -105,13 +123,8 @@ def launch(options: argparse.Namespace, overrides: Sequence[str], config: Experi
     what = [str(options.config)] if again is None else ["--reproduce", str(again)]
     further = ["--deterministic"] * options.deterministic
     further += [word for one in options.changes or [] for word in ("--changes", json.dumps(one))]
-    job = Job(
-        ("train", *what, *overrides, *further),
-        environment=_pairs("env", options.env or []),
-        folder=options.folder or _FOLDERS.get(options.launch, Path.cwd()),
-        processes=options.processes or 1,
-        name=options.job_name or (again or options.config).stem.replace("_", "-").lower(),
-    )
+    job = job_of(options, ("train", *what, *overrides, *further), options.launch)
+    job = dataclasses.replace(job, processes=options.processes or 1)
     often: dict[str, Any] = {"restarts": options.restarts, "dry_run": options.dry_run}
     match options.launch:
         case "local":
@@ -128,21 +141,61 @@ def launch(options: argparse.Namespace, overrides: Sequence[str], config: Experi
             return tpu_vm.launch(job, machines, restarts=options.restarts)
 
 
+def job_of(options: argparse.Namespace, arguments: tuple[str, ...], where: str) -> Job:
+    """Returns a job of one process.
+
+    Args:
+        options: of the command line.
+        arguments: of `yolo-jax`.
+        where: it is to run.
+
+    Raises:
+        ValueError: an option cannot be.
+    """
+    of = options.config or options.reproduce
+    return Job(
+        arguments,
+        environment=_pairs("env", options.env or []),
+        folder=options.folder or _FOLDERS.get(where, Path.cwd()),
+        name=options.job_name or of.stem.replace("_", "-").lower(),
+    )
+
+
 def _slurm(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
-    slurm = _launcher("slurm", extra="slurm")
-    wanted = {name: getattr(options, name) for name in ("nodes", "minutes", "gpus")}
-    resources = slurm.Resources(
+    slurm = launcher("slurm", extra="slurm")
+    logs = options.logs or job.folder / "runs" / "slurm"
+    return slurm.launch(job, slurm_resources(options), logs, **often)
+
+
+def slurm_resources(options: argparse.Namespace) -> Any:
+    """Returns the `slurm.Resources` that the options ask for."""
+    wanted = {name: getattr(options, name, None) for name in ("nodes", "minutes", "gpus")}
+    return launcher("slurm", extra="slurm").Resources(
         cpus=options.cpus,
         partition=options.partition,
         others=_pairs("sbatch", options.sbatch or []),
         **{name: value for name, value in wanted.items() if value is not None},
     )
-    logs = options.logs or job.folder / "runs" / "slurm"
-    return slurm.launch(job, resources, logs, **often)
 
 
 def _ray(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
-    ray_cluster = _launcher("ray_cluster", extra="ray")
+    ray_cluster = launcher("ray_cluster", extra="ray")
+    wait = options.wait_seconds or ray_cluster.WAIT_SECONDS
+    where = {"address": ray_address(options), "wait_seconds": wait}
+    return ray_cluster.launch(job, ray_resources(options), **where, **often)
+
+
+def ray_address(options: argparse.Namespace) -> str:
+    """Returns where the Ray cluster is."""
+    return options.ray_address or "auto"
+
+
+def ray_resources(options: argparse.Namespace) -> dict[str, float]:
+    """Returns what a process asks Ray for.
+
+    Raises:
+        ValueError: a number is none, or not above 0.
+    """
     try:
         asked = _pairs("resources", options.resources or ["CPU=1"])
         resources = {name: float(value) for name, value in asked.items()}
@@ -150,9 +203,7 @@ def _ray(job: Job, options: argparse.Namespace, often: dict[str, Any]) -> int:
             raise ValueError("expected numbers above 0")
     except ValueError as error:
         raise ValueError(f"--resources takes numbers, as in CPU=8 ({error})") from error
-    address = options.ray_address or "auto"
-    wait = options.wait_seconds or ray_cluster.WAIT_SECONDS
-    return ray_cluster.launch(job, resources, address=address, wait_seconds=wait, **often)
+    return resources
 
 
 def _gke(job: Job, options: argparse.Namespace, runs: Path, often: dict[str, Any]) -> int:
@@ -199,11 +250,26 @@ def check_options(options: argparse.Namespace) -> None:
                 raise ValueError(f"--{name.replace('_', '-')} needs --launch; found no --launch")
     elif options.distributed or options.coordinator is not None:
         raise ValueError("--launch starts the processes itself; leave out --distributed")
+    check_taken(options, "launch", options.launch)
+
+
+def check_taken(options: argparse.Namespace, choice: str, where: str | None) -> None:
+    """Checks that options which some launchers alone take are of the one that is asked for.
+
+    Args:
+        options: of the command line.
+        choice: name of the option that asks for it.
+        where: its value.
+
+    Raises:
+        ValueError: one is not.
+    """
     for name, launchers in _TAKEN_BY.items():
-        if getattr(options, name) is not None and options.launch not in launchers.split():
+        if getattr(options, name, None) is not None and where not in launchers.split():
+            found = f"--{choice} {where}" if where else f"no --{choice}"
             raise ValueError(
-                f"--{name.replace('_', '-')} is of --launch {launchers.replace(' ', ', ')}; found "
-                + (f"--launch {options.launch}" if options.launch else "no --launch")
+                f"--{name.replace('_', '-')} is of --{choice} {launchers.replace(' ', ', ')}; "
+                f"found {found}"
             )
 
 
@@ -224,11 +290,6 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in _checked(option, texts))
 
 
-def _launcher(module: str, *, extra: str) -> Any:
+def launcher(module: str, *, extra: str) -> Any:
     """Returns a launcher whose library is an extra, and is not there everywhere."""
-    try:
-        return importlib.import_module(f"yolo_jax.launch.{module}")
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"--launch {extra} needs {error.name}: pip install -e '.[{extra}]'"
-        ) from error
+    return module_of_extra(f"yolo_jax.launch.{module}", extra, f"--launch {extra}")

@@ -1,0 +1,21 @@
+"""Modules whose libraries are extras of this package, and are not there everywhere."""
+
+import importlib
+from typing import Any
+
+
+def module_of_extra(module: str, extra: str, asked: str) -> Any:
+    """Returns a module of this package that needs an extra.
+
+    Args:
+        module: its name.
+        extra: that it needs.
+        asked: what of the command line asks for it.
+
+    Raises:
+        ValueError: the extra is not installed; says how it is.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{asked} needs {error.name}: pip install -e '.[{extra}]'") from error
