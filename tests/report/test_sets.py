@@ -1,0 +1,136 @@
+"""What a report reads of run folders and sweeps, whole and broken ones."""
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from yolo_jax import cli
+from yolo_jax.report.page import MARK
+from yolo_jax.report.runs import read_run
+from yolo_jax.report.sets import read_sets
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_leaves_its_speed_its_warnings_and_its_curves(sweep: Path):
+    run = read_run(sweep / "learning_rate=0.001,seed=0", "first")
+    assert (run.state, run.epochs, run.faults, run.lacks) == ("complete", 3, [], [])
+    assert run.speed["epoch"] == [0, 1, 2]
+    for seconds, rate in zip(run.speed["seconds"], run.speed["images_per_second"], strict=True):
+        assert seconds is not None
+        assert rate == pytest.approx(8 / seconds, rel=0.01)
+    assert all(0 <= (share or 0) < 1 for share in run.speed["input_wait"])
+    assert len([value for value in run.history["val_AP50"] if value is not None]) == 3
+    assert run.warnings[0] == {
+        "kind": "warning",
+        "text": "close_mosaic has no effect without augment.mosaic, mixup or copy",
+        "count": 1,
+    }
+    assert run.details is not None
+    assert len(run.details["worst"]) == len(run.details["best"]) == 3  # of six images
+
+
+def test_a_sweep_has_groups_over_seeds(sweep: Path):
+    (found,) = read_sets([sweep])
+    states = [run.state for run in found.runs]
+    assert states == ["complete"] * 4 + ["diverged", "not started"]
+    assert "the loss of step 3" in found.runs[4].log
+    assert found.changes(found.runs[5]) == {"optimizer.learning_rate": 10}
+    assert found.varied() == ["optimizer.learning_rate", "seed"]
+    groups = {group.changes.get("optimizer.learning_rate"): group for group in found.groups()}
+    assert set(groups) == {None, 0.01}  # 0.001 is the base's
+    for group in groups.values():
+        a, b = (run.last("val_loss") for run in group.runs)
+        assert a is not None
+        assert b is not None
+        spread = group.spread("val_loss")
+        assert spread is not None
+        assert spread.count == 2
+        assert spread.mean == pytest.approx((a + b) / 2)
+        assert spread.deviation == pytest.approx(abs(a - b) / math.sqrt(2))  # n − 1
+    losses = [group.spread("val_loss") for group in found.groups()]
+    assert losses == sorted(losses, key=lambda spread: spread[0])
+
+
+def test_a_run_alone_has_no_deviation_and_no_difference(sweep: Path):
+    (found,) = read_sets([sweep / "learning_rate=0.01,seed=1"])
+    (group,) = found.groups()
+    spread = group.spread("AP50")
+    assert spread is not None
+    assert (spread.deviation, spread.count) == (None, 1)
+    assert found.varied() == []
+
+
+def test_runs_outside_a_sweep_are_held_against_what_they_have_alike(sweep: Path):
+    names = ("learning_rate=0.001,seed=1", "learning_rate=0.01,seed=1")
+    (found,) = read_sets([sweep / name for name in (*names, names[0])])  # one of them twice
+    assert [found.changes(run) for run in found.runs] == [
+        {"optimizer.learning_rate": 0.001},
+        {"optimizer.learning_rate": 0.01},
+    ]
+    assert found.base["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "told"),
+    [
+        ("cut", "broken", r"history\.csv is cut or damaged from line 4 on; shown are those before"),
+        ("garbled", "broken", r"config\.json is damaged"),
+        ("half", "broken", r"config\.json is not there: the folder is half written"),
+        ("bare", "broken", r"held_out\.json names examples/worst_1\.jpg, which is not there"),
+        ("unfinished", "unfinished", None),
+        ("old", "complete", None),
+    ],
+)
+def test_broken_runs_say_what_is_wrong(damaged: dict[str, Path], what, state, told):
+    run = read_run(damaged[what], what)
+    assert run.state == state
+    assert run.is_complete == (state == "complete")
+    if told is None:
+        assert run.faults == []
+    else:
+        (fault,) = run.faults
+        assert re.search(told, fault)
+    assert len(run.lacks) == (3 if what == "old" else 0)
+
+
+def test_a_sweep_whose_file_is_damaged_shows_its_runs(sweep: Path, tmp_path: Path):
+    copy = shutil.copytree(
+        sweep, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints", "tensorboard")
+    )
+    (copy / "sweep.json").write_text("{")
+    (found,) = read_sets([copy])
+    assert "sweep.json is damaged" in found.faults[0]
+    assert [run.state for run in found.runs] == ["complete"] * 4
+    trials = [{"name": "../elsewhere", "changes": {}}]
+    content = {"format": 1, "base": {}, "trials": trials}
+    (copy / "sweep.json").write_text(json.dumps(content))
+    assert "names a trial '../elsewhere'" in read_sets([copy])[0].faults[0]
+    (copy / "sweep.json").write_text('{"format": 2}')
+    assert "has the format 2; expected 1" in read_sets([copy])[0].faults[0]
+
+
+def test_the_command_writes_over_its_own_pages_alone(sweep: Path, tmp_path: Path, capsys):
+    out, run = tmp_path / "new" / "page.html", str(sweep / "learning_rate=0.001,seed=0")
+    for _ in range(2):
+        assert cli.main(["report", run, "--out", str(out)]) == 0
+        assert "1 runs: 1 complete" in capsys.readouterr().out
+    assert MARK in out.read_text(encoding="utf-8")
+    assert [path.name for path in out.parent.iterdir()] == ["page.html"]
+    other = tmp_path / "mine.html"
+    other.write_text("<html>my own</html>")
+    for wrong, complaint in (
+        ([run, "--out", str(other)], "is there and is no report; name another file"),
+        ([run, "--out", str(tmp_path)], "is a folder; name a file"),
+        ([str(tmp_path), "--out", str(out)], "is no run's folder"),
+        ([str(tmp_path / "none"), "--out", str(out)], "there is no run folder"),
+    ):
+        assert cli.main(["report", *wrong]) == 2
+        said = capsys.readouterr().err
+        assert complaint in said
+        assert said.count("\n") == 1
+    assert other.read_text() == "<html>my own</html>"

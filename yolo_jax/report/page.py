@@ -1,0 +1,177 @@
+"""A report's page: one HTML file with everything in it, for any browser, and without a network."""
+
+import base64
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from plotly.offline import get_plotlyjs
+
+from yolo_jax.report import plots
+from yolo_jax.report.runs import Run
+from yolo_jax.report.sets import RunSet, Spread, figure, input_wait, usual_speed
+from yolo_jax.run_folder import RunFolder
+
+# By it a later report knows a page of its own, which it may write over.
+MARK = '<meta name="generator" content="yolo-jax report">'
+# Of the tables: what the column is called, and the figure's name.
+_FIGURES = {"val_loss": "validation loss", "AP50": "held-out AP50", "AP": "held-out AP"}
+_LARGE = 10_000  # from which a figure has four digits alone, as of a loss that runs away
+
+
+def render(sets: Sequence[RunSet]) -> str:
+    """Returns the page of some sets of runs."""
+    here = files("yolo_jax.report")
+    environment = jinja2.Environment(
+        autoescape=True,  # names are the user's, and may hold anything
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "spread": _spread, "shown": plots.shown}
+    template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
+    drawn: dict[str, plots.Plot] = {}
+    sections, number = [], 0
+    for chosen in sets:
+        section = _section(chosen, len(sections), drawn)
+        for run in section["runs"]:
+            number += 1
+            run["id"] = f"run-{number}"
+            run["plots"] = _register(drawn, _plots_of(run["run"]), run["id"])
+        sections.append(section)
+    return template.render(
+        mark=MARK,
+        sections=sections,
+        count=number,
+        written=f"{datetime.now():%Y-%m-%d %H:%M}",
+        figures=_FIGURES,
+        plots=drawn,
+        style=(here / "page.css").read_text(encoding="utf-8"),
+        script=(here / "page.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[str, Any]:
+    """Returns what the template shows of a set; its plots are added to those that are drawn."""
+    varied = _labels(chosen.varied())
+    compared = {}
+    if len(chosen.runs) > 1:
+        compared = {
+            "coordinates": plots.parallel_coordinates(chosen, varied),
+            "loss": plots.compared(chosen.runs, "val_loss", "Validation loss"),
+            "ap": plots.compared(chosen.runs, "val_AP50", "Validation AP50"),
+        }
+    groups = [
+        {
+            "name": ", ".join(f"{varied[k]}={plots.shown(v)}" for k, v in group.changes.items())
+            or ("base" if chosen.trials else " · ".join(run.name for run in group.runs)),
+            "seeds": [run.name for run in group.runs],
+            "figures": [group.spread(name) for name in _FIGURES],
+        }
+        for group in chosen.groups()
+    ]
+    return {
+        "set": chosen,
+        "varied": varied,
+        "groups": groups,
+        "runs": [_run(run, chosen) for run in chosen.runs],
+        "plots": _register(drawn, compared, f"set-{number}"),
+    }
+
+
+def _labels(fields: Sequence[str]) -> dict[str, str]:
+    """Returns what fields are called by dotted name: their last part, where no other has it."""
+    last = [name.rpartition(".")[2] for name in fields]
+    return {f: f if last.count(name) > 1 else name for f, name in zip(fields, last, strict=True)}
+
+
+def _run(run: Run, chosen: RunSet) -> dict[str, Any]:
+    figures = run.figures or {}
+    per_class = [(n, ap["AP50"], ap["AP"]) for n, ap in figures.get("per_class", {}).items()]
+    sources = figures.get("sources", {})
+    rows = {"all": figures, **sources} if figures else {}
+    changes = chosen.changes(run)
+    return {
+        "run": run,
+        "changes": changes,
+        "fields": (run.config or {}) | changes,
+        "figures": {name: figure(run, name) for name in _FIGURES},
+        "speed": usual_speed(run),
+        "wait": input_wait(run),
+        "held_out": [
+            (n, [part.get(key) for key in ("AP50", "AP75", "AP")]) for n, part in rows.items()
+        ],
+        "per_class": per_class,
+        "skipped": figures.get("skipped", {}),
+        "examples": _examples(run),
+    }
+
+
+def _plots_of(run: Run) -> dict[str, plots.Plot | None]:
+    return {
+        "losses": plots.losses(run),
+        "terms": plots.loss_terms(run),
+        "ap": plots.validation_ap(run),
+        "precision": plots.precision_recall(run),
+        "confusion": plots.confusion(run, _class_names(run)),
+        "speed": plots.speed(run),
+    }
+
+
+def _class_names(run: Run) -> list[str]:
+    """Returns the names that the matrix has rows for; numbers where the file is damaged."""
+    if run.details is None:
+        return []
+    count = len(run.details["confusion"]) - 1
+    try:
+        names = RunFolder(run.path).class_names()
+    except (OSError, ValueError) as error:
+        run.faults.append(str(error))
+        names = ()
+    return list(names) if len(names) == count else [str(index) for index in range(count)]
+
+
+def _examples(run: Run) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Returns titles, each with examples whose pictures are in the page itself."""
+    if run.details is None:
+        return []
+    return [
+        (title, [one | {"data": _inline(run, one["picture"])} for one in run.details[kind]])
+        for kind, title in (("worst", "Worst images"), ("best", "Best images"))
+        if run.details[kind]
+    ]
+
+
+def _inline(run: Run, name: str) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode((run.path / name).read_bytes()).decode()}"
+
+
+def _register(
+    drawn: dict[str, plots.Plot], made: dict[str, plots.Plot | None], owner: str
+) -> list[dict[str, str]]:
+    """Adds plots to those that the page draws, and returns where each stands, with its title."""
+    places = []
+    for name, plot in made.items():
+        if plot is not None:
+            place = f"{owner}-{name}"
+            drawn[place] = plot
+            places.append({"id": place, "kind": name, "title": plot["title"]})
+    return places
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if abs(value) < _LARGE else f"{value:.4g}"
+
+
+def _spread(value: Spread | None) -> str:
+    """Returns mean ± deviation (n); of one run the figure alone."""
+    if value is None:
+        return "–"
+    if value.deviation is None:
+        return _number(value.mean)
+    return f"{_number(value.mean)} ± {_number(value.deviation)} (n = {value.count})"

@@ -1,0 +1,213 @@
+"""Sets of runs that are compared: sweeps, and the runs that were named one by one."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yolo_jax.report.runs import Run, is_run, read_run
+from yolo_jax.run_folder import read_json
+
+SWEEP, FORMAT = "sweep.json", 1
+# Fields in which runs of one group may differ: what is drawn, and where it lies.
+_SEEDS = ("seed", "data.order_seed")
+_OF_NO_GROUP = frozenset({*_SEEDS, "name", "runs"})
+
+
+class Spread(NamedTuple):
+    """A figure over the runs of a group.
+
+    Attributes:
+        mean: over all.
+        deviation: the sample's standard deviation (n − 1); None of one run.
+        count: n.
+    """
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seeds alone.
+
+    Attributes:
+        changes: the fields in which their config differs from the base.
+        runs: in the order of the set.
+    """
+
+    changes: dict[str, Any]
+    runs: list[Run]
+
+    def spread(self, name: str) -> Spread | None:
+        """Returns a figure over the runs that are complete and have it; None where none has.
+
+        Args:
+            name: of the figure; see `figure`.
+        """
+        values = [figure(run, name) for run in self.runs if run.is_complete]
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        deviation = statistics.stdev(known) if len(known) > 1 else None
+        return Spread(statistics.fmean(known), deviation, len(known))
+
+
+@dataclass(frozen=True)
+class RunSet:
+    """Runs that are compared with each other.
+
+    Attributes:
+        title: of the section.
+        base: fields by dotted name that the runs' configs are held against.
+        runs: in their order.
+        faults: what is wrong with the sweep's own file.
+        trials: of a sweep, what each run was to change of the base, by the run's name.
+    """
+
+    title: str
+    base: dict[str, Any]
+    runs: list[Run]
+    faults: list[str] = field(default_factory=list)
+    trials: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def changes(self, run: Run) -> dict[str, Any]:
+        """Returns the fields of a run that differ from the base.
+
+        Fields that a config leaves open, and every run has filled in alike, are no differences. Of
+        a trial without a config they are what its sweep says.
+        """
+        told = self.trials.get(run.name, {})
+        if run.config is None:
+            return dict(told)
+        found = {}
+        for name, value in run.config.items():
+            given = self.base.get(name)
+            if name in ("name", "runs") or (name in self.base and given == value):
+                continue
+            if given is None and name not in told and not self._differ(name):
+                continue
+            found[name] = value
+        return found
+
+    def _differ(self, name: str) -> bool:
+        values = [run.config.get(name) for run in self.runs if run.config is not None]
+        return any(value != values[0] for value in values)
+
+    def varied(self) -> list[str]:
+        """Returns the fields in which runs differ from the base, seeds last."""
+        found = dict.fromkeys(name for run in self.runs for name in self.changes(run))
+        return sorted(found, key=lambda name: (name in _SEEDS, name))
+
+    def groups(self) -> list[Group]:
+        """Returns the groups by validation loss, least first, and what has none last.
+
+        Runs whose config cannot be read are of no group.
+        """
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            if run.config is not None:
+                kept = {k: v for k, v in run.config.items() if k not in _OF_NO_GROUP}
+                found.setdefault(json.dumps(kept, sort_keys=True), []).append(run)
+        groups = []
+        for runs in found.values():
+            changes = self.changes(runs[0])
+            groups.append(Group({k: v for k, v in changes.items() if k not in _SEEDS}, runs))
+        return sorted(groups, key=lambda group: (group.spread("val_loss") or (math.inf,))[0])
+
+
+def figure(run: Run, name: str) -> float | None:
+    """Returns a run's figure: `AP`, `AP50`, `AP75` of the held-out images, or of the last epoch."""
+    if name.startswith("AP"):
+        return None if run.figures is None else run.figures.get(name)
+    return run.last(name)
+
+
+def usual_speed(run: Run) -> float | None:
+    """Returns the median of images a second over the epochs behind the first, which compiles."""
+    rates = [rate for rate in run.speed.get("images_per_second", ()) if rate is not None]
+    return statistics.median(rates[1:] or rates) if rates else None
+
+
+def input_wait(run: Run) -> float | None:
+    """Returns the share of all epochs' time that was spent waiting for data."""
+    pairs = zip(run.speed.get("input_wait", ()), run.speed.get("seconds", ()), strict=False)
+    known = [(share, time) for share, time in pairs if share is not None and time is not None]
+    total = sum(time for _, time in known)
+    return sum(share * time for share, time in known) / total if total else None
+
+
+def read_sets(paths: Sequence[Path]) -> list[RunSet]:
+    """Reads run folders and sweep folders; each folder once.
+
+    Returns:
+        A set for each sweep, then one of all other runs.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a folder is neither a run's nor a sweep's.
+    """
+    sets, alone = [], []
+    for path in dict.fromkeys(path.resolve() for path in paths):
+        if not path.exists():
+            raise FileNotFoundError(f"there is no run folder {path}")
+        if (path / SWEEP).exists():
+            sets.append(_read_sweep(path))
+        elif is_run(path):
+            alone.append(path)
+        else:
+            raise ValueError(
+                f"{path} is no run's folder (it has no config.json) and no sweep's ({SWEEP}); "
+                "name such folders, as runs/quickstart"
+            )
+    if alone:
+        runs = [read_run(path, name) for path, name in zip(alone, _names(alone), strict=True)]
+        sets.append(RunSet("Runs", _alike(runs), runs))
+    return sets
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Returns the folders' names; of those that are alike the whole paths."""
+    names = [path.name for path in paths]
+    return [str(p) if names.count(p.name) > 1 else p.name for p in paths]
+
+
+def _alike(runs: Iterable[Run]) -> dict[str, Any]:
+    """Returns the fields that all configs have alike."""
+    configs = [run.config for run in runs if run.config is not None]
+    if not configs:
+        return {}
+    first = configs[0].items()
+    return {k: v for k, v in first if all(other.get(k) == v for other in configs)}
+
+
+def _read_sweep(path: Path) -> RunSet:
+    """Reads a sweep; where its own file is damaged, the run folders that lie beside it."""
+    try:
+        base, trials = _trials(path / SWEEP)
+        names, faults = list(trials), []
+    except (OSError, ValueError) as error:
+        base, trials, faults = None, {}, [str(error)]
+        names = sorted(one.name for one in path.iterdir() if one.is_dir() and is_run(one))
+    runs = [read_run(path / name, name, path / f"{name}.failure.json") for name in names]
+    return RunSet(path.name, _alike(runs) if base is None else base, runs, faults, trials)
+
+
+def _trials(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Returns a sweep's base, and what each trial changes of it, by the trial's name."""
+    content = read_json(path, dict)
+    if content.get("format") != FORMAT:
+        raise ValueError(f"{path} has the format {content.get('format')!r}; expected {FORMAT}")
+    try:
+        base = dict(content["base"])
+        trials = {str(one["name"]): dict(one["changes"]) for one in content["trials"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from error
+    for name in trials:
+        if Path(name).name != name or name == "..":
+            raise ValueError(f"{path} names a trial {name!r}; expected the name of one folder")
+    return base, trials
