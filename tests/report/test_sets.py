@@ -118,7 +118,7 @@ def test_the_command_writes_over_its_own_pages_alone(sweep: Path, tmp_path: Path
     out, run = tmp_path / "new" / "page.html", str(sweep / "learning_rate=0.001,seed=0")
     for _ in range(2):
         assert cli.main(["report", run, "--out", str(out)]) == 0
-        assert "1 runs: 1 complete" in capsys.readouterr().out
+        assert "MB), runs: 1 complete" in capsys.readouterr().out
     assert MARK in out.read_text(encoding="utf-8")
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
     other = tmp_path / "mine.html"

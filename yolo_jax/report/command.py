@@ -36,7 +36,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
             print(f"{run.name}: {fault}")
     states = [run.state for run in found]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    print(f"page: {out} ({out.stat().st_size / 1e6:.1f} MB), {len(found)} runs: {counts}")
+    print(f"page: {out} ({out.stat().st_size / 1e6:.1f} MB), runs: {counts}")
 
 
 def _check_out(out: Path) -> None:

@@ -1,7 +1,7 @@
 """A report's page: one HTML file with everything in it, for any browser, and without a network."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from yolo_jax.report import plots
 from yolo_jax.report.runs import Run
-from yolo_jax.report.sets import RunSet, Spread, figure, input_wait, usual_speed
+from yolo_jax.report.sets import Group, RunSet, Spread, figure, input_wait, usual_speed
 from yolo_jax.run_folder import RunFolder
 
 # By it a later report knows a page of its own, which it may write over.
@@ -66,8 +66,7 @@ def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[
         }
     groups = [
         {
-            "name": ", ".join(f"{varied[k]}={plots.shown(v)}" for k, v in group.changes.items())
-            or ("base" if chosen.trials else " · ".join(run.name for run in group.runs)),
+            "name": _group_name(group, varied, chosen),
             "seeds": [run.name for run in group.runs],
             "figures": [group.spread(name) for name in _FIGURES],
         }
@@ -80,6 +79,16 @@ def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[
         "runs": [_run(run, chosen) for run in chosen.runs],
         "plots": _register(drawn, compared, f"set-{number}"),
     }
+
+
+def _group_name(group: Group, labels: Mapping[str, str], chosen: RunSet) -> str:
+    """Returns the changes of a group; of one without any `base`, or the first run's name."""
+    if group.changes:
+        return ", ".join(f"{labels[k]}={plots.shown(v)}" for k, v in group.changes.items())
+    if chosen.trials:
+        return "base"
+    others = len(group.runs) - 1
+    return group.runs[0].name + (f" and {others} more" if others else "")
 
 
 def _labels(fields: Sequence[str]) -> dict[str, str]:

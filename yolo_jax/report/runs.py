@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from yolo_jax.report.details import DETAILS
+from yolo_jax.report.details import DETAILS, EXAMPLES
 from yolo_jax.report.warned import WARNINGS
 from yolo_jax.run_folder import RunFolder, flatten, read_json
 
@@ -166,8 +166,10 @@ def _details(path: Path) -> dict[str, Any]:
     expected = {"threshold", "iou", "recall_step", "precision", "confusion", "worst", "best"}
     _expect(path, content, expected)
     for example in (*content["worst"], *content["best"]):
-        if not (path.parent / example["picture"]).is_file():
-            raise ValueError(f"{path} names {example['picture']}, which is not there")
+        picture = Path(example["picture"])
+        # Of another place it would bring any file of the reader's into a page that is passed on.
+        if picture.parent != Path(EXAMPLES) or not (path.parent / picture).is_file():
+            raise ValueError(f"{path} names {picture}, which is not there in {EXAMPLES}/")
     return content
 
 
