@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from child_processes import PATIENCE, ended
+from child_processes import ended
 
 CONFIGS = Path(__file__).parent / "configs"
+PATIENCE = 900  # s; more than a busy machine takes for all trials
 CONFIG = CONFIGS / "short_sweep.py"
 
 

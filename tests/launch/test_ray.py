@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 from child_processes import PATIENCE, ended, wait_for
+from sweeps import CONFIG as SWEEP
+from sweeps import finish
 
 from yolo_jax import cli
 from yolo_jax.launch.job import free_port
@@ -69,6 +71,23 @@ def test_a_stopped_run_is_started_again_and_goes_on(address: str, tmp_path: Path
     rows = (runs / "short" / "history.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
     assert (runs / "short" / "final.weights").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_each_trial_in_an_actor(address: str, tmp_path: Path):
+    log, where = tmp_path / "log", ["--runs", str(tmp_path), "--parallel", "2"]
+    where += ["--backend", "ray", "--ray-address", address]
+    where += ["--env", "JAX_PLATFORMS=cpu", "--env", "XLA_FLAGS="]
+    status, said = finish(log, *where)
+    assert status == 1
+    assert "1 done, 1 crashed, 1 diverged" in said
+    assert (tmp_path / "swept" / "box=ciou,flip=0.5" / "final.weights").exists()
+
+
+def test_a_sweep_asks_for_no_more_than_the_cluster_has(address: str, tmp_path: Path, capsys):
+    where = ["--backend", "ray", "--ray-address", address, "--resources", "TPU=4"]
+    assert cli.main(["sweep", str(SWEEP), "--runs", str(tmp_path), *where]) == 2
+    assert "each trial asks for {'TPU': 4.0} (--resources), and the Ray" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from child_processes import PATIENCE, ended
+from sweeps import finish, started
 
 from yolo_jax.launch.job import free_port
 
@@ -87,6 +88,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
             stack.enter_context(ended(process))
             time.sleep(1)  # the next one needs it
+        stack.callback(said_by, "scancel", "--user=root")
         idle = ["sinfo", "--noheader", "--partition=low", "--format=%t"]
         wait_until(lambda: "idle" in said_by(*idle), "the node", folder / "slurmd.log")
         yield folder
@@ -134,3 +136,20 @@ def test_a_cancelled_run_saves_and_stays_away(slurm: Path, tmp_path: Path):
     wait_until(lambda: "JobState=CANCELLED" in said_by(*show), "the end", log)
     wait_until(lambda: "asked to stop" in log.read_text(), "the save", log)
     assert "Restarts=0" in said_by(*show)
+
+
+@pytest.mark.slow
+def test_a_sweep_queues_its_trials_and_finds_them_again(slurm: Path, tmp_path: Path):
+    log, where = tmp_path / "log", ["--runs", str(tmp_path), "--backend", "slurm", "--cpus", "1"]
+    where += ["--env", "JAX_PLATFORMS=cpu", "--env", "XLA_FLAGS="]
+    trial = tmp_path / "swept" / "box=ciou,flip=0.5.log"
+    with started(log, *where) as sweep:
+        wait_until(trial.exists, "a trial", log)
+        sweep.kill()
+    job = trial.with_name(f"{trial.stem}.job.json").read_text().strip()
+    assert job in said_by("squeue", "--noheader", "--format=%i").split()
+    status, said = finish(log, *where)
+    assert status == 1
+    assert "1 done, 1 crashed, 1 diverged" in said
+    assert trial.read_text().count("Epoch 4/4") == 1
+    assert "resumed from" not in trial.read_text()

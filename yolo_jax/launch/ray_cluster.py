@@ -5,7 +5,9 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -52,13 +54,28 @@ def launch(
         print(f"ray.init({address!r}); {job.processes} actors, each with {dict(resources)}:")
         print(job.shown(job.joining("HOST:PORT", 0)))
         return 0
+    with connected(address):
+        return run_again_if_preempted(lambda: _run(job, dict(resources), wait_seconds), restarts)
+
+
+@contextmanager
+def connected(address: str, *, prints: bool = True) -> Iterator[None]:
+    """Is a part of a cluster for as long as the block lasts.
+
+    Args:
+        address: of the cluster; see `launch`.
+        prints: what the actors print, and what Ray finds in logs of the TPUs' library.
+
+    Raises:
+        ValueError: there is no cluster.
+    """
     try:
         _check_there(address)
-        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+        ray.init(address=address, log_to_driver=prints, logging_level=logging.WARNING)
     except OSError as error:
         raise ValueError(f"found no Ray cluster at --ray-address {address} ({error})") from error
     try:
-        return run_again_if_preempted(lambda: _run(job, dict(resources), wait_seconds), restarts)
+        yield
     finally:
         ray.shutdown()
 
@@ -80,30 +97,69 @@ class _Process:
         """Returns HOST:PORT at which the others can find this one."""
         return f"{ray.util.get_node_ip_address()}:{free_port('')}"
 
-    def run(self, job: Job, number: int, address: str, gpus: int) -> int:
-        """Runs to the end, and returns the exit status."""
+    def run(self, job: Job, number: int, address: str, gpus: int, log: Path | None = None) -> int:
+        """Runs to the end, and returns the exit status; prints to a log where there is one."""
         environment = os.environ | dict(job.environment)
         if gpus:
             # All that Ray lets it see. Within a SLURM job JAX would take one.
             environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(gpus)))
-        self._child = subprocess.Popen(
-            job.command(job.joining(address, number)),
-            cwd=job.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        assert self._child.stdout is not None
-        for line in self._child.stdout:
+        with ExitStack() as stack:
+            self._child = subprocess.Popen(
+                job.command(job.joining(address, number)),
+                cwd=job.folder,
+                env=environment,
+                stdout=subprocess.PIPE if log is None else stack.enter_context(log.open("ab")),
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+        for line in self._child.stdout or ():
             print(f"[{number}] {line}" if job.processes > 1 else line, end="", flush=True)
         return self._child.wait()
 
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Has the run save and end, or end at once by another signal."""
+        if self._child is not None:
+            self._child.send_signal(number)
+
+
+class Alone:
+    """A job of one process, which waits for its resources, runs, or has run.
+
+    Args:
+        job: to run, in a folder that all nodes see.
+        resources: of the process.
+        log: file that what it prints is added to; all nodes see it too.
+    """
+
+    def __init__(self, job: Job, resources: Mapping[str, float], log: Path) -> None:
+        self._group = placement_group([dict(resources)])
+        self._actor = _actor(self._group, dict(resources), 0)
+        gpus = int(resources.get("GPU", 0))
+        self._end = self._actor.run.remote(job, 0, "", gpus, log)
+
+    def status(self) -> int | None:
+        """Returns the exit status as a shell says it, or None while it waits or runs."""
+        done, _ = ray.wait([self._end], timeout=0)
+        if not done:
+            return None
+        try:
+            status = as_shell_says(ray.get(self._end))
+        except RayActorError:  # its node is gone, or it was killed
+            status = EXIT_PREEMPTED
+        remove_placement_group(self._group)
+        return status
+
     def stop(self) -> None:
         """Has the run save and end."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGTERM)
+        if self._group.wait(0):
+            self._actor.stop.remote()
+        else:
+            ray.kill(self._actor)  # it waits, and has nothing to save
+
+    def kill(self) -> None:
+        """Ends the run at once."""
+        self._actor.stop.remote(signal.SIGKILL)
 
 
 def _run(job: Job, resources: dict[str, float], wait_seconds: int) -> tuple[int, bool]:

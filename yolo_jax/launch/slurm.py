@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import submitit
 
@@ -48,10 +48,11 @@ class Task:
     Args:
         job: whose process it is.
         gpus: of the process.
+        log: file that what it prints is added to; None: SLURM's own.
     """
 
-    def __init__(self, job: Job, gpus: int) -> None:
-        self._job, self._gpus = job, gpus
+    def __init__(self, job: Job, gpus: int, log: Path | None = None) -> None:
+        self._job, self._gpus, self._log = job, gpus, log
         self._child: subprocess.Popen | None = None
 
     def __call__(self) -> None:
@@ -69,9 +70,12 @@ class Task:
             environment["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, own))
         # SLURM's notice goes to all processes of a task, and would end this one unsaved.
         deaf = functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
-        self._child = subprocess.Popen(
-            command, cwd=self._job.folder, env=environment, preexec_fn=deaf
-        )
+        with contextlib.ExitStack() as stack:
+            out = None if self._log is None else stack.enter_context(self._log.open("ab"))
+            self._child = subprocess.Popen(
+                command, cwd=self._job.folder, env=environment, preexec_fn=deaf,
+                stdout=out, stderr=out,
+            )  # fmt: skip
         status = self._child.wait()
         if status == EXIT_PREEMPTED:
             # SLURM forgets a job that ends by itself before its grace is over, and puts none but
@@ -91,14 +95,28 @@ class Task:
             # `__call__` waits for it too, and would keep `Popen.wait` from seeing the end here.
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
-        return submitit.helpers.DelayedSubmission(Task(self._job, self._gpus))
+        return submitit.helpers.DelayedSubmission(Task(self._job, self._gpus, self._log))
 
 
 def _is_running(job: str) -> bool:
     """Tells whether a job is to go on: nobody has cancelled it."""
+    return state_of(job) == "RUNNING"
+
+
+def state_of(job: str) -> str | None:
+    """Returns a job's state in SLURM's words, or None of one that it has forgotten.
+
+    It forgets a job some minutes after its end (MinJobAge).
+
+    Raises:
+        subprocess.CalledProcessError: SLURM does not answer.
+    """
     show = ["scontrol", "show", "job", "--oneliner", job]
-    shown = subprocess.run(show, capture_output=True, text=True, check=True).stdout
-    return "JobState=RUNNING" in shown.split()
+    done = subprocess.run(show, capture_output=True, text=True, check=False)
+    if "Invalid job id" not in done.stderr:
+        done.check_returncode()
+    words = [word for word in done.stdout.split() if word.startswith("JobState=")]
+    return words[0].removeprefix("JobState=") if words else None
 
 
 def launch(
@@ -118,6 +136,44 @@ def launch(
     Raises:
         ValueError: the processes do not divide among the nodes, or there is no SLURM here.
     """
+    asked = _asked(job, resources)
+    if dry_run:
+        print("submitit.SlurmExecutor, with " + ", ".join(f"{k}={v!r}" for k, v in asked.items()))
+        print(f"each task: {job.shown(['--distributed'] if job.processes > 1 else [])}")
+        return 0
+    submitted = submit(job, resources, logs, restarts=restarts)
+    print(f"job {submitted.job_id} is in the queue; its processes print to {logs}:")
+    for number in range(job.processes):
+        print(f"  {submitted.paths.folder / f'{submitted.job_id}_{number}_log.out'}")
+    return 0
+
+
+def submit(
+    job: Job, resources: Resources, logs: Path, *, restarts: int = 0, log: Path | None = None
+) -> submitit.SlurmJob:
+    """Puts a job into SLURM's queue, and returns it.
+
+    Args:
+        job: to run, in a folder that all nodes see.
+        resources: that it gets.
+        logs: folder of submitit's files.
+        restarts: see `launch`.
+        log: file that what its process prints is added to; None: SLURM's own.
+
+    Raises:
+        ValueError: see `launch`.
+    """
+    asked = _asked(job, resources)
+    try:
+        executor = submitit.SlurmExecutor(logs, max_num_timeout=restarts)
+    except RuntimeError as error:
+        raise ValueError(f"{error} Submit from a machine of the cluster, or --dry-run") from error
+    executor.update_parameters(**asked)
+    return cast(submitit.SlurmJob, executor.submit(Task(job, resources.gpus, log)))
+
+
+def _asked(job: Job, resources: Resources) -> dict[str, Any]:
+    """Returns what is asked of SLURM, as submitit has it."""
     per_node, rest = divmod(job.processes, resources.nodes)
     if rest or not per_node:
         raise ValueError(
@@ -138,18 +194,4 @@ def launch(
         "stderr_to_stdout": True,
         "additional_parameters": {"requeue": True, **resources.others},
     }
-    asked = {name: value for name, value in asked.items() if value is not None}
-    if dry_run:
-        print("submitit.SlurmExecutor, with " + ", ".join(f"{k}={v!r}" for k, v in asked.items()))
-        print(f"each task: {job.shown(['--distributed'] if job.processes > 1 else [])}")
-        return 0
-    try:
-        executor = submitit.SlurmExecutor(logs, max_num_timeout=restarts)
-    except RuntimeError as error:
-        raise ValueError(f"{error} Submit from a machine of the cluster, or --dry-run") from error
-    executor.update_parameters(**asked)
-    submitted = executor.submit(Task(job, resources.gpus))
-    print(f"job {submitted.job_id} is in the queue; its processes print to {logs}:")
-    for number in range(job.processes):
-        print(f"  {submitted.paths.folder / f'{submitted.job_id}_{number}_log.out'}")
-    return 0
+    return {name: value for name, value in asked.items() if value is not None}

@@ -137,7 +137,7 @@ def backend_of(options: argparse.Namespace) -> Iterator[Backend]:
         case "ray":
             on_ray = module_of_extra("yolo_jax.sweep.ray", "ray", "--backend ray")
             cluster = module_of_extra("yolo_jax.launch.ray_cluster", "ray", "--backend ray")
-            with cluster.connected(ray_address(options)):
+            with cluster.connected(ray_address(options), prints=False):
                 yield on_ray.Ray(options.parallel or 1, ray_resources(options))
         case _:
             on_slurm = module_of_extra("yolo_jax.sweep.slurm", "slurm", "--backend slurm")
