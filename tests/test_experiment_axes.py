@@ -21,8 +21,7 @@ from yolo_jax.config import (
     OptimizerConfig,
     TrainConfig,
 )
-from yolo_jax.core.anchors import TINY, TINY_DARKNET, kmeans_anchors
-from yolo_jax.core.boxes import size_iou
+from yolo_jax.core.anchors import TINY, TINY_DARKNET
 from yolo_jax.core.types import Annotation, Dataset
 from yolo_jax.data.augment import Augment
 from yolo_jax.networks.darknet import load_weights
@@ -83,34 +82,45 @@ def test_a_run_of_other_forms_and_its_own_anchors(tmp_path: Path):
         np.testing.assert_array_equal(old.kernel[...], new.kernel[...])
 
 
+SIZES = [(24, 40), (60, 30), (80, 70), (20, 15), (30, 150), (150, 200)]  # px of the input
+WHOLE = {"min_area": 1.0}  # boxes that are cut off go
+
+
 @pytest.mark.parametrize(
-    ("augment", "zoom"),
-    [(Augment(), 1.0), (Augment(crop=(100, 300)), 2.0), (Augment(scale=(0.5, 1.0)), 0.75)],
+    ("augment", "count", "zooms"),
+    [
+        (Augment(), 6, [1]),
+        (Augment(scale=(0.75, 0.75)), 6, [0.75]),
+        (Augment(scale=(0.5, 0.5), placed=0.5), 3, [1, 0.5]),
+        (Augment(crop=(200, 200), placed=0.4, **WHOLE), 3, [1, 2]),
+        (Augment(mosaic=0.5, mosaic_zoom=(0.8, 0.8), **WHOLE), 3, [1, 0.8]),
+        (Augment(crop=(200, 200), mosaic=0.6, mosaic_zoom=(0.8, 0.8), **WHOLE), 3, [2, 1.6]),
+        (Augment(quarter_turns=True, copy=0.5), 3, [1]),
+    ],
+    ids=["whole", "scale", "some scaled", "some cropped", "mosaics", "crops and mosaics", "turns"],
 )
-def test_anchors_are_of_boxes_as_the_network_sees_them(augment, zoom, tmp_path: Path):
-    rng = np.random.default_rng(0)
-    sizes = rng.uniform(10, 300, (200, 2))
-    lower = rng.uniform(0, 100, (200, 2))
+def test_anchors_are_of_boxes_as_the_network_sees_them(augment, count, zooms, tmp_path: Path):
+    sizes = np.asarray(SIZES[:count], np.float32)
     listed = [
         Annotation(
-            index, Path("x.jpg"), 800, 600, np.concatenate([a, a + b])[None].astype(np.float32),
+            index, Path("x.jpg"), 800, 800,
+            np.float32([[400, 400, *(400 + 2 * sizes[index % count])]]),
             np.zeros(1, np.int32), np.zeros(1, bool),
         )
-        for index, (a, b) in enumerate(zip(lower, sizes, strict=True))
+        for index in range(120)
     ]  # fmt: skip
     wanted = config(
         tmp_path, network=NetworkConfig(input_size=400, anchors="kmeans"), augment=augment
     )
-    found = experiment.choose_anchors(wanted, Dataset(listed, ("ash",)))
-    seen = sizes * zoom * 400 / 800
-    np.testing.assert_allclose(found.sizes, kmeans_anchors(seen, 6), rtol=1e-4)
-
-    def fit(sizes):
-        return size_iou(seen[:, None], np.asarray(sizes)[None]).max(axis=1).mean()
-
-    assert fit(found.sizes) > fit(TINY.sizes)
+    dataset = Dataset(listed, ("ash",))
+    found = experiment.choose_anchors(wanted, dataset)
+    seen = [sizes * zoom for zoom in zooms]
+    if augment.quarter_turns:
+        seen.append(sizes[:, ::-1])
+    seen = np.concatenate(seen)
+    np.testing.assert_allclose(sorted(found.sizes), sorted(map(tuple, seen)), rtol=1e-4)
     usual = dataclasses.replace(wanted, network=NetworkConfig())
-    assert experiment.choose_anchors(usual, Dataset(listed, ("ash",))) == TINY
+    assert experiment.choose_anchors(usual, dataset) == TINY
 
 
 def test_a_frozen_network_is_as_in_evaluation():

@@ -91,7 +91,8 @@ class NetworkConfig:
         weights: `yolov3-tiny` for the official COCO weights, `scratch`, or a path of a .weights
             file: with COCO's 80 classes, with as many as the data, or of the first layers alone
             (darknet53.conv.74).
-        anchors: the network's `default`, or `kmeans` of the training boxes.
+        anchors: the network's `default`, or `kmeans` of the training boxes as augmentation leaves
+            them.
     """
 
     kind: Literal["tiny", "yolov3", "yolov3_spp"] = "tiny"

@@ -49,6 +49,17 @@ class Mixing:
     group: int
     batches: int | None = None
 
+    def draw(self, seed: tuple[int, ...], images: int) -> tuple[int, list[int]]:
+        """Returns an example's `mix`, and the indices of the images that are mixed into it.
+
+        Args:
+            seed: of the draws: of the run, the pass and the example's index.
+            images: to choose from.
+        """
+        draws = np.random.default_rng(seed)
+        mix = self.choose(draws.random())
+        return mix, draws.integers(images, size=self.images[mix] - 1).tolist()
+
 
 @dataclass(frozen=True)
 class ExampleMaker:
@@ -139,13 +150,11 @@ class GroupMaker:
             number: of the batch.
             epoch: of the pass over the data.
         """
-        draws = np.random.default_rng((self.seed, epoch, index))
-        mix = 0
+        mix, others = 0, []
         if self.mixing.batches is None or number < self.mixing.batches:
-            mix = self.mixing.choose(draws.random())
-        images = len(self.make.dataset.annotations)
-        others = draws.integers(images, size=self.mixing.images[mix] - 1)
-        rows = [self.make(index), *(self.make(int(other)) for other in others)]
+            images = len(self.make.dataset.annotations)
+            mix, others = self.mixing.draw((self.seed, epoch, index), images)
+        rows = [self.make(index), *(self.make(other) for other in others)]
         rows += [self.make(PADDING)] * (self.mixing.group - len(rows))
         image, boxes, classes = (
             np.stack(parts) for parts in zip(*(row[:3] for row in rows), strict=True)

@@ -1,16 +1,13 @@
-"""The network of an experiment with its starting weights, its anchors, and both as a model."""
+"""The network of an experiment with its starting weights, and as a model with its loss."""
 
-import dataclasses
 import logging
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from yolo_jax.config import ExperimentConfig
-from yolo_jax.core.anchors import TINY_DARKNET, AnchorSet, kmeans_anchors
-from yolo_jax.core.types import Dataset
+from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import Joint, detection
@@ -21,11 +18,9 @@ from yolo_jax.networks.pretrained import (
     PretrainedUnavailable,
     fetch_pretrained,
 )
-from yolo_jax.networks.yolov3 import NETWORKS, Network, create_network
-from yolo_jax.training import distributed
+from yolo_jax.networks.yolov3 import Network, create_network
 
 _log = logging.getLogger(__name__)
-_SAMPLED_IMAGES = 20_000  # of a larger set, whose boxes k-means sees
 
 
 def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
@@ -66,42 +61,6 @@ def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
     darknet.load_weights(path, pretrained)
     darknet.transfer_heads(pretrained, network)
     return network
-
-
-def choose_anchors(config: ExperimentConfig, dataset: Dataset) -> AnchorSet:
-    """Returns the anchors that the config asks for.
-
-    Those of k-means are of the training boxes as the network sees them in the mean: letterboxed
-    into the canvas, then enlarged by the mean crop or scale of the augmentation. Each is of one
-    scale, as in darknet's files; of the tiny network's own, the smallest is of none.
-
-    Raises:
-        ValueError: there are fewer boxes than anchors.
-    """
-    shipped = NETWORKS[config.network.kind][1]
-    if config.network.anchors == "default":
-        return shipped
-    canvas, side = config.data.canvas_size or config.network.input_size, config.network.input_size
-    zoom = side / canvas
-    if config.augment.crop is not None:
-        zoom = side / (sum(config.augment.crop) / 2)
-    if config.augment.scale is not None:
-        zoom = sum(config.augment.scale) / 2 * side / canvas
-    listed, sizes = dataset.annotations, []
-    for index in range(0, len(listed), -(-len(listed) // _SAMPLED_IMAGES)):
-        one = listed[index]
-        fitted = one.boxes[~one.crowd] * (zoom * canvas / max(one.width, one.height))
-        sizes.append(fitted[:, 2:] - fitted[:, :2])
-    found = kmeans_anchors(np.concatenate(sizes), len(shipped.sizes), seed=config.seed)
-    pairs = tuple((float(width), float(height)) for width, height in found)
-    masks = (TINY_DARKNET if config.network.kind == "tiny" else shipped).masks
-    return AnchorSet(pairs, masks, shipped.strides)
-
-
-def of_first(anchors: AnchorSet) -> AnchorSet:
-    """Returns the anchors of the first process, which others may have to the last bit otherwise."""
-    sizes = distributed.gather_objects(anchors.sizes)[0]
-    return dataclasses.replace(anchors, sizes=tuple((width, height) for width, height in sizes))
 
 
 def build_model(

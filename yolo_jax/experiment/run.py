@@ -12,9 +12,10 @@ import jax
 from yolo_jax.agreement import check_settings, check_start
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.fields import check_fields
+from yolo_jax.experiment.anchors import choose_anchors, of_first
 from yolo_jax.experiment.data import open_data
 from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
-from yolo_jax.experiment.network import build_model, choose_anchors, of_first, pretrained_network
+from yolo_jax.experiment.network import build_model, pretrained_network
 from yolo_jax.experiment.stages import fit_stages, plan_stages
 from yolo_jax.experiment.trackers import make_trackers
 from yolo_jax.model.callbacks import Callback

@@ -14,14 +14,10 @@ from flax import nnx
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.core.fields import check_fields
+from yolo_jax.experiment.anchors import choose_anchors
 from yolo_jax.experiment.data import Data, open_data
 from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
-from yolo_jax.experiment.network import (
-    build_model,
-    choose_anchors,
-    detection_loss,
-    pretrained_network,
-)
+from yolo_jax.experiment.network import build_model, detection_loss, pretrained_network
 from yolo_jax.experiment.stages import Stage, plan_stages
 from yolo_jax.experiment.trial_numbers import differing, group_trials, numbers_of, with_numbers
 from yolo_jax.model.callbacks import Checkpoint, CSVLogger, EachTrial, TensorBoard

@@ -231,6 +231,27 @@ class Augment:
         boxes, classes, excess = jax.vmap(self._limit)(plans.boxes, plans.classes)
         return Augmented(pixels, boxes, classes, excess)
 
+    def move_boxes(
+        self,
+        key: Key[Array, ""],
+        boxes: Float[Array, "k t 4"],
+        classes: Int[Array, "k t"],
+        mix: Int[Array, ""],
+        *,
+        shapes: _Shapes,
+    ) -> tuple[Float[Array, "t2 4"], Int[Array, "t2"]]:
+        """Does to a group's boxes what a call does, without the pixels.
+
+        Args:
+            key: decides what happens to them.
+            boxes: xyxy in pixels of the canvas.
+            classes: −1 marks padding.
+            mix: of the group.
+            shapes: (height, width) of the canvas and of the output, px.
+        """
+        plan = self._plan(key, boxes, classes, mix, shapes=shapes)
+        return self._limit(plan.boxes, plan.classes)[:2]
+
     def _plan(
         self, key: Array, boxes: Array, classes: Array, mix: Array, *, shapes: _Shapes
     ) -> _Plan:
