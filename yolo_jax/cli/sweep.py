@@ -33,6 +33,12 @@ def add_parsers(commands: Any) -> None:
         "--devices-per-trial", type=count, help="of this machine's accelerators (default 1 of many)"
     )
     parser.add_argument(
+        "--together",
+        choices=["off", "auto"],
+        default="off",
+        help="auto: train trials that differ in numbers alone in one program (default off)",
+    )
+    parser.add_argument(
         "--retry", action="store_true", help="run diverged and pruned trials again too"
     )
     parser.add_argument(

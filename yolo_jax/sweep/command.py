@@ -15,6 +15,7 @@ from yolo_jax.sweep.folder import SweepFolder
 from yolo_jax.sweep.local import Local, places
 from yolo_jax.sweep.run import Backend, Entry, Listed, Source, State, Sweeper
 from yolo_jax.sweep.table import line, shown, summary
+from yolo_jax.sweep.together import told, units_together
 from yolo_jax.sweep.trials import Trial, read_trials
 
 _METRIC = "val_loss"
@@ -51,8 +52,12 @@ def sweep(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         left = [trial for trial in trials if _is_left(entries[trial.name], retry=options.retry)]
         for trial in left:
             folder.check_free(trial)
-        if left:
-            _run(options, overrides, folder, entries, Listed(left))
+        units = [(trial,) for trial in left]
+        if options.together == "auto":
+            units = units_together(folder, trials, left)
+            print("\n".join(told(folder, units)))
+        if units:
+            _run(options, overrides, folder, entries, Listed(units))
         print("\n".join(summary(list(entries.values()))))
         return int(any(entry.state not in ("done", "pruned") for entry in entries.values()))
 
@@ -84,6 +89,10 @@ def _check_search(options: argparse.Namespace) -> None:
                 raise ValueError(f"--{name} is of --search optuna; found no --search")
     elif options.trials is None:
         raise ValueError("--search optuna needs --trials, how many the study is to have")
+    elif options.together != "off":
+        raise ValueError(
+            "--together is of sweep(); a search has each trial learn from those before"
+        )
     elif options.retry:
         raise ValueError("--retry is of sweep(); a search asks its study for other trials")
 

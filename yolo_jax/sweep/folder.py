@@ -163,7 +163,9 @@ class SweepFolder:
     def is_done(self, trial: Trial) -> bool:
         """Tells whether a trial has its figures, of all its epochs."""
         figures = RunFolder(self.path / trial.name).figures()
-        return figures is not None and figures["epochs"] >= self.config(trial).epochs
+        if figures is None:
+            return False
+        return figures["stopped_early"] or figures["epochs"] >= self.config(trial).epochs
 
     def check_free(self, trial: Trial) -> None:
         """Checks that no living process has a trial's run folder, unless it is a job of ours.

@@ -4,7 +4,7 @@ import json
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,20 +100,15 @@ class Entry:
     message: str = ""
 
 
-def units(trials: Sequence[Trial]) -> list[Unit]:
-    """Returns the trials in parts that one process runs each."""
-    return [(trial,) for trial in trials]
-
-
 class Listed:
     """Trials that are known beforehand.
 
     Args:
-        trials: to run.
+        units: of them, to run.
     """
 
-    def __init__(self, trials: Sequence[Trial]) -> None:
-        self._left = deque(units(trials))
+    def __init__(self, units: Iterable[Unit]) -> None:
+        self._left = deque(units)
 
     def next(self) -> Unit | None:
         """Returns the next trials."""
@@ -248,6 +243,8 @@ class Sweeper:
         entry = self.entries[trial.name]
         if self.folder.is_done(trial):
             entry.state = "done"
+        elif (own := self.folder.failure(trial)) is not None:  # of one among others, by its process
+            entry.state, entry.message = own.kind, own.message
         elif trial.name in one.pruned:
             self._fail(entry, Failure("pruned", "", status))
         elif status in _STOPPED or (stopping and status == _KILLED):
