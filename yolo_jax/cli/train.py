@@ -71,7 +71,8 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     config = _config(options, overrides)  # before others wait for this process
     if len(trials) > 1:
-        experiment.train_together([with_changes(config, one) for one in trials])
+        each = [with_changes(config, one) for one in trials]
+        experiment.train_together(each, source=options.config)
         return None
     where = options.coordinator, options.num_processes, options.process_id
     if options.distributed:

@@ -19,11 +19,13 @@ from yolo_jax.experiment.data import Data, open_data
 from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
 from yolo_jax.experiment.network import build_model, detection_loss, pretrained_network
 from yolo_jax.experiment.stages import Stage, plan_stages
+from yolo_jax.experiment.trackers import make_trackers
 from yolo_jax.experiment.trial_numbers import differing, group_trials, numbers_of, with_numbers
-from yolo_jax.model.callbacks import Checkpoint, CSVLogger, EachTrial, TensorBoard
+from yolo_jax.model.callbacks import Checkpoint, CSVLogger, EachTrial
 from yolo_jax.model.model import Model
 from yolo_jax.model.trials import Recipe, Trials, TrialsModel
 from yolo_jax.networks.yolov3 import Network
+from yolo_jax.provenance import note_start
 from yolo_jax.run_folder import RunFolder, save_json
 from yolo_jax.training.distributed import EXIT_DIVERGED
 from yolo_jax.training.state import TrainState, create_state
@@ -31,7 +33,7 @@ from yolo_jax.training.state import TrainState, create_state
 _log = logging.getLogger(__name__)
 
 
-def train_together(configs: Sequence[ExperimentConfig]) -> None:
+def train_together(configs: Sequence[ExperimentConfig], *, source: Path | None = None) -> None:
     """Trains trials, or goes on where their newest common checkpoint stands.
 
     A trial's numbers are those of a run alone on one device, over the same batches. One that
@@ -39,6 +41,7 @@ def train_together(configs: Sequence[ExperimentConfig]) -> None:
 
     Args:
         configs: of the trials, in one folder of runs.
+        source: file that they were read from, of which the run folders note the commit.
 
     Raises:
         ValueError: the trials differ in more than numbers; or what `train` refuses.
@@ -61,10 +64,13 @@ def train_together(configs: Sequence[ExperimentConfig]) -> None:
         anchors = runs[0].anchors(first.network.kind)
     else:
         anchors = choose_anchors(first, data.train.dataset)
+    datasets = [loader.dataset for loader in data]
     with ExitStack() as held:
         for run, config in zip(runs, configs, strict=True):
             held.enter_context(run.in_use())
+            goes_on = run.is_begun
             run.begin(config, class_names, anchors)
+            note_start(run, config, network, datasets, goes_on=goes_on, source=source)
         single, _ = build_model(first, network, len(class_names), anchors)
         model = TrialsModel(single, list(_starts(configs, network, single)))
         _fit(configs, model, data, anchors)
@@ -113,6 +119,8 @@ def _fit(
     folder = group_folder(configs)
     folder.mkdir(parents=True, exist_ok=True)
     save_json(folder / "trials.json", list(names))
+    # They last over all stages, as one run of theirs.
+    trackers = {config.name: list(make_trackers(config)) for config in configs}
     classes = len(data.train.dataset.class_names)
     for number, stage in enumerate(plan_stages(first, steps)):
         recipe = partial(_recipe, first, steps, number, classes, anchors)
@@ -121,7 +129,13 @@ def _fit(
             frozen=stage.frozen,
             accumulate=first.train.accumulate,
         )
-        each = {config.name: _loggers(config.runs / config.name) for config in configs}
+        each = {
+            config.name: [
+                CSVLogger(config.runs / config.name / "history.csv"),
+                *trackers[config.name],
+            ]
+            for config in configs
+        }
         model.fit(
             data.train,
             epochs=stage.end,
@@ -135,10 +149,6 @@ def _fit(
             resume=folder / stage.checkpoints,
             strict=True,
         )
-
-
-def _loggers(folder: Path) -> list[Any]:
-    return [CSVLogger(folder / "history.csv"), TensorBoard(folder / "tensorboard")]
 
 
 def _recipe(
