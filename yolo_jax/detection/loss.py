@@ -162,12 +162,12 @@ class DetectionLoss:
         is_object = place(jnp.ones_like(match.owner))
         target = place(overlap) if self.objectness == "iou" else is_object.astype(jnp.float32)
         predicted = decode_boxes(lax.stop_gradient(raw), sizes, grid, stride)
+        # Of the pairs of a box with its anchors, one speaks for the box.
         pairs = match.cell.shape[1] // classes.shape[1]
-        looked_at = match.owner
-        if self.ignore_scope == "all":
-            looked_at, true_boxes = is_true, match.boxes[:, ::pairs]
-        else:
-            true_boxes = match.boxes
+        true_boxes = match.boxes[:, ::pairs]
+        looked_at = is_true
+        if self.ignore_scope == "scale":
+            looked_at = match.owner.reshape(*classes.shape, pairs).any(axis=-1)
         true_boxes = box_cxcywh_to_xyxy(true_boxes) * _box_scale(input_shape)
         ignored = overlaps_any(predicted, true_boxes, looked_at, self.ignore_thresh)
         confidence = objectness_term(objectness, is_object, ignored, target)

@@ -141,8 +141,16 @@ def classification_term(
         classes: of the boxes.
         label_smoothing: ε: bits are 1 − ε/2 and ε/2, as Keras's binary cross-entropy has them.
     """
-    bits = jnp.arange(logits.shape[-1]) == classes[..., None]
-    bits = (match.same_cell[..., None] & bits[:, None]).any(axis=2).astype(logits.dtype)
+    boxes = classes.shape[1]
+    # A box leaves its bit in the row of its cell's owner, the last that shares the cell; one that
+    # has no cell leaves it beyond the rows, where it is dropped.
+    owner = jnp.where(match.same_cell, jnp.arange(boxes), -1).max(axis=-1)
+    owner = jnp.where(match.cell >= 0, owner, boxes)
+
+    def set_bits(owner: Int[Array, "t"], classes: Int[Array, "t"]) -> Float[Array, "t c"]:
+        return jnp.zeros(logits.shape[1:]).at[owner, classes].set(1, mode="drop")
+
+    bits = jax.vmap(set_bits)(owner, classes)
     bits = bits * (1 - label_smoothing) + 0.5 * label_smoothing
     losses = {"bce": binary_cross_entropy, "focal": focal_loss}
     loss = losses[form](bits, logits).sum(axis=-1)
