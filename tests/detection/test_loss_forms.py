@@ -236,3 +236,27 @@ def test_its_numbers_may_be_arguments_of_a_program():
 def test_a_form_that_there_is_not(name):
     with pytest.raises(ValueError, match=f"{name} is 'other'; expected one of "):
         DetectionLoss(TINY, CLASSES, **{name: "other"})
+
+
+@pytest.mark.parametrize("match_iou", [None, 0.2])
+def test_a_cell_has_the_classes_of_all_its_boxes(match_iou):
+    heads = heads_of(YOLOV3)
+    boxes = jnp.tile(jnp.asarray(BOXES[:1]), (4, 1))
+    classes = jnp.array([1, -1, 0, 1])
+
+    @jax.grad
+    def towards(heads):
+        loss = DetectionLoss(YOLOV3, CLASSES, match_iou=match_iou)
+        return loss(heads, boxes[None], classes[None]).named()["classification"][0]
+
+    cells = 0
+    matches = match_boxes(boxes, classes, YOLOV3, SHAPE, match_iou=match_iou)
+    for match, grad, head in zip(matches, towards(heads), heads, strict=True):
+        owners = match.cell[match.owner]
+        rows, logits = (flat_head(jnp.asarray(a), 3)[0, owners, 5:] for a in (grad, head))
+        # The gradient of a cross-entropy is what is said less the bit.
+        np.testing.assert_allclose(
+            sigmoid(logits) - rows, np.tile([1, 1, 0], (len(rows), 1)), atol=1e-5
+        )
+        cells += len(rows)
+    assert cells == 1 if match_iou is None else cells > 1
