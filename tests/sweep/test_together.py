@@ -44,7 +44,9 @@ def test_trials_together_are_as_alone_and_the_sweep_ends_and_stays_ended(tmp_pat
         for path in (folder / "other", tmp_path / "alone")
     )
     for name in own.dtype.names:
-        np.testing.assert_allclose(mine[name], own[name], rtol=1e-5, err_msg=name)
+        # A term is a part of the loss, of whose rounding it has the more the smaller it is.
+        near = 1e-5 if name in ("epoch", "loss", "val_loss") else 5e-5
+        np.testing.assert_allclose(mine[name], own[name], rtol=near, err_msg=name)
     weights, there = (
         np.asarray(read_floats(path / "final.weights")[1])
         for path in (folder / "other", tmp_path / "alone")

@@ -80,9 +80,12 @@ def train_together(configs: Sequence[ExperimentConfig], *, source: Path | None =
 def _check_together(configs: Sequence[ExperimentConfig]) -> None:
     if jax.process_count() > 1:
         raise ValueError("trials are trained together by one process; found several")
+    names = [config.name for config in configs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"trials have a name each; found {', '.join(names)}")
     if len(group_trials(configs)) > 1:
         raise ValueError(
-            f"{', '.join(config.name for config in configs)} differ in "
+            f"{', '.join(names)} differ in "
             f"{', '.join(differing(configs))}, which one program cannot have both ways; train them "
             "apart"
         )

@@ -103,9 +103,8 @@ class Augment:
     `core.fields.check_fields` checks ranges, and `check` what excludes each other, which the first
     call does too.
 
-    Strengths, sizes and probabilities may be traced, so that one program serves many of them; all
-    but those of mosaic, mixup and copy, by which the pipeline chooses what it hands over. A traced
-    one is always computed with, where a plain 0 leaves its operation out.
+    Strengths, sizes and probabilities may be traced, all but those of mosaic, mixup and copy, by
+    which the pipeline chooses. A traced one is always computed with; a plain 0 leaves it out.
     """
 
     crop: tuple[_Length, _Length] | None = None
