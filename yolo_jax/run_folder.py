@@ -216,6 +216,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     )
 
 
+def is_complete(figures: Mapping[str, Any] | None, epochs: int) -> bool:
+    """Tells that a run's figures are of all its epochs, or that it stopped early for good."""
+    return figures is not None and (figures["epochs"] >= epochs or figures["stopped_early"])
+
+
 def save_json(path: Path, content: object) -> None:
     """Writes JSON, whole or not at all."""
     partial = _partial(path)

@@ -22,7 +22,7 @@ from yolo_jax.model.callbacks import Callback
 from yolo_jax.provenance import note_start, tell_differences
 from yolo_jax.report.pictures import save_batch_picture
 from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
-from yolo_jax.run_folder import RunFolder
+from yolo_jax.run_folder import RunFolder, is_complete
 from yolo_jax.score import print_figures
 from yolo_jax.training import distributed
 
@@ -71,7 +71,7 @@ def _train(
     begun = run.is_begun
     check_settings(config, begun=begun)
     figures = run.figures()
-    if figures is not None and (figures["epochs"] >= config.epochs or figures["stopped_early"]):
+    if figures is not None and is_complete(figures, config.epochs):
         if distributed.is_first():
             print(f"{run.path} is complete {_end_of(figures)}.")
             print_figures(figures)

@@ -26,7 +26,7 @@ from yolo_jax.model.model import Model
 from yolo_jax.model.trials import Recipe, Trials, TrialsModel
 from yolo_jax.networks.yolov3 import Network
 from yolo_jax.provenance import note_start
-from yolo_jax.run_folder import RunFolder, save_json
+from yolo_jax.run_folder import RunFolder, is_complete, save_json
 from yolo_jax.training.distributed import EXIT_DIVERGED
 from yolo_jax.training.state import TrainState, create_state
 
@@ -53,7 +53,7 @@ def train_together(configs: Sequence[ExperimentConfig], *, source: Path | None =
     runs = [RunFolder(config.runs / config.name) for config in configs]
     configs = [run.resolve(config, 1) for run, config in zip(runs, configs, strict=True)]
     first = configs[0]
-    left = [i for i, run in enumerate(runs) if not _is_complete(run, first.epochs)]
+    left = [i for i, run in enumerate(runs) if not is_complete(run.figures(), first.epochs)]
     if not left:
         print(f"all {len(runs)} trials in {first.runs} are complete after {first.epochs} epochs.")
         return
@@ -91,11 +91,6 @@ def _check_together(configs: Sequence[ExperimentConfig]) -> None:
         )
     if len({config.runs for config in configs}) > 1:
         raise ValueError("trials that are trained together have one folder of runs; found several")
-
-
-def _is_complete(run: RunFolder, epochs: int) -> bool:
-    figures = run.figures()
-    return figures is not None and figures["epochs"] >= epochs
 
 
 def _starts(

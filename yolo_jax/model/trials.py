@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
 from yolo_jax.model.augmenting import Transform
 from yolo_jax.model.callbacks.each_trial import AT
@@ -27,7 +27,7 @@ from yolo_jax.model.signature import signature_of
 from yolo_jax.training.parallel import Device, Strategy
 from yolo_jax.training.state import TrainState, with_optimizer
 from yolo_jax.training.step import Fed, Sums, evaluate_step, train_step
-from yolo_jax.training.trials import TrialAxis, trial_of
+from yolo_jax.training.trials import TrialAxis, trial_of, zeros_of_one
 
 PyTree = Any
 Numbers = Mapping[str, Any]
@@ -147,8 +147,7 @@ class CompiledTrials(Compiled):
 
     def zero_sums(self, state: TrainState, fed: Fed, *, training: bool) -> Sums:
         """Returns sums of nothing for every trial."""
-        one = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), state)
-        zeros = self._sums_of_nothing(one, fed, training=training)
+        zeros = self._sums_of_nothing(zeros_of_one(state), fed, training=training)
         size = self._axis.size
         return self._axis.place(
             jax.tree.map(lambda zero: np.zeros((size, *zero.shape), zero.dtype), zeros)
@@ -187,50 +186,39 @@ class CompiledTrials(Compiled):
         return self._steps[key], pad_rows(fed, parts)
 
     def _compiled(self, kind: str, parts: int, axis: TrialAxis) -> Any:
-        one = partial(self._evaluate_one if kind == "evaluate" else self._train_one, parts=parts)
-        body = axis.each(one)
-        if kind == "evaluate":
-            body = _second(body)
-        donate = (1,) if kind == "train" else ()
-        return axis.compile(body, replicated=3, donate=donate)
+        if kind == "train":
+            return axis.compile_each(partial(self._train_one, parts=parts), trains=True)
+        step = axis.compile_each(self._evaluate_one, trains=False)
+        return lambda *arguments: step(*arguments)[0]
 
     def _train_one(
         self, numbers: Numbers, state: TrainState, sums: Sums, fed: Fed, *, parts: int
     ) -> tuple[TrainState, Sums]:
         recipe = self._trials.recipe(numbers)
-
-        def step() -> tuple[TrainState, Sums]:
-            return train_step(
-                state,
-                sums,
-                fed,
-                forward=self._forward_of(recipe),
-                optimizer=optax.with_extra_args_support(recipe.optimizer),
-                trainable=self.trainable,
-                ema_decay=recipe.ema_decay,
-                accumulate=parts,
-                parallel=self._axis.single,
-            )
-
-        return lax.cond(state.failure[0] < 0, step, lambda: (state, sums))
+        return train_step(
+            state,
+            sums,
+            fed,
+            forward=self._forward_of(recipe),
+            optimizer=optax.with_extra_args_support(recipe.optimizer),
+            trainable=self.trainable,
+            ema_decay=recipe.ema_decay,
+            accumulate=parts,
+            parallel=self._axis.single,
+            halted=state.failure[0] >= 0,
+        )
 
     def _evaluate_one(
-        self, numbers: Numbers, state: TrainState, sums: Sums, fed: Fed, *, parts: int
-    ) -> tuple[TrainState, Sums]:
-        forward = self._forward_of(self._trials.recipe(numbers)._replace(augment=None))
-
-        def step() -> Sums:
-            return evaluate_step(state, sums, fed, forward=forward, parallel=self._axis.single)
-
-        return state, lax.cond(state.failure[0] < 0, step, lambda: sums)
+        self, numbers: Numbers, state: TrainState, sums: Sums, fed: Fed
+    ) -> tuple[Sums]:
+        recipe = self._trials.recipe(numbers)._replace(augment=None)
+        forward, frozen = self._forward_of(recipe), state.failure[0] >= 0
+        found = evaluate_step(state, sums, fed, forward=forward, parallel=self._axis.single)
+        return (jax.tree.map(lambda old, new: jnp.where(frozen, old, new), sums, found),)
 
     def _forward_of(self, recipe: Recipe) -> Any:
         objective = Objective(self.objective.outputs, recipe.loss)
         return partial(self.forward.with_objective(objective), augment=recipe.augment)
-
-
-def _second(function: Callable[..., tuple[PyTree, PyTree]]) -> Callable[..., PyTree]:
-    return lambda *arguments: function(*arguments)[1]
 
 
 class TrialsModel(Model):

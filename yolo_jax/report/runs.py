@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from yolo_jax.report.details import DETAILS, EXAMPLES
 from yolo_jax.report.warned import WARNINGS
-from yolo_jax.run_folder import RunFolder, flatten, read_json
+from yolo_jax.run_folder import RunFolder, flatten, is_complete, read_json
 
 HISTORY, SPEED = "history.csv", "speed.csv"
 # By one of these a folder is known for a run's, be it half written.
@@ -59,9 +59,9 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Tells that the run came to its end, and that nothing is wrong with its folder."""
-        if self.config is None or self.figures is None or self.failure is not None or self.faults:
+        if self.config is None or self.failure is not None or self.faults:
             return False
-        return self.figures["epochs"] >= self.config["epochs"]
+        return is_complete(self.figures, self.config["epochs"])
 
     @property
     def state(self) -> str:

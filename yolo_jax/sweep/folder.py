@@ -12,7 +12,7 @@ from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.flat import flatten, with_changes
 from yolo_jax.core.locks import locked
 from yolo_jax.data.doctor import listed
-from yolo_jax.run_folder import RunFolder, differences, read_json, save_json
+from yolo_jax.run_folder import RunFolder, differences, is_complete, read_json, save_json
 from yolo_jax.sweep.trials import Trial
 
 _FORMAT = 1
@@ -163,9 +163,7 @@ class SweepFolder:
     def is_done(self, trial: Trial) -> bool:
         """Tells whether a trial has its figures, of all its epochs."""
         figures = RunFolder(self.path / trial.name).figures()
-        if figures is None:
-            return False
-        return figures["stopped_early"] or figures["epochs"] >= self.config(trial).epochs
+        return is_complete(figures, self.config(trial).epochs)
 
     def check_free(self, trial: Trial) -> None:
         """Checks that no living process has a trial's run folder, unless it is a job of ours.
