@@ -151,7 +151,7 @@ def largest_difference(first: Path, second: Path) -> float:
 def compiled_figures(options: argparse.Namespace) -> dict[str, float]:
     """Returns what a chip of a slice holds and moves for each trial of its own."""
     place = slice_of(options.compile)
-    devices = topologies.get_topology_desc("tpu", options.compile).devices
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=options.compile).devices
     module = create_network("tiny", CLASSES, backend="tpu")
     image = Input((options.size, options.size, 3), name="image", dtype=jnp.uint8)
     single = Model(image, list(apply(module, image)))
