@@ -45,14 +45,14 @@ def add_parsers(commands: Any) -> None:
     launchers.add_options(train, count)
     train.add_argument("--deterministic", action="store_true")
     train.add_argument("--changes", action="append", metavar="JSON", type=changes)
-    train.add_argument("--reproduce", type=Path, metavar="RUN")
+    train.add_argument("--reproduce", action="store_true")  # what stands for CONFIG is a run
     train.add_argument("--start-timeout", type=count, default=distributed.START_SECONDS)
     train.set_defaults(command=run, takes_rest=True)
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
     """Trains; the overrides are of the config's fields."""
-    if options.config is None and options.reproduce is None:
+    if options.config is None:
         if {"-h", "--help"} & set(overrides):
             tyro.cli(
                 ExperimentConfig, prog="yolo-jax train CONFIG", description=_TRAIN, args=["--help"]
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
     if options.launch is not None:
         # What is wrong with it is said here rather than where it runs, hours later.
         return launchers.launch(options, overrides, _config(options, overrides))
-    again: Path | None = options.reproduce
+    again: Path | None = options.config if options.reproduce else None
     if options.deterministic or (again is not None and was_deterministic(again)):
         flags = os.environ.get("XLA_FLAGS", "")  # read when a device is first touched
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
@@ -81,24 +81,23 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
             logging.getLogger("yolo_jax").setLevel(logging.WARNING)
     elif any(value is not None for value in where):
         raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
-    experiment.train(config, source=options.config, reproduces=again)
-    if again is None or not distributed.is_first():
+    if again is None:
+        experiment.train(config, source=options.config)
+        return None
+    experiment.train(config, reproduces=again)
+    if not distributed.is_first():
         return None
     return _tell_outcome(again, config.runs / config.name)
 
 
 def _config(options: argparse.Namespace, overrides: list[str]) -> ExperimentConfig:
-    if options.reproduce is None:
-        trials = options.changes or []
-        changes = trials[0] if len(trials) == 1 else None
-        return config_of(options.config, overrides, changes=changes, description=_TRAIN)
-    if options.changes:
-        raise ValueError(f"--reproduce {options.reproduce} takes no --changes; found some")
-    if options.config is not None:
-        raise ValueError(
-            f"--reproduce {options.reproduce} takes that run's own config; found {options.config}"
-        )
-    return config_again(options.reproduce, overrides)
+    trials = options.changes or []
+    if options.reproduce:
+        if trials:
+            raise ValueError(f"--reproduce {options.config} takes no --changes; found some")
+        return config_again(options.config, overrides)
+    changes = trials[0] if len(trials) == 1 else None
+    return config_of(options.config, overrides, changes=changes, description=_TRAIN)
 
 
 def _tell_outcome(there: Path, here: Path) -> int:

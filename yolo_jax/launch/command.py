@@ -119,11 +119,10 @@ def launch(options: argparse.Namespace, overrides: Sequence[str], config: Experi
     """
     # What is wrong with it is said here rather than where it runs, hours later.
     check_fields(config)
-    again: Path | None = options.reproduce
-    what = [str(options.config)] if again is None else ["--reproduce", str(again)]
-    further = ["--deterministic"] * options.deterministic
+    flags = ("deterministic", "reproduce")
+    further = [f"--{name}" for name in flags if getattr(options, name)]
     further += [word for one in options.changes or [] for word in ("--changes", json.dumps(one))]
-    job = job_of(options, ("train", *what, *overrides, *further), options.launch)
+    job = job_of(options, ("train", str(options.config), *overrides, *further), options.launch)
     job = dataclasses.replace(job, processes=options.processes or 1)
     often: dict[str, Any] = {"restarts": options.restarts, "dry_run": options.dry_run}
     match options.launch:
@@ -152,12 +151,11 @@ def job_of(options: argparse.Namespace, arguments: tuple[str, ...], where: str) 
     Raises:
         ValueError: an option cannot be.
     """
-    of = options.config or options.reproduce
     return Job(
         arguments,
         environment=_pairs("env", options.env or []),
         folder=options.folder or _FOLDERS.get(where, Path.cwd()),
-        name=options.job_name or of.stem.replace("_", "-").lower(),
+        name=options.job_name or options.config.stem.replace("_", "-").lower(),
     )
 
 
