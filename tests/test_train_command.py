@@ -166,7 +166,7 @@ def test_bench_names_what_there_is(capsys):
     assert cli.main(["bench", "nothing"]) == 2
     names = "augment, checkpoint, convolution, data, infer, loop, loss, packed, quickstart, "
     assert (
-        f"one of {names}rehearsal, scaling, second_start, soak, step, tpu; found nothing"
+        f"one of {names}rehearsal, scaling, second_start, soak, step, together, tpu; found nothing"
         in capsys.readouterr().err
     )
 

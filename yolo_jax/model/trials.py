@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array
 
 from yolo_jax.model.augmenting import Transform
 from yolo_jax.model.callbacks.each_trial import AT
@@ -194,8 +195,8 @@ class CompiledTrials(Compiled):
     def _train_one(
         self, numbers: Numbers, state: TrainState, sums: Sums, fed: Fed, *, parts: int
     ) -> tuple[TrainState, Sums]:
-        recipe = self._trials.recipe(numbers)
-        return train_step(
+        recipe, halted = self._trials.recipe(numbers), state.failure[0] >= 0
+        stepped, added = train_step(
             state,
             sums,
             fed,
@@ -205,20 +206,26 @@ class CompiledTrials(Compiled):
             ema_decay=recipe.ema_decay,
             accumulate=parts,
             parallel=self._axis.single,
-            halted=state.failure[0] >= 0,
+            halted=halted,
         )
+        return stepped, _unless(halted, sums, added)
 
     def _evaluate_one(
         self, numbers: Numbers, state: TrainState, sums: Sums, fed: Fed
     ) -> tuple[Sums]:
         recipe = self._trials.recipe(numbers)._replace(augment=None)
-        forward, frozen = self._forward_of(recipe), state.failure[0] >= 0
-        found = evaluate_step(state, sums, fed, forward=forward, parallel=self._axis.single)
-        return (jax.tree.map(lambda old, new: jnp.where(frozen, old, new), sums, found),)
+        forward, halted = self._forward_of(recipe), state.failure[0] >= 0
+        added = evaluate_step(state, sums, fed, forward=forward, parallel=self._axis.single)
+        return (_unless(halted, sums, added),)
 
     def _forward_of(self, recipe: Recipe) -> Any:
         objective = Objective(self.objective.outputs, recipe.loss)
         return partial(self.forward.with_objective(objective), augment=recipe.augment)
+
+
+def _unless(halted: Array, sums: Sums, added: Sums) -> Sums:
+    """Returns the sums as they were for a trial that is trained no more."""
+    return jax.tree.map(lambda old, new: jnp.where(halted, old, new), sums, added)
 
 
 class TrialsModel(Model):

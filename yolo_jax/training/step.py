@@ -140,7 +140,7 @@ def train_step(
         accumulate: parts of a device's rows whose gradients are taken one after the other, and
             added up; divides the rows.
         parallel: the devices.
-        halted: leave state and sums as they are, whatever comes out.
+        halted: leave the state as it is, whatever comes out.
 
     Returns:
         The new state, and the sums with this batch's.
@@ -189,10 +189,7 @@ def train_step(
         ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, ema, params)
     updated = state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
     new_state = _refuse_unless_finite(state, updated, loss, grads, updates, halted)
-    added = add_sums(sums, new_sums)
-    if halted is not None:
-        added = jax.tree.map(lambda old, new: jnp.where(halted, old, new), sums, added)
-    return parallel.kept_in_place(new_state), added
+    return parallel.kept_in_place(new_state), add_sums(sums, new_sums)
 
 
 def in_turn(body: Callable[[TrainState, Sums, Fed], tuple[TrainState, Sums]]) -> Callable:
