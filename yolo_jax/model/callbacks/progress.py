@@ -35,12 +35,18 @@ class ProgbarLogger(Callback):
     """
 
     pace: float = 1.0
+    _trials: tuple[str, ...] = ()
 
     def __init__(self, count_mode: Literal["steps", "samples"] = "steps") -> None:
         if count_mode not in ("steps", "samples"):
             raise ValueError(f"count_mode must be 'steps' or 'samples'; found {count_mode!r}")
         self.count_mode = count_mode
         self._training, self._width = False, 0
+
+    def set_model(self, model: Any) -> None:
+        """Receives the model, and the names of the trials that it may be of."""
+        super().set_model(model)
+        self._trials = getattr(model, "trial_names", ())
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Receives the numbers of the call, `verbose` among them.
@@ -197,8 +203,7 @@ class ProgbarLogger(Callback):
 
         Of trials that are trained together their mean.
         """
-        trials = self.model.trial_names
-        shown = means(logs, trials) if trials else logs
+        shown = means(logs, self._trials) if self._trials else logs
         return "".join(
             f" - {key}: {shown[key]:.4f}"
             if abs(shown[key]) > 1e-3
