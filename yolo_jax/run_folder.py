@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.flat import flatten, unflatten
@@ -32,8 +32,26 @@ MAY_DIFFER = frozenset(
 )
 
 
+FailureKind = Literal["crashed", "diverged", "pruned"]
+
+
+class Failure(NamedTuple):
+    """Why a sweep's trial ended before its last epoch.
+
+    Attributes:
+        kind: `crashed` may end otherwise another time, `diverged` had a loss or an update that was
+            not finite, and `pruned` was ended by the search.
+        message: what it said last.
+        status: exit status of its process.
+    """
+
+    kind: FailureKind
+    message: str
+    status: int
+
+
 class RunFolder:
-    """A run's folder.
+    """A run's folder; beside it lies, of a sweep's trial that ended early, why.
 
     Args:
         path: of the folder, which need not be there yet.
@@ -45,6 +63,7 @@ class RunFolder:
         self._anchors, self._metrics = path / "anchors.json", path / "metrics.json"
         self._lock = path / "lock"
         self.weights = path / "final.weights"
+        self.failure_file = path.with_name(f"{path.name}.failure.json")
 
     @property
     def is_begun(self) -> bool:
@@ -184,6 +203,18 @@ class RunFolder:
                 f"{self._metrics} lacks {missing}; delete it, and the same command makes it anew"
             )
         return {"stopped_early": False} | figures  # which runs did not tell that could not
+
+    def failure(self) -> Failure | None:
+        """Returns why the run ended early, if it did."""
+        path = self.failure_file
+        return Failure(**read_json(path, dict)) if path.is_file() else None
+
+    def save_failure(self, failure: Failure | None) -> None:
+        """Writes why the run ended early, or None where it did not or is tried again."""
+        if failure is None:
+            self.failure_file.unlink(missing_ok=True)
+        else:
+            save_json(self.failure_file, failure._asdict())
 
     def _refuse_other_files(self) -> None:
         """Refuses a folder of somebody's own files, which a run's would overwrite."""

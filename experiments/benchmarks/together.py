@@ -32,7 +32,7 @@ from jax.experimental import topologies
 
 from yolo_jax import experiment
 from yolo_jax.cli import use_compilation_cache
-from yolo_jax.config import ExperimentConfig, load_config
+from yolo_jax.config import load_config
 from yolo_jax.config.flat import with_changes
 from yolo_jax.detection.loss import DetectionLoss
 from yolo_jax.model.graph import Input, apply
@@ -123,16 +123,11 @@ def warm_runs(folder: Path) -> None:
     """Prints the seconds of eight runs one after the other, behind one that compiled."""
     use_compilation_cache()
     base = dataclasses.replace(load_config(CONFIG), runs=folder / "warm")
-    experiment.train(config_of(base, trials()[0] | {"name": "first"}))
+    experiment.train(with_changes(base, trials()[0] | {"name": "first"}))
     start = time.perf_counter()
     for one in trials():
-        experiment.train(config_of(base, one))
+        experiment.train(with_changes(base, one))
     print(time.perf_counter() - start)
-
-
-def config_of(base: ExperimentConfig, changes: dict[str, Any]) -> ExperimentConfig:
-    """Returns a trial's config."""
-    return with_changes(base, changes)
 
 
 def largest_difference(first: Path, second: Path) -> float:

@@ -5,12 +5,12 @@ from typing import Any
 
 
 def module_of_extra(module: str, extra: str, asked: str) -> Any:
-    """Returns a module of this package that needs an extra.
+    """Returns a module, a library's or one of this package, that needs an extra.
 
     Args:
         module: its name.
         extra: that it needs.
-        asked: what of the command line asks for it.
+        asked: what asks for it, in words.
 
     Raises:
         ValueError: the extra is not installed; says how it is.

@@ -6,7 +6,6 @@ from yolo_jax.experiment.network import build_model, pretrained_network
 from yolo_jax.experiment.run import train
 from yolo_jax.experiment.stages import Stage, compile_stage, fit_stages, plan_stages
 from yolo_jax.experiment.together import train_together
-from yolo_jax.experiment.trial_numbers import group_trials
 
 __all__ = [
     "Data",
@@ -15,7 +14,6 @@ __all__ = [
     "choose_anchors",
     "compile_stage",
     "fit_stages",
-    "group_trials",
     "open_data",
     "plan_stages",
     "pretrained_network",

@@ -12,9 +12,22 @@ from yolo_jax.core.types import Dataset
 from yolo_jax.data.augment import ALONE
 from yolo_jax.data.letterbox import letterbox_geometry
 from yolo_jax.networks.yolov3 import NETWORKS
+from yolo_jax.run_folder import RunFolder
 from yolo_jax.training import distributed
 
 _SAMPLED_IMAGES = 20_000  # of a larger set, whose boxes k-means sees
+
+
+def anchors_of(
+    run: RunFolder, config: ExperimentConfig, dataset: Dataset, *, begun: bool
+) -> AnchorSet:
+    """Returns the anchors that a run began with, or those of the config for a new one.
+
+    The run's own stay, whatever k-means would make of them on another machine.
+    """
+    if begun:
+        return run.anchors(config.network.kind)
+    return of_first(choose_anchors(config, dataset))
 
 
 def choose_anchors(config: ExperimentConfig, dataset: Dataset) -> AnchorSet:

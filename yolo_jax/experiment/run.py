@@ -12,7 +12,7 @@ import jax
 from yolo_jax.agreement import check_settings, check_start
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.fields import check_fields
-from yolo_jax.experiment.anchors import choose_anchors, of_first
+from yolo_jax.experiment.anchors import anchors_of
 from yolo_jax.experiment.data import open_data
 from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
 from yolo_jax.experiment.network import build_model, pretrained_network
@@ -87,11 +87,7 @@ def _train(
     stages = list(plan_stages(config, steps))
     datasets = [loader.dataset for loader in data]
     check_start(config, network, datasets)
-    # Those that a run began with stay, whatever k-means would make of them on another machine.
-    if begun:
-        anchors = run.anchors(config.network.kind)
-    else:
-        anchors = of_first(choose_anchors(config, data.train.dataset))
+    anchors = anchors_of(run, config, data.train.dataset, begun=begun)
     augment: Any = partial(config.augment, output_shape=(side, side))
     first_batch = next(data.train.batches())
     with ExitStack() as held:

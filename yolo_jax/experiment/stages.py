@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -173,27 +174,45 @@ def fit_stages(
         ]
     for stage in stages:
         compile_stage(config, stage, model, loss)
-        model.fit(
-            data.train,
-            epochs=stage.end,
-            initial_epoch=stage.first,
-            steps_per_epoch=steps,
-            validation_data=data.validation,
-            callbacks=[
-                *scores,
-                *callbacks,
-                *stage.watchers,
-                CSVLogger(folder / "history.csv"),
-                SpeedLogger(folder / "speed.csv"),
-                *trackers,
-                Checkpoint(folder / stage.checkpoints, keep=config.keep_checkpoints),
-            ],
-            resume=folder / stage.checkpoints,
-            strict=True,
-        )
-        if model.run.epoch > stage.end:
-            raise ValueError(
-                f"{folder} has {model.run.epoch} epochs behind it, more than --epochs "
-                f"{config.epochs}; ask for as many or more"
-            )
+        listeners = [
+            *scores,
+            *callbacks,
+            *stage.watchers,
+            CSVLogger(folder / "history.csv"),
+            SpeedLogger(folder / "speed.csv"),
+            *trackers,
+        ]
+        fit_stage(config, stage, steps, model, data, listeners, folder)
     return model.run.epoch
+
+
+def fit_stage(
+    config: ExperimentConfig,
+    stage: Stage,
+    steps: int,
+    model: Model,
+    data: Data,
+    callbacks: Sequence[Callback],
+    folder: Path,
+) -> None:
+    """Trains a stage of a compiled model, from its newest checkpoint in a folder on.
+
+    Raises:
+        ValueError: the checkpoint stands behind the stage's end.
+    """
+    checkpoints = folder / stage.checkpoints
+    model.fit(
+        data.train,
+        epochs=stage.end,
+        initial_epoch=stage.first,
+        steps_per_epoch=steps,
+        validation_data=data.validation,
+        callbacks=[*callbacks, Checkpoint(checkpoints, keep=config.keep_checkpoints)],
+        resume=checkpoints,
+        strict=True,
+    )
+    if model.run.epoch > stage.end:
+        raise ValueError(
+            f"{folder} has {model.run.epoch} epochs behind it, more than --epochs "
+            f"{config.epochs}; ask for as many or more"
+        )

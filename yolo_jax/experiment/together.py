@@ -14,19 +14,19 @@ from flax import nnx
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.core.fields import check_fields
-from yolo_jax.experiment.anchors import choose_anchors
+from yolo_jax.experiment.anchors import anchors_of
 from yolo_jax.experiment.data import Data, open_data
 from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
 from yolo_jax.experiment.network import build_model, detection_loss, pretrained_network
-from yolo_jax.experiment.stages import Stage, plan_stages
+from yolo_jax.experiment.stages import Stage, fit_stage, plan_stages
 from yolo_jax.experiment.trackers import make_trackers
 from yolo_jax.experiment.trial_numbers import differing, group_trials, numbers_of, with_numbers
-from yolo_jax.model.callbacks import Checkpoint, CSVLogger, EachTrial
+from yolo_jax.model.callbacks import CSVLogger, EachTrial
 from yolo_jax.model.model import Model
 from yolo_jax.model.trials import Recipe, Trials, TrialsModel
 from yolo_jax.networks.yolov3 import Network
 from yolo_jax.provenance import note_start
-from yolo_jax.run_folder import RunFolder, is_complete, save_json
+from yolo_jax.run_folder import Failure, RunFolder, is_complete, save_json
 from yolo_jax.training.distributed import EXIT_DIVERGED
 from yolo_jax.training.state import TrainState, create_state
 
@@ -60,10 +60,7 @@ def train_together(configs: Sequence[ExperimentConfig], *, source: Path | None =
     data = open_data(first)
     class_names = data.train.dataset.class_names
     network = pretrained_network(first, len(class_names))
-    if runs[0].is_begun:
-        anchors = runs[0].anchors(first.network.kind)
-    else:
-        anchors = choose_anchors(first, data.train.dataset)
+    anchors = anchors_of(runs[0], first, data.train.dataset, begun=runs[0].is_begun)
     datasets = [loader.dataset for loader in data]
     with ExitStack() as held:
         for run, config in zip(runs, configs, strict=True):
@@ -134,19 +131,7 @@ def _fit(
             ]
             for config in configs
         }
-        model.fit(
-            data.train,
-            epochs=stage.end,
-            initial_epoch=stage.first,
-            steps_per_epoch=steps,
-            validation_data=data.validation,
-            callbacks=[
-                EachTrial(each),
-                Checkpoint(folder / stage.checkpoints, keep=first.keep_checkpoints),
-            ],
-            resume=folder / stage.checkpoints,
-            strict=True,
-        )
+        fit_stage(first, stage, steps, model, data, [EachTrial(each)], folder)
 
 
 def _recipe(
@@ -179,14 +164,8 @@ def _score_each(
     for place in left:
         config, failed = configs[place], model.failure_of(place)
         if failed is not None:
-            save_json(
-                failure_file(config),
-                {
-                    "kind": "diverged",
-                    "message": f"a loss or an update of step {failed} was not finite",
-                    "status": EXIT_DIVERGED,
-                },
-            )
+            said = f"a loss or an update of step {failed} was not finite"
+            runs[place].save_failure(Failure("diverged", said, EXIT_DIVERGED))
             continue
         single.state = model.trial(place)
         trained = trained_network(single)
@@ -196,11 +175,6 @@ def _score_each(
             detector.take_weights(trained)
         print(f"{config.name}:")
         leave_figures(config, runs[place], trained, detector, data, config.epochs)
-
-
-def failure_file(config: ExperimentConfig) -> Path:
-    """Returns where it is kept why a trial has no figures; beside its run folder."""
-    return config.runs / f"{config.name}.failure.json"
 
 
 def group_folder(configs: Sequence[ExperimentConfig]) -> Path:

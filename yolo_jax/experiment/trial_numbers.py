@@ -1,14 +1,12 @@
 """Configs that differ in numbers which a step takes as arrays, and what keeps others apart."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from yolo_jax.config import ExperimentConfig
-from yolo_jax.run_folder import flatten
+from yolo_jax.config.flat import flatten, unflatten
 
 # What a program takes as an array, so that trials which differ in it can share the program.
 NUMBERS = frozenset(
@@ -104,9 +102,5 @@ def with_numbers(config: ExperimentConfig, numbers: Mapping[str, Any]) -> Experi
         config: of any of the trials.
         numbers: by dotted field: scalars, or arrays `[k]` for a field of k numbers.
     """
-    for name, value in numbers.items():
-        part, field = name.split(".")
-        fitting = value if jax.numpy.ndim(value) == 0 else tuple(value)
-        changed = dataclasses.replace(getattr(config, part), **{field: fitting})
-        config = dataclasses.replace(config, **{part: changed})
-    return config
+    fitting = {n: value if np.ndim(value) == 0 else list(value) for n, value in numbers.items()}
+    return unflatten(flatten(config) | fitting)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolo_jax.report.runs import Run, is_run, read_run
-from yolo_jax.run_folder import read_json
+from yolo_jax.run_folder import RunFolder, read_json
 
 SWEEP, FORMAT = "sweep.json", 1
 # Fields in which runs of one group may differ: what is drawn, and where it lies.
@@ -193,7 +193,7 @@ def _read_sweep(path: Path) -> RunSet:
     except (OSError, ValueError) as error:
         base, trials, faults = None, {}, [str(error)]
         names = sorted(one.name for one in path.iterdir() if one.is_dir() and is_run(one))
-    runs = [read_run(path / name, name, path / f"{name}.failure.json") for name in names]
+    runs = [read_run(path / name, name, RunFolder(path / name).failure_file) for name in names]
     return RunSet(path.name, _alike(runs) if base is None else base, runs, faults, trials)
 
 

@@ -115,7 +115,7 @@ def _run(
 
 def entry_of(folder: SweepFolder, trial: Trial) -> Entry:
     """Returns how a trial stands before anything is started."""
-    failure = folder.failure(trial)
+    failure = folder.run(trial).failure()
     state: State = "waiting" if failure is None else failure.kind
     if folder.is_done(trial):
         state = "done"

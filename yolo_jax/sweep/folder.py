@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.flat import flatten, with_changes
@@ -16,22 +16,6 @@ from yolo_jax.run_folder import RunFolder, differences, is_complete, read_json, 
 from yolo_jax.sweep.trials import Trial
 
 _FORMAT = 1
-FailureKind = Literal["crashed", "diverged", "pruned"]
-
-
-class Failure(NamedTuple):
-    """Why a trial ended before its last epoch.
-
-    Attributes:
-        kind: `crashed` may end otherwise another time, `diverged` had a loss or an update that was
-            not finite, and `pruned` was ended by the search.
-        message: what it said last.
-        status: exit status of its process.
-    """
-
-    kind: FailureKind
-    message: str
-    status: int
 
 
 class Progress(NamedTuple):
@@ -157,12 +141,12 @@ class SweepFolder:
 
     def progress(self, trial: Trial) -> Progress:
         """Returns how far a trial is."""
-        run = RunFolder(self.path / trial.name)
+        run = self.run(trial)
         return Progress(read_history(run.path / "history.csv"), run.figures())
 
     def is_done(self, trial: Trial) -> bool:
         """Tells whether a trial has its figures, of all its epochs."""
-        figures = RunFolder(self.path / trial.name).figures()
+        figures = self.run(trial).figures()
         return is_complete(figures, self.config(trial).epochs)
 
     def check_free(self, trial: Trial) -> None:
@@ -171,25 +155,14 @@ class SweepFolder:
         Raises:
             ValueError: one has.
         """
-        run = RunFolder(self.path / trial.name)
+        run = self.run(trial)
         if run.path.is_dir() and not self.ticket(trial.name).exists():
             with run.in_use():
                 pass
 
-    def failure(self, trial: Trial) -> Failure | None:
-        """Returns why a trial ended early, if it did."""
-        path = self._failure(trial)
-        return Failure(**read_json(path, dict)) if path.is_file() else None
-
-    def set_failure(self, trial: Trial, failure: Failure | None) -> None:
-        """Writes why a trial ended early, or None where it did not or is tried again."""
-        if failure is None:
-            self._failure(trial).unlink(missing_ok=True)
-        else:
-            save_json(self._failure(trial), failure._asdict())
-
-    def _failure(self, trial: Trial) -> Path:
-        return self.path / f"{trial.name}.failure.json"
+    def run(self, trial: Trial) -> RunFolder:
+        """Returns a trial's run folder."""
+        return RunFolder(self.path / trial.name)
 
     def _refuse_other_files(self) -> None:
         """Refuses a run's folder, or one of somebody's own files."""

@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 
 from yolo_jax.core.interrupts import Terminated
 from yolo_jax.launch.job import Job
-from yolo_jax.sweep.folder import Failure, FailureKind, Progress, SweepFolder
+from yolo_jax.run_folder import Failure, FailureKind
+from yolo_jax.sweep.folder import Progress, SweepFolder
 from yolo_jax.sweep.trials import Trial
 from yolo_jax.training.distributed import EXIT_DIVERGED, EXIT_PREEMPTED
 
@@ -202,7 +203,7 @@ class Sweeper:
         log = self.folder.log(unit[0])
         start = log.stat().st_size if log.exists() else 0
         for trial in unit:
-            self.folder.set_failure(trial, None)
+            self.folder.run(trial).save_failure(None)
             entry = self._entry(trial)
             entry.state, entry.message, entry.seconds = "running", "", entry.seconds or 0.0
         process = self.backend.start(self._job_of(words), log)
@@ -243,7 +244,9 @@ class Sweeper:
         entry = self.entries[trial.name]
         if self.folder.is_done(trial):
             entry.state = "done"
-        elif (own := self.folder.failure(trial)) is not None:  # of one among others, by its process
+        elif (
+            own := self.folder.run(trial).failure()
+        ) is not None:  # of one among others, by its process
             entry.state, entry.message = own.kind, own.message
         elif trial.name in one.pruned:
             self._fail(entry, Failure("pruned", "", status))
@@ -255,7 +258,7 @@ class Sweeper:
             self._fail(entry, Failure(kind, said, status))
 
     def _fail(self, entry: Entry, failure: Failure) -> None:
-        self.folder.set_failure(entry.trial, failure)
+        self.folder.run(entry.trial).save_failure(failure)
         entry.state, entry.message = failure.kind, failure.message
 
     def _run_again_if_preempted(self, unit: Unit) -> None:

@@ -3,7 +3,7 @@
 Their libraries are extras, which are imported when one of these is made.
 """
 
-import importlib
+import abc
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from yolo_jax.core.extras import module_of_extra
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.training.distributed import is_first
 
@@ -19,7 +20,7 @@ _log = logging.getLogger(__name__)
 _PARAMS_AT_ONCE = 100  # MLflow takes no more
 
 
-class Tracker(Callback):
+class Tracker(Callback, abc.ABC):
     """Logs the config and every epoch's logs as one run of a tracker; the step is the epoch.
 
     A fit that is resumed goes on with the same run. The first of several processes logs alone.
@@ -84,17 +85,17 @@ class Tracker(Callback):
             )
         return not self._has_failed
 
+    @abc.abstractmethod
     def _open(self) -> None:
         """Begins a run, or goes on with that of `_id`, which it sets."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _write(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Logs an epoch's numbers."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _finish(self) -> None:
         """Ends the run."""
-        raise NotImplementedError
 
 
 class WandB(Tracker):
@@ -116,7 +117,7 @@ class WandB(Tracker):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(project, name, config)
-        self._wandb = _library("wandb", extra="track")
+        self._wandb = module_of_extra("wandb", "track", "logging to wandb")
         self._run: Any = None
 
     def _open(self) -> None:
@@ -158,7 +159,7 @@ class MLflow(Tracker):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(project, name, config)
-        self._mlflow = _library("mlflow", extra="track")
+        self._mlflow = module_of_extra("mlflow", "track", "logging to mlflow")
         self._client: Any = None
 
     def _open(self) -> None:
@@ -207,7 +208,7 @@ class Aim(Tracker):
         repo: Path | str | None = None,
     ) -> None:
         super().__init__(project, name, config)
-        self._aim = _library("aim", extra="aim")
+        self._aim = module_of_extra("aim", "aim", "logging to aim")
         self.repo = None if repo is None else str(repo)
         self._run: Any = None
 
@@ -239,12 +240,3 @@ def _number(value: Any) -> float | None:
     if array.size != 1 or array.dtype.kind not in "fiub":
         return None
     return float(array.item())
-
-
-def _library(name: str, *, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"logging to {name} needs {error.name}: pip install -e '.[{extra}]'"
-        ) from error
