@@ -1,9 +1,13 @@
 """Puts the tests on eight CPU devices; this must be settled before anything imports JAX."""
 
+import gc
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 # A worker of pytest-xdist has its environment from the process that started it, which read this
@@ -18,13 +22,48 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         ).strip(),
         "JAX_COMPILATION_CACHE_DIR": _CACHE.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        # Tests wait for the compiler far longer than for what it compiles: a step of the tiny
+        # network takes half the time so. JAX's own tests are run like this.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
+
+# A worker that keeps all programs of all files comes to hold ten GB, and two of them more than
+# some machines have.
+_MUCH_MEMORY = 3 << 30
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the files that take minutes, lest one worker ends long after the others."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+class _FailuresAtOnce:
+    """Prints each failure when it happens, for a run that is cut short prints no summary."""
+
+    def __init__(self, terminal: pytest.TerminalReporter):
+        self.terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.terminal.write_line(f"\n{report.when} of {report.nodeid} failed")
+            self.terminal.write_line(report.longreprtext)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has failures told at once, by the process that has the terminal."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")  # a worker has none
+    if isinstance(terminal, pytest.TerminalReporter):
+        config.pluginmanager.register(_FailuresAtOnce(terminal))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_is_given_back() -> Iterator[None]:
+    """Lets go of the programs that a file compiled where they have come to take much memory."""
+    yield
+    if "jax" in sys.modules and psutil.Process().memory_info().rss > _MUCH_MEMORY:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
