@@ -1,5 +1,6 @@
 """A run's folder: its config, its class names and its figures, in files that one can read."""
 
+import csv
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,8 +63,9 @@ class RunFolder:
         self._config, self._classes = path / "config.json", path / "classes.json"
         self._anchors, self._metrics = path / "anchors.json", path / "metrics.json"
         self._lock = path / "lock"
-        self.weights = path / "final.weights"
-        self.failure_file = path.with_name(f"{path.name}.failure.json")
+        self.weights, self.history_file = path / "final.weights", path / "history.csv"
+        named = path.absolute()  # `.` has no name
+        self.failure_file = named.with_name(f"{named.name}.failure.json")
 
     @property
     def is_begun(self) -> bool:
@@ -187,6 +189,22 @@ class RunFolder:
             return AnchorSet(sizes, masks, shipped.strides)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self._anchors} is damaged: {error!r}") from error
+
+    def history(self) -> list[dict[str, float]]:
+        """Returns the logs by epoch, `epoch` among them, NaN what one lacks; none before the first.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        if not self.history_file.is_file():
+            return []
+        with self.history_file.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        try:
+            # `NA` is what `CSVLogger` writes for what an epoch lacks.
+            return [{n: float(v.replace("NA", "nan")) for n, v in row.items()} for row in rows]
+        except (AttributeError, TypeError, ValueError) as error:  # a row too short, or too long
+            raise ValueError(f"{self.history_file} is damaged: {error}") from error
 
     def figures(self) -> dict[str, Any] | None:
         """Returns the final figures, or None before the run's first end.

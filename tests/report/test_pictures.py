@@ -7,6 +7,7 @@ from PIL import Image
 from yolo_jax.core.types import Annotation, Dataset, Detections
 from yolo_jax.evaluation.average_precision import coco_average_precision, per_source
 from yolo_jax.report.pictures import metrics, save_curves, save_held_out_pictures
+from yolo_jax.run_folder import RunFolder
 
 
 def annotated(folder: Path, number: int, source: str, side: int = 30) -> Annotation:
@@ -65,10 +66,10 @@ def test_a_source_called_all_is_not_the_whole(tmp_path: Path):
 
 
 def test_curves_of_epochs_that_lack_a_value(tmp_path: Path):
-    history = tmp_path / "history.csv"
-    history.write_text("epoch,loss,val_loss\n0,3.0,NA\n1,2.0,2.5\n")
+    run = RunFolder(tmp_path)
+    run.history_file.write_text("epoch,loss,val_loss\n0,3.0,NA\n1,2.0,2.5\n")
     dataset = Dataset((annotated(tmp_path, 0, ""),), ("tree",))
-    save_curves(history, {"all": coco_average_precision(dataset, {0: FOUND})}, tmp_path)
+    save_curves(run.history(), {"all": coco_average_precision(dataset, {0: FOUND})}, tmp_path)
     for name in ("losses.png", "precision_recall.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 300

@@ -33,6 +33,21 @@ def test_warnings_are_shown_counted_and_kept(tmp_path: Path, caplog: pytest.LogC
     assert "after it" not in path.read_text()
 
 
+def test_trials_that_train_together_have_a_file_each(tmp_path: Path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text('[{"kind": "warning", "text": "of its own", "count": 1}]')
+    with collected_warnings() as warned:
+        for path in (old, new):
+            warned.keep_in(path)
+        logging.getLogger("yolo_jax").warning("of both")
+    both = {"kind": "warning", "text": "of both", "count": 1}
+    assert json.loads(new.read_text()) == [both]
+    assert json.loads(old.read_text()) == [
+        {"kind": "warning", "text": "of its own", "count": 1},
+        both,
+    ]
+
+
 def test_a_run_that_never_began_leaves_nothing_and_a_damaged_file_is_told(tmp_path: Path):
     with collected_warnings():
         logging.getLogger("yolo_jax").warning("idle")

@@ -52,7 +52,8 @@ def test_trials_together_are_as_alone_and_the_sweep_ends_and_stays_ended(tmp_pat
         for path in (folder / "other", tmp_path / "alone")
     )
     assert np.linalg.norm(weights - there) <= 1e-4 * np.linalg.norm(there)
-    assert (folder / "other" / "held_out.json").is_file()
+    for name in ("held_out.json", "warnings.json"):
+        assert (folder / "other" / name).is_file()
 
     # Killed while it scored: the group is one state, and only what has no figures is scored.
     kept = (folder / "usual" / "metrics.json").stat().st_mtime_ns

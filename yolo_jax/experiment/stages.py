@@ -23,6 +23,7 @@ from yolo_jax.model.callbacks import (
 )
 from yolo_jax.model.losses import Joint
 from yolo_jax.model.model import Model
+from yolo_jax.run_folder import RunFolder
 from yolo_jax.training import distributed
 from yolo_jax.training.optimizers import build_optimizer, learning_rate_schedule
 
@@ -178,7 +179,7 @@ def fit_stages(
             *scores,
             *callbacks,
             *stage.watchers,
-            CSVLogger(folder / "history.csv"),
+            CSVLogger(RunFolder(folder).history_file),
             SpeedLogger(folder / "speed.csv"),
             *trackers,
         ]

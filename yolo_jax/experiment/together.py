@@ -26,6 +26,7 @@ from yolo_jax.model.model import Model
 from yolo_jax.model.trials import Recipe, Trials, TrialsModel
 from yolo_jax.networks.yolov3 import Network
 from yolo_jax.provenance import note_start
+from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
 from yolo_jax.run_folder import Failure, RunFolder, is_complete, save_json
 from yolo_jax.training.distributed import EXIT_DIVERGED
 from yolo_jax.training.state import TrainState, create_state
@@ -47,9 +48,18 @@ def train_together(configs: Sequence[ExperimentConfig], *, source: Path | None =
         ValueError: the trials differ in more than numbers; or what `train` refuses.
         FloatingPointError: all of them diverged.
     """
+    with collected_warnings() as warned:
+        _train_together(configs, source, warned)
+
+
+def _train_together(
+    configs: Sequence[ExperimentConfig], source: Path | None, warned: Warned
+) -> None:
     for config in configs:
         check_fields(config)
     _check_together(configs)
+    for idle in dict.fromkeys(idle for config in configs for idle in config.idle_settings()):
+        _log.warning("%s", idle)
     runs = [RunFolder(config.runs / config.name) for config in configs]
     configs = [run.resolve(config, 1) for run, config in zip(runs, configs, strict=True)]
     first = configs[0]
@@ -67,6 +77,7 @@ def train_together(configs: Sequence[ExperimentConfig], *, source: Path | None =
             held.enter_context(run.in_use())
             goes_on = run.is_begun
             run.begin(config, class_names, anchors)
+            warned.keep_in(run.path / WARNINGS)
             note_start(run, config, network, datasets, goes_on=goes_on, source=source)
         single, _ = build_model(first, network, len(class_names), anchors)
         model = TrialsModel(single, list(_starts(configs, network, single)))
@@ -126,7 +137,7 @@ def _fit(
         )
         each = {
             config.name: [
-                CSVLogger(config.runs / config.name / "history.csv"),
+                CSVLogger(RunFolder(config.runs / config.name).history_file),
                 *trackers[config.name],
             ]
             for config in configs

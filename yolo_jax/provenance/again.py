@@ -1,6 +1,5 @@
 """A run started again from its folder, and whether its numbers are the same to the bit."""
 
-import csv
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,10 +117,10 @@ def compare_runs(there: Path, here: Path) -> str | None:
     Raises:
         ValueError: a file is damaged.
     """
-    old, new = _history(there), _history(here)
+    old, new = (RunFolder(folder).history() for folder in (there, here))
     for epoch, (left, right) in enumerate(zip(old, new, strict=False)):
         for name in sorted(left.keys() | right.keys()):
-            if left.get(name) != right.get(name):
+            if repr(left.get(name)) != repr(right.get(name)):  # NaN is NaN
                 return f"epoch {epoch + 1}: {name} {left.get(name)} then, {right.get(name)} now"
     if len(old) != len(new):
         return f"history.csv: {len(old)} epochs then, {len(new)} now"
@@ -134,14 +133,6 @@ def compare_runs(there: Path, here: Path) -> str | None:
         if first.get(name) != second.get(name):
             return f"metrics.json: {name} {first.get(name)} then, {second.get(name)} now"
     return None
-
-
-def _history(folder: Path) -> list[dict[str, str]]:
-    path = folder / "history.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _figures(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,5 @@
 """The pictures and figures that a run folder holds."""
 
-import csv
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -101,12 +100,13 @@ def _file_names(sources: Sequence[str]) -> list[str]:
     return names
 
 
-def save_curves(history: Path, results: Mapping[str, AveragePrecision], folder: Path) -> None:
-    """Draws the losses by epoch, which `CSVLogger` wrote to `history`, and precision by recall."""
-    with history.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    # `NA` is what an epoch lacks.
-    columns = {n: [float(r[n].replace("NA", "nan")) for r in rows] for n in rows[0]}
+def save_curves(
+    history: Sequence[Mapping[str, float]],
+    results: Mapping[str, AveragePrecision],
+    folder: Path,
+) -> None:
+    """Draws the losses by epoch, of a run's history, and precision by recall."""
+    columns = {name: [row[name] for row in history] for name in history[0]}
     plot_history(columns.pop("epoch"), columns, folder / "losses.png")
     plot_precision_recall(results, folder / "precision_recall.png")
 

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +15,12 @@ _MOST = 100  # kept; a run that meets more has said the same of many things
 
 
 class Warned(logging.Handler):
-    """Counts warnings by their text; keeps them in a file, once it is told of one."""
+    """Counts warnings by their text; keeps them in the files that it is told of."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._counts: dict[tuple[str, str], int] = {}
-        self._path: Path | None = None
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._earlier: dict[Path, Counter[tuple[str, str]]] = {}  # of earlier starts, by file
 
     def emit(self, record: logging.LogRecord) -> None:
         """Counts a record; a new one is written at once, lest a kill loses it."""
@@ -27,7 +28,7 @@ class Warned(logging.Handler):
         is_new = key not in self._counts
         if is_new and len(self._counts) >= _MOST:
             return
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self._counts[key] += 1
         if is_new:
             try:
                 self.save()
@@ -42,19 +43,17 @@ class Warned(logging.Handler):
         """
         earlier = read_json(path, list) if path.is_file() else []
         try:
-            counts = {(one["kind"], one["text"]): one["count"] for one in earlier}
+            counts = Counter({(one["kind"], one["text"]): one["count"] for one in earlier})
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {error!r}; delete it to go on") from error
-        for key, count in self._counts.items():
-            counts[key] = counts.get(key, 0) + count
-        self._counts, self._path = counts, path
+        self._earlier[path] = counts
         self.save()
 
     def save(self) -> None:
-        """Writes the file, where there is one."""
-        if self._path is not None:
-            found = self._counts.items()
-            save_json(self._path, [{"kind": k, "text": t, "count": n} for (k, t), n in found])
+        """Writes the files."""
+        for path, earlier in self._earlier.items():
+            found = (earlier + self._counts).items()
+            save_json(path, [{"kind": k, "text": t, "count": n} for (k, t), n in found])
 
 
 @contextmanager

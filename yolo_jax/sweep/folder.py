@@ -1,6 +1,5 @@
 """A sweep's folder: what it is of, and beside each trial's run folder its log and its failure."""
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -142,7 +141,7 @@ class SweepFolder:
     def progress(self, trial: Trial) -> Progress:
         """Returns how far a trial is."""
         run = self.run(trial)
-        return Progress(read_history(run.path / "history.csv"), run.figures())
+        return Progress(run.history(), run.figures())
 
     def is_done(self, trial: Trial) -> bool:
         """Tells whether a trial has its figures, of all its epochs."""
@@ -175,20 +174,3 @@ class SweepFolder:
                 f"{self.path} holds no sweep (there is no {self._record.name}) but "
                 f"{listed(others)}; choose another --name, or an empty folder"
             )
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Returns a run's logs by epoch, but for a line that is just being written.
-
-    Args:
-        path: of its history.csv, which need not be there yet.
-    """
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        whole = [line for line in file if line.endswith("\n")]
-    # `NA` is what an epoch lacks.
-    return [
-        {name: float(value.replace("NA", "nan")) for name, value in row.items()}
-        for row in csv.DictReader(whole)
-    ]
