@@ -1,5 +1,6 @@
 """Puts the tests on eight CPU devices; this must be settled before anything imports JAX."""
 
+import ctypes
 import gc
 import os
 import sys
@@ -27,9 +28,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
 
-# A worker that keeps all programs of all files comes to hold ten GB, and two of them more than
-# some machines have.
-_MUCH_MEMORY = 3 << 30
+# Else a worker comes to hold ten GB, and two of them more than some machines have.
+_MUCH_MEMORY = 2 << 30
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,13 +57,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_FailuresAtOnce(terminal))
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _memory_is_given_back() -> Iterator[None]:
-    """Lets go of the programs that a file compiled where they have come to take much memory."""
+    """Gives memory back to the system: compiled programs, and what malloc kept of compiling."""
     yield
     if "jax" in sys.modules and psutil.Process().memory_info().rss > _MUCH_MEMORY:
         sys.modules["jax"].clear_caches()
         gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc alone
+            trim(0)
 
 
 @pytest.fixture(scope="session")
