@@ -1,0 +1,1 @@
+"""One file a sweep, each with `get_config()` and `sweep()`."""
