@@ -34,7 +34,9 @@ def test_parts_add_up_to_the_batch(devices):
 
 def make_normed(**options) -> Model:
     rows = Input((3,))
-    model = Model(rows, Dense(1)(BatchNormalization()(Dense(4)(rows))))
+    # Named, for numbered names would give two models' weights two orders: dense_10 before dense_9.
+    normed = BatchNormalization()(Dense(4, name="first")(rows))
+    model = Model(rows, Dense(1, name="last")(normed))
     shapes = [weight.shape for weight in model.get_weights()]
     model.set_weights([np.linspace(0.5, 1.5, np.prod(s)).reshape(s) for s in shapes])
     model.compile("sgd", "mse", **{"devices": jax.devices()[:1], **options})
