@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         # network takes half the time so. JAX's own tests are run like this.
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
+
+import jax  # noqa: E402  (behind what it reads when it is imported)
 
 # Else a worker comes to hold ten GB, and two of them more than some machines have.
 _MUCH_MEMORY = 2 << 30
@@ -61,11 +62,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def _memory_is_given_back() -> Iterator[None]:
     """Gives memory back to the system: compiled programs, and what malloc kept of compiling."""
     yield
-    if "jax" in sys.modules and psutil.Process().memory_info().rss > _MUCH_MEMORY:
-        sys.modules["jax"].clear_caches()
+    if psutil.Process().memory_info().rss > _MUCH_MEMORY:
+        jax.clear_caches()
         gc.collect()
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc alone
             trim(0)
+
+
+@pytest.fixture
+def one_device() -> Iterator[None]:
+    """Has models train on one device: eight would each hold a network, and compile for longer."""
+    with jax.default_device(jax.devices()[0]):
+        yield
 
 
 @pytest.fixture(scope="session")

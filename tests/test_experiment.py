@@ -22,6 +22,8 @@ from yolo_jax.config import (
 from yolo_jax.core.fields import check_fields
 from yolo_jax.data.augment import Augment
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def coco(
     folder: Path, name: str, categories: list[str], *, boxes: int = 1, images: int = 2

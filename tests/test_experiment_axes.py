@@ -28,6 +28,8 @@ from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.yolov3 import create_network
 from yolo_jax.use import open_detector
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def test_a_run_of_other_forms_and_its_own_anchors(tmp_path: Path):
     train = coco(tmp_path, "train", ["ash", "oak"], boxes=2)

@@ -9,6 +9,7 @@ from yolo_jax.core.anchors import TINY
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.filterwarnings("ignore:.*keep their weights")
 def test_the_script_trains_in_two_stages(tmp_path, capsys):
     annotations = tmp_path / "train.txt"

@@ -100,6 +100,7 @@ def test_a_run_from_before_origins_is_said_to_be_one(begun: Path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
 def test_a_run_is_reproduced_to_the_bit_until_an_image_is_another(tmp_path: Path, capsys):
     wanted = config(tmp_path)
     experiment.train(wanted, source=tmp_path / "mine.py")

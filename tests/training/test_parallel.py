@@ -35,3 +35,12 @@ def test_a_step_on_cpu_is_ordered_for_the_least_memory(monkeypatch):
     # XLA's options come and go; a step does without.
     monkeypatch.setattr(compiled_step, "_LEAST_MEMORY", {"xla_cpu_no_such_option": "1"})
     assert options("cpu") is None
+
+
+def test_jaxs_default_device_is_taken_where_none_are_given():
+    one = jax.devices()[3]
+    with jax.default_device(one):
+        assert Parallel.over().devices == (one,)
+        assert Parallel.over(jax.devices()[:2]).devices == tuple(jax.devices()[:2])
+    with jax.default_device("cpu"):
+        assert Parallel.over().devices == tuple(jax.devices())

@@ -44,7 +44,12 @@ class Parallel:
     def over(
         cls, devices: Sequence[Device] | None = None, strategy: Strategy = "pmap"
     ) -> "Parallel":
-        """Returns the strategy over the given devices, or over all there are.
+        """Returns the strategy over the given devices.
+
+        Args:
+            devices: that share a batch. None: the one that `jax.default_device` names, where it
+                does, else all there are.
+            strategy: how.
 
         Raises:
             TypeError: they are no list of devices.
@@ -55,7 +60,8 @@ class Parallel:
                 f"parallel is one of {', '.join(get_args(Strategy))}; found {strategy!r}"
             )
         if devices is None:
-            devices = jax.devices()
+            default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+            devices = [default] if isinstance(default, jax.Device) else jax.devices()
         is_list = isinstance(devices, Sequence | np.ndarray)
         if not is_list or not len(devices) or not all(isinstance(d, jax.Device) for d in devices):
             raise TypeError(
