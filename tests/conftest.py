@@ -51,8 +51,9 @@ class _FailuresAtOnce:
             self.terminal.write_line(report.longreprtext)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Has failures told at once, by the process that has the terminal."""
+    """Has failures told at once, by the process that has the terminal, once it has it."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")  # a worker has none
     if isinstance(terminal, pytest.TerminalReporter):
         config.pluginmanager.register(_FailuresAtOnce(terminal))
