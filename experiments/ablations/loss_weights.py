@@ -2,7 +2,7 @@
 
 Command: yolo-jax sweep experiments/ablations/loss_weights.py --together auto
 Hardware: 2 CPU cores.
-Expected: see "Ablations" in the README.
+Expected: not known yet: it was not run to its end here.
 """
 
 import dataclasses
