@@ -82,6 +82,19 @@ def test_a_study_goes_on_to_so_many_trials(tmp_path: Path):
     assert [trial["name"] for trial in record["trials"]] == [f"trial_000{i}" for i in range(4)]
 
 
+def test_a_trial_of_another_study_is_not_taken_for_ones_own(tmp_path: Path):
+    run_through(opened(base(tmp_path), 1), 3.0)
+    shared = {"url": f"sqlite:///{tmp_path / 'shared.db'}"}
+    here = r"swept has a trial_0000 of another study, with other values: optimizer\.learning_rate"
+    with pytest.raises(ValueError, match=here):
+        opened(base(tmp_path), 1, **shared).next()
+    assert optuna.load_study(study_name="swept", storage=shared["url"]).trials[0].state == (
+        TrialState.FAIL
+    )
+    record = json.loads((tmp_path / "swept" / "sweep.json").read_text())
+    assert [trial["name"] for trial in record["trials"]] == ["trial_0000"]
+
+
 def test_a_study_of_something_else_is_refused(tmp_path: Path):
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     opened(base(tmp_path / "one"), 3, url=url)

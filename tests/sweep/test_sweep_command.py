@@ -11,14 +11,14 @@ from typing import Any
 import psutil
 import pytest
 from child_processes import PATIENCE, ended, wait_for
-from sweeps import CONFIG, finish, started
+from sweeps import CONFIG, Scripted, finish, leave_figures, run_scripted, started
 
 from yolo_jax import cli
 from yolo_jax.config import load_config
 from yolo_jax.run_folder import RunFolder
 from yolo_jax.sweep.folder import Progress, SweepFolder
 from yolo_jax.sweep.local import Place, places
-from yolo_jax.sweep.run import Entry
+from yolo_jax.sweep.run import Entry, Listed
 from yolo_jax.sweep.table import summary
 from yolo_jax.sweep.trials import Trial
 
@@ -98,6 +98,13 @@ def test_trials_may_be_added_and_not_changed(begun: SweepFolder):
     assert (config.epochs, config.optimizer.horizon, record["base"]["epochs"]) == (7, 4, 4)
     assert (config.name, config.runs) == ("new", begun.path)
     assert longer.config(Trial("long", {"epochs": 10})).optimizer.horizon is None
+
+
+def test_figures_that_lay_there_are_not_those_of_a_process_that_refuses_them(begun: SweepFolder):
+    trial = begun.trials[0]
+    leave_figures(begun.run(trial), epochs=4)
+    assert run_scripted(begun, Listed([(trial,)]), Scripted(2))["mine"].state == "crashed"
+    assert run_scripted(begun, Listed([(trial,)]), Scripted(0))["mine"].state == "done"
 
 
 def test_a_folder_of_a_run_is_no_sweeps(tmp_path: Path, capsys):

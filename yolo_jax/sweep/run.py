@@ -129,6 +129,7 @@ class _Running:
     process: Process
     since: float
     log_start: int  # bytes of the log that are of earlier starts
+    found: set[str]  # trials whose figures lay there, though the sweep knew them not as done
     is_told: bool = False  # to save and end
     pruned: set[str] = field(default_factory=set)
 
@@ -202,12 +203,14 @@ class Sweeper:
         words = tuple(word for one in changes for word in ("--changes", one))
         log = self.folder.log(unit[0])
         start = log.stat().st_size if log.exists() else 0
+        unknown = [trial for trial in unit if self._entry(trial).state != "done"]
+        found = {trial.name for trial in unknown if self.folder.is_done(trial)}
         for trial in unit:
             self.folder.run(trial).save_failure(None)
             entry = self._entry(trial)
             entry.state, entry.message, entry.seconds = "running", "", entry.seconds or 0.0
         process = self.backend.start(self._job_of(words), log)
-        self._running.append(_Running(unit, process, time.monotonic(), start))
+        self._running.append(_Running(unit, process, time.monotonic(), start, found))
 
     def _entry(self, trial: Trial) -> Entry:
         if trial.name not in self.entries:
@@ -242,7 +245,8 @@ class Sweeper:
 
     def _end(self, trial: Trial, one: _Running, status: int, *, stopping: bool) -> None:
         entry = self.entries[trial.name]
-        if self.folder.is_done(trial):
+        # Figures that lay there are a trial's own where its process took them for its own.
+        if self.folder.is_done(trial) and (status == 0 or trial.name not in one.found):
             entry.state = "done"
         elif (
             own := self.folder.run(trial).failure()

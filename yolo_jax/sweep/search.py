@@ -164,14 +164,25 @@ class Search:
             changes = {str(field): plain(value) for field, value in values.items()}
             trial = Trial(_name(asked.number), changes)
             check_trial(trial, self._folder.base)
+            self._take_in(trial)
         except ValueError:
             self._study.tell(asked, state=TrialState.FAIL)
             raise
         self._warn(changes)
-        self._folder.trials.append(trial)
-        self._folder.save(self._file)
         self._under_way[trial.name] = asked
         return (trial,)
+
+    def _take_in(self, trial: Trial) -> None:
+        """Takes a trial among those of the folder, where another study may have left its own."""
+        own = {one.name: one for one in self._folder.trials}.get(trial.name)
+        if own is None:
+            self._folder.trials.append(trial)
+            self._folder.save(self._file)
+        elif differing := differences(own.changes, trial.changes):
+            raise ValueError(
+                f"{self._folder.path} has a {trial.name} of another study, with other values: "
+                f"{differing}. Choose another --name, or go back to that --study."
+            )
 
     def _warn(self, changes: Mapping[str, Any]) -> None:
         weighed = sorted(field for field in changes if field.startswith("loss."))
