@@ -38,6 +38,26 @@ def finish(log: Path, *options: str, config: Path = CONFIG) -> tuple[int, str]:
         return process.wait(PATIENCE), log.read_text()
 
 
+_HOLDER = """
+import sys
+from pathlib import Path
+from yolo_jax.core.locks import locked
+with locked(Path(sys.argv[1]), ""):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process_has(folder: Path) -> Iterator[int]:
+    """Keeps a folder in use by a living process, whose number it yields."""
+    command = [sys.executable, "-c", _HOLDER, str(folder / "lock")]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with ended(holder):
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        yield holder.pid
+
+
 @dataclass
 class _Ended:
     """A process that is over."""

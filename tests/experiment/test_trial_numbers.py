@@ -81,6 +81,7 @@ def test_what_cannot_share_a_program_is_refused_by_its_fields(tmp_path):
         dataclasses.replace(config, runs=tmp_path)
         for config in trials({}, {"loss.box": "ciou", "epochs": 3})
     ]
-    with pytest.raises(ValueError, match=r"t0, t1 differ in epochs, loss\.box, which one program"):
+    said = r"t0, t1 differ in epochs, loss\.box, optimizer\.horizon, which one program"
+    with pytest.raises(ValueError, match=said):
         train_together(configs)
     assert not list(tmp_path.iterdir())

@@ -3,15 +3,21 @@
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from child_processes import PATIENCE, ended, wait_for
-from sweeps import CONFIG, Scripted, finish, leave_figures, run_scripted, started
+from child_processes import PATIENCE, wait_for
+from sweeps import (
+    CONFIG,
+    Scripted,
+    another_process_has,
+    finish,
+    leave_figures,
+    run_scripted,
+    started,
+)
 
 from yolo_jax import cli
 from yolo_jax.config import load_config
@@ -114,28 +120,15 @@ def test_a_folder_of_a_run_is_no_sweeps(tmp_path: Path, capsys):
     assert "swept holds no sweep (there is no sweep.json) but" in capsys.readouterr().err
 
 
-_HOLDER = """
-import sys
-from pathlib import Path
-from yolo_jax.core.locks import locked
-with locked(Path(sys.argv[1]), ""):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
 @pytest.mark.parametrize("of", [".", GOOD])
 def test_a_folder_that_a_living_process_has_is_refused(of: str, tmp_path: Path, capsys):
     """The sweep's own, or a trial's run folder."""
     folder = tmp_path / "swept" / of
     folder.mkdir(parents=True)
     SweepFolder(dataclasses.replace(load_config(CONFIG), runs=tmp_path)).save(CONFIG)
-    command = [sys.executable, "-c", _HOLDER, str(folder / "lock")]
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with ended(holder):
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with another_process_has(folder) as number:
         assert cli.main(["sweep", str(CONFIG), "--runs", str(tmp_path)]) == 2
-    assert f"{folder.name} is in use by process {holder.pid}" in capsys.readouterr().err
+    assert f"{folder.name} is in use by process {number}" in capsys.readouterr().err
     assert not any(tmp_path.rglob("*.log"))
 
 

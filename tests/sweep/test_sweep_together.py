@@ -2,22 +2,26 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sweeps import finish
+from sweeps import Scripted, another_process_has, finish, leave_figures, run_scripted
 
 from yolo_jax import cli
 from yolo_jax.config import load_config
 from yolo_jax.config.files import load_module
-from yolo_jax.experiment.together import group_folder
+from yolo_jax.config.flat import with_changes
+from yolo_jax.core.anchors import TINY
+from yolo_jax.experiment import train, train_together
+from yolo_jax.experiment.groups import begun_groups, note_group
 from yolo_jax.networks.darknet import read_floats
+from yolo_jax.run_folder import Failure, RunFolder
 from yolo_jax.sweep.folder import SweepFolder
-from yolo_jax.sweep.together import told, units_together
+from yolo_jax.sweep.run import Listed, Unit
+from yolo_jax.sweep.together import told, units_of
 from yolo_jax.sweep.trials import Trial, read_trials
 
 CONFIG = Path(__file__).parents[1] / "configs" / "short_together.py"
@@ -75,17 +79,20 @@ def grid(tmp_path: Path) -> tuple[SweepFolder, list[Trial]]:
     ]
     base = load_config(CONFIG)
     folder = SweepFolder(type(base)(**{**vars(base), "runs": tmp_path}))
+    folder.path.mkdir()
     folder.resolve(trials)
+    folder.save(CONFIG)
     return folder, trials
+
+
+def named(units: list[Unit]) -> list[list[str]]:
+    return [[trial.name for trial in unit] for unit in units]
 
 
 def test_trials_are_grouped_by_what_is_static_and_that_is_said(grid):
     folder, trials = grid
-    units = units_together(folder, trials, trials)
-    assert [[trial.name for trial in unit] for unit in units] == [
-        ["yolov30.1", "yolov30.2"],
-        ["ciou0.1", "ciou0.2"],
-    ]
+    units = units_of(folder, trials, together=True)
+    assert named(units) == [["yolov30.1", "yolov30.2"], ["ciou0.1", "ciou0.2"]]
     assert list(told(folder, units)) == [
         "together: 4 trials in 2 programs",
         "  yolov30.1 yolov30.2",
@@ -94,14 +101,85 @@ def test_trials_are_grouped_by_what_is_static_and_that_is_said(grid):
     ]
 
 
-def test_a_group_that_was_begun_goes_on_as_a_whole_and_others_by_what_is_left(grid):
+@pytest.mark.parametrize("together", [True, False])
+def test_a_group_that_was_begun_goes_on_as_it_was(grid, together: bool):
+    """Whatever the sweep has beside it by now, and in which order."""
     folder, trials = grid
-    left = [trials[1], trials[3]]
-    begun = group_folder([folder.config(trial) for trial in trials[:2]])
-    begun.mkdir(parents=True)
-    assert units_together(folder, trials, left) == [tuple(trials[:2]), (trials[3],)]
-    shutil.rmtree(begun)
-    assert units_together(folder, trials, left) == [(trials[1],), (trials[3],)]
+    folder.begin((trials[1], trials[0]))
+    more = Trial("yolov30.3", {"optimizer.learning_rate": 0.3})
+    folder.resolve([more, *trials])
+    others = [[more.name], ["ciou0.2"]]
+    assert named(units_of(folder, [more, trials[1], trials[3]], together=together)) == [
+        others[0], ["yolov30.2", "yolov30.1"], others[1],
+    ]  # fmt: skip
+    assert named(units_of(folder, [more, trials[3]], together=together)) == others
+    folder.trials = trials[1:]
+    with pytest.raises(ValueError, match=r"begun with yolov30\.1, which the sweep does not have"):
+        units_of(folder, trials[1:], together=together)
+
+
+def test_a_trial_that_was_begun_alone_goes_on_alone(grid):
+    folder, trials = grid
+    run = folder.run(trials[0])
+    run.begin(folder.config(trials[0]), ["crown"], TINY)
+    folder.ticket(trials[2].name).write_text("7\n")  # of a job that waits
+    units = units_of(folder, trials, together=True)
+    assert named(units) == [[trial.name] for trial in trials]
+
+
+def test_a_group_that_was_preempted_is_started_again_as_a_whole(grid):
+    folder, trials = grid
+    unit = tuple(trials[:2])
+
+    def preempted(runs: list[RunFolder]) -> int:
+        runs[0].save_failure(Failure("diverged", "the loss of step 3 was not finite", 3))
+        return 143
+
+    def at_its_end(runs: list[RunFolder]) -> int:
+        leave_figures(runs[1], epochs=folder.base.epochs)
+        return preempted(runs) - 143
+
+    backend = Scripted(preempted, at_its_end)
+    entries = run_scripted(folder, Listed([unit]), backend, restarts=1)
+    assert backend.started == [["yolov30.1", "yolov30.2"]] * 2
+    assert [entry.state for entry in entries.values()] == ["diverged", "done"]
+    assert list(begun_groups(folder.path).values()) == [("yolov30.1", "yolov30.2")]
+
+
+def test_a_job_that_waits_for_a_group_is_the_folders_own(grid):
+    folder, trials = grid
+    path = folder.run(trials[1]).path
+    path.mkdir(parents=True)
+    with another_process_has(path):
+        with pytest.raises(ValueError, match=r"yolov30\.2 is in use by process"):
+            folder.check_free(trials[:2])
+        folder.ticket(trials[0].name).write_text("7\n")
+        folder.check_free(trials[:2])
+
+
+def test_what_was_begun_otherwise_is_not_trained_anew(grid):
+    folder, trials = grid
+    configs = [folder.config(trial) for trial in trials[:2]]
+    begun = folder.run(trials[0])
+    begun.begin(begun.resolve(configs[0], 1), ["crown"], TINY)
+    with pytest.raises(ValueError, match=r"0\.1 was begun apart.* program with yolov30\.2 would"):
+        train_together(configs)
+    note_group(configs)
+    for others in (configs[:1], configs[::-1]):
+        with pytest.raises(
+            ValueError, match=r"shares one state with .* yolov30\.1, yolov30\.2, in"
+        ):
+            train(*others) if len(others) == 1 else train_together(others)
+
+
+def test_trials_that_differ_in_what_their_runs_keep_are_refused(grid):
+    folder, trials = grid
+    configs = [folder.config(trial) for trial in trials[:2]]
+    note_group(configs)
+    begun = with_changes(configs[0], {"optimizer.horizon": 9})
+    folder.run(trials[0]).begin(begun, ["crown"], TINY)
+    with pytest.raises(ValueError, match=r"differ in optimizer\.horizon, which one program"):
+        train_together(configs)
 
 
 def test_a_search_trains_nothing_together(tmp_path, capsys):

@@ -15,6 +15,7 @@ from yolo_jax.core.fields import check_fields
 from yolo_jax.experiment.anchors import anchors_of
 from yolo_jax.experiment.data import open_data
 from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
+from yolo_jax.experiment.groups import check_group
 from yolo_jax.experiment.network import build_model, pretrained_network
 from yolo_jax.experiment.stages import fit_stages, plan_stages
 from yolo_jax.experiment.trackers import make_trackers
@@ -47,7 +48,8 @@ def train(
 
     Raises:
         ValueError: settings that cannot be, bad data under `data.strict`, data without a box to
-            learn, or a run folder of another config, damaged, or in use by a living process.
+            learn, or a run folder of another config, damaged, in use by a living process, or of a
+            trial that shares its state with others.
         FloatingPointError: a loss, a gradient or an update was not finite.
     """
     with collected_warnings() as warned:
@@ -76,6 +78,7 @@ def _train(
             print(f"{run.path} is complete {_end_of(figures)}.")
             print_figures(figures)
         return
+    check_group([config])
 
     # What is missing, or wrong with annotations and weights, is found before the folder is made.
     # An image is decoded when its batch is made, the held-out ones after training: see `score`.

@@ -1,7 +1,6 @@
 """Trials that differ in numbers alone, trained in one program; each has its own run folder."""
 
 import logging
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -17,6 +16,7 @@ from yolo_jax.core.fields import check_fields
 from yolo_jax.experiment.anchors import anchors_of
 from yolo_jax.experiment.data import Data, open_data
 from yolo_jax.experiment.figures import leave_figures, make_detector, trained_network
+from yolo_jax.experiment.groups import check_group, group_folder, note_group
 from yolo_jax.experiment.network import build_model, detection_loss, pretrained_network
 from yolo_jax.experiment.stages import Stage, fit_stage, plan_stages
 from yolo_jax.experiment.trackers import make_trackers
@@ -27,7 +27,7 @@ from yolo_jax.model.trials import Recipe, Trials, TrialsModel
 from yolo_jax.networks.yolov3 import Network
 from yolo_jax.provenance import note_start
 from yolo_jax.report.warned import WARNINGS, Warned, collected_warnings
-from yolo_jax.run_folder import Failure, RunFolder, is_complete, save_json
+from yolo_jax.run_folder import Failure, RunFolder, is_complete
 from yolo_jax.training.distributed import EXIT_DIVERGED
 from yolo_jax.training.state import TrainState, create_state
 
@@ -45,7 +45,8 @@ def train_together(configs: Sequence[ExperimentConfig], *, source: Path | None =
         source: file that they were read from, of which the run folders note the commit.
 
     Raises:
-        ValueError: the trials differ in more than numbers; or what `train` refuses.
+        ValueError: the trials differ in more than numbers, or one was begun without the others; or
+            what `train` refuses.
         FloatingPointError: all of them diverged.
     """
     with collected_warnings() as warned:
@@ -57,24 +58,27 @@ def _train_together(
 ) -> None:
     for config in configs:
         check_fields(config)
-    _check_together(configs)
     for idle in dict.fromkeys(idle for config in configs for idle in config.idle_settings()):
         _log.warning("%s", idle)
     runs = [RunFolder(config.runs / config.name) for config in configs]
     configs = [run.resolve(config, 1) for run, config in zip(runs, configs, strict=True)]
+    _check_together(configs)  # as they are: a run that was begun keeps its rows and its horizon
     first = configs[0]
     left = [i for i, run in enumerate(runs) if not is_complete(run.figures(), first.epochs)]
     if not left:
         print(f"all {len(runs)} trials in {first.runs} are complete after {first.epochs} epochs.")
         return
+    check_group(configs)
     data = open_data(first)
     class_names = data.train.dataset.class_names
     network = pretrained_network(first, len(class_names))
     anchors = anchors_of(runs[0], first, data.train.dataset, begun=runs[0].is_begun)
     datasets = [loader.dataset for loader in data]
     with ExitStack() as held:
-        for run, config in zip(runs, configs, strict=True):
+        for run in runs:
             held.enter_context(run.in_use())
+        note_group(configs)  # before a run is there that would seem to have been begun apart
+        for run, config in zip(runs, configs, strict=True):
             goes_on = run.is_begun
             run.begin(config, class_names, anchors)
             warned.keep_in(run.path / WARNINGS)
@@ -121,10 +125,7 @@ def _fit(
 ) -> None:
     """Trains stage after stage; each goes on from its own newest checkpoint."""
     first, names = configs[0], tuple(config.name for config in configs)
-    steps = first.steps_per_epoch or len(data.train)
-    folder = group_folder(configs)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_json(folder / "trials.json", list(names))
+    steps, folder = first.steps_per_epoch or len(data.train), group_folder(configs)
     # They last over all stages, as one run of theirs.
     trackers = {config.name: list(make_trackers(config)) for config in configs}
     classes = len(data.train.dataset.class_names)
@@ -186,9 +187,3 @@ def _score_each(
             detector.take_weights(trained)
         print(f"{config.name}:")
         leave_figures(config, runs[place], trained, detector, data, config.epochs)
-
-
-def group_folder(configs: Sequence[ExperimentConfig]) -> Path:
-    """Returns where the checkpoints of trials lie that are trained together."""
-    names = "\n".join(config.name for config in configs)
-    return configs[0].runs / f"together_{zlib.crc32(names.encode()):08x}"

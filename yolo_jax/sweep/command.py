@@ -15,7 +15,7 @@ from yolo_jax.sweep.folder import SweepFolder
 from yolo_jax.sweep.local import Local, places
 from yolo_jax.sweep.run import Backend, Entry, Listed, Source, State, Sweeper
 from yolo_jax.sweep.table import line, shown, summary
-from yolo_jax.sweep.together import told, units_together
+from yolo_jax.sweep.together import told, units_of
 from yolo_jax.sweep.trials import Trial, read_trials
 
 _METRIC = "val_loss"
@@ -50,11 +50,10 @@ def sweep(options: argparse.Namespace, overrides: Sequence[str]) -> int:
             return _search(options, overrides, folder, module)
         entries = {trial.name: entry_of(folder, trial) for trial in trials}
         left = [trial for trial in trials if _is_left(entries[trial.name], retry=options.retry)]
-        for trial in left:
-            folder.check_free(trial)
-        units = [(trial,) for trial in left]
-        if options.together == "auto":
-            units = units_together(folder, trials, left)
+        units = units_of(folder, left, together=options.together == "auto")
+        for unit in units:
+            folder.check_free(unit)
+        if options.together == "auto" or any(len(unit) > 1 for unit in units):
             print("\n".join(told(folder, units)))
         if units:
             _run(options, overrides, folder, entries, Listed(units))

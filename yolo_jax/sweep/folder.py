@@ -11,6 +11,7 @@ from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.flat import flatten, with_changes
 from yolo_jax.core.locks import locked
 from yolo_jax.data.doctor import listed
+from yolo_jax.experiment.groups import note_group
 from yolo_jax.run_folder import RunFolder, differences, is_complete, read_json, save_json
 from yolo_jax.sweep.trials import Trial
 
@@ -135,7 +136,7 @@ class SweepFolder:
         return self.path / f"{trial.name}.log"
 
     def ticket(self, name: str) -> Path:
-        """Returns the file of the number of a trial's job, where a cluster has one."""
+        """Returns the file of the number of a unit's job, by its first trial, in a cluster."""
         return self.path / f"{name}.job.json"
 
     def progress(self, trial: Trial) -> Progress:
@@ -148,16 +149,27 @@ class SweepFolder:
         figures = self.run(trial).figures()
         return is_complete(figures, self.config(trial).epochs)
 
-    def check_free(self, trial: Trial) -> None:
-        """Checks that no living process has a trial's run folder, unless it is a job of ours.
+    def is_begun(self, trial: Trial) -> bool:
+        """Tells whether a trial has a run, or a job that waits for its turn."""
+        return self.run(trial).is_begun or self.ticket(trial.name).exists()
+
+    def begin(self, unit: Sequence[Trial]) -> None:
+        """Notes which trials one program trains, before it is there: so they go on ever after."""
+        if len(unit) > 1:
+            note_group([self.config(trial) for trial in unit])
+
+    def check_free(self, unit: Sequence[Trial]) -> None:
+        """Checks that no living process has a unit's run folders, unless it is a job of ours.
 
         Raises:
             ValueError: one has.
         """
-        run = self.run(trial)
-        if run.path.is_dir() and not self.ticket(trial.name).exists():
-            with run.in_use():
-                pass
+        if self.ticket(unit[0].name).exists():
+            return
+        for run in map(self.run, unit):
+            if run.path.is_dir():
+                with run.in_use():
+                    pass
 
     def run(self, trial: Trial) -> RunFolder:
         """Returns a trial's run folder."""

@@ -209,6 +209,7 @@ class Sweeper:
             self.folder.run(trial).save_failure(None)
             entry = self._entry(trial)
             entry.state, entry.message, entry.seconds = "running", "", entry.seconds or 0.0
+        self.folder.begin(unit)
         process = self.backend.start(self._job_of(words), log)
         self._running.append(_Running(unit, process, time.monotonic(), start, found))
 
@@ -266,11 +267,11 @@ class Sweeper:
         entry.state, entry.message = failure.kind, failure.message
 
     def _run_again_if_preempted(self, unit: Unit) -> None:
-        stopped = tuple(trial for trial in unit if self.entries[trial.name].state == "stopped")
         tries = self._tries.get(unit[0].name, 0)
-        if stopped and tries < self._restarts:
-            self._tries[stopped[0].name] = tries + 1
-            self._again.append(stopped)
+        is_stopped = any(self.entries[trial.name].state == "stopped" for trial in unit)
+        if is_stopped and tries < self._restarts:
+            self._tries[unit[0].name] = tries + 1
+            self._again.append(unit)  # whole: its trials are one state
 
     def _pass_on(self, asked: Sequence[int]) -> None:
         """Has the running trials save and end, or once a second signal came end at once."""

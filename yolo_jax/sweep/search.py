@@ -84,7 +84,7 @@ class Search:
         for one in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             trial = here.get(_name(one.number))
             if trial is not None:
-                self._folder.check_free(trial)
+                self._folder.check_free((trial,))
                 self._known[trial.name] = 1 + max(one.intermediate_values, default=-1)
                 yield trial, one._trial_id
             elif is_own:
