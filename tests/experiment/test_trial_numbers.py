@@ -52,6 +52,13 @@ def test_seeds_share_a_program_where_the_data_have_an_order_of_their_own():
     assert group_trials(trials({"seed": 1, **kmeans}, {"seed": 2, **kmeans})) == [[0], [1]]
 
 
+def test_anchors_by_kmeans_are_of_one_augmentation():
+    kmeans = {"network.anchors": "kmeans"}
+    configs = trials(kmeans, {"loss.box_weight": 3.0, **kmeans}, {"augment.flip": 0.1, **kmeans})
+    assert group_trials(configs) == [[0, 1], [2]]
+    assert differing(configs) == ["augment.flip"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -50,14 +50,17 @@ def static_fields(config: ExperimentConfig) -> dict[str, Any]:
     """Returns what trials of one program have alike: the other fields, and which numbers are set.
 
     The order of the data is one of them, and so is the seed where it decides on more than first
-    weights and augmentation.
+    weights and augmentation. Where anchors are found by k-means all the augmentation is: they are
+    of boxes that were augmented.
     """
     flat = flatten(config)
+    finds_anchors = config.network.anchors == "kmeans"
     for name in NUMBERS:
-        flat[name] = flat[name] is not None
+        if not (finds_anchors and name.startswith("augment.")):
+            flat[name] = flat[name] is not None
     order = config.data.order_seed
     flat["data.order_seed"] = config.seed if order is None else order
-    if config.network.anchors == "kmeans":
+    if finds_anchors:
         flat["seed of k-means"] = config.seed
     if config.augment.multi_scale:
         flat["augment.multi_scale, a program for each"] = config.name
