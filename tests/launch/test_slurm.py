@@ -11,10 +11,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import submitit
 from child_processes import PATIENCE, ended
+from submitit.core.utils import cloudpickle_dump
 from sweeps import finish, started
 
 from yolo_jax.launch.job import free_port
+from yolo_jax.sweep.slurm import QueuedJob
 
 CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
 _CONF = """
@@ -136,6 +139,25 @@ def test_a_cancelled_run_saves_and_stays_away(slurm: Path, tmp_path: Path):
     wait_until(lambda: "JobState=CANCELLED" in said_by(*show), "the end", log)
     wait_until(lambda: "asked to stop" in log.read_text(), "the save", log)
     assert "Restarts=0" in said_by(*show)
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "status"),
+    [
+        ("RUNNING", None, None),
+        ("COMPLETED", ("success", 0), 0),
+        ("CANCELLED", ("success", 143), 143),  # it saved, and ended in time
+        ("CANCELLED", None, 143),
+        ("FAILED", ("error", "returned non-zero exit status 3."), 3),
+        ("OUT_OF_MEMORY", None, 1),
+    ],
+)
+def test_what_became_of_a_job(state, outcome, status, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("yolo_jax.sweep.slurm.state_of", lambda number: state)
+    job = submitit.SlurmJob(tmp_path, "7")
+    if outcome is not None:
+        cloudpickle_dump(outcome, job.paths.result_pickle)
+    assert QueuedJob(job, tmp_path / "ticket").status() == status
 
 
 @pytest.mark.slow

@@ -55,11 +55,11 @@ class Task:
         self._job, self._gpus, self._log = job, gpus, log
         self._child: subprocess.Popen | None = None
 
-    def __call__(self) -> None:
-        """Runs to the end.
+    def __call__(self) -> int:
+        """Runs to the end; returns the exit status: 0, or that of one which was cancelled.
 
         Raises:
-            subprocess.CalledProcessError: it ended with another status than 0.
+            subprocess.CalledProcessError: it ended with another status.
         """
         # The processes find each other by SLURM's variables, by which JAX takes one GPU for each.
         command = self._job.command(["--distributed"] if self._job.processes > 1 else [])
@@ -84,6 +84,7 @@ class Task:
                 signal.raise_signal(signal.SIGUSR2)
         elif status:
             raise subprocess.CalledProcessError(status, command)
+        return status
 
     def checkpoint(self) -> Any:
         """Has the run save and end; returns what is put in the queue again.

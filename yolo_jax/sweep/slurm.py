@@ -49,7 +49,7 @@ class QueuedJob:
         if result.exists() or state == "COMPLETED":
             error = self._job.exception()
             if error is None:
-                return 0
+                return self._job.result()  # of one that saved when it was cancelled not 0
             told = _STATUS.search(str(error))
             return int(told[1]) if told else 1
         return 1 if state in ("FAILED", "OUT_OF_MEMORY", "TIMEOUT") else EXIT_PREEMPTED
