@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def test_what_cannot_be_searched_by(tmp_path: Path, capsys: pytest.CaptureFixtur
         "--trials 3 --retry": "--retry is of sweep()",
         "--trials 3 --metric AP50": "--metric is 'AP50'; expected a figure of the validation",
         "--trials 3 --metric loss": "--metric is 'loss'; expected a figure of the validation",
+        "--trials 3 --metric val_AP": "--metric is 'val_AP', and validation_ap_every is 0",
         "--trials 3 --study nowhere://": "--study nowhere:// cannot be opened",
     }.items():
         assert cli.main([*command, *options.split()]) == 2
@@ -124,7 +126,7 @@ def test_what_cannot_be_searched_by(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["sweep", str(CONFIG), "--trials", "3"]) == 2
     assert "--trials is of --search optuna; found no --search" in capsys.readouterr().err
 
-    search = opened(base(tmp_path / "column"), 3, metric="val_AP50")
+    search = opened(base(tmp_path / "column"), 3, metric="val_xy_los")
     trial = asked(search)
     with pytest.raises(ValueError, match=r"does not have; .* one of val_loss"):
         search.is_hopeless(trial, progress(3.0))
@@ -136,6 +138,24 @@ def test_what_cannot_be_searched_by(tmp_path: Path, capsys: pytest.CaptureFixtur
     file.write_text("def search(trial):\n    return {'loss.box': 'ciou'}\n")
     opened(base(tmp_path / "loss"), 3, module=load_module(file)).next()
     assert "search() changes loss.box, and val_loss is not comparable" in (capsys.readouterr().err)
+
+
+def test_average_precision_is_waited_for_to_its_first_score(tmp_path: Path):
+    config = dataclasses.replace(base(tmp_path), validation_ap_every=2)
+    search = opened(config, 2, metric="val_AP50")
+    trial = asked(search)
+    rows = [{"epoch": float(epoch), "val_loss": 3.0} for epoch in range(EPOCHS)]
+    assert not search.is_hopeless(trial, Progress(rows[:1], None))
+    with_columns = [row | {"val_AP": math.nan, "val_AP50": math.nan} for row in rows[:2]]
+    with_columns[1]["val_AP50"] = 0.25
+    assert not search.is_hopeless(trial, Progress(with_columns, None))
+    assert study(tmp_path).trials[0].intermediate_values == {1: 0.25}
+    search.ended(Entry(trial, EPOCHS, "done", Progress(with_columns, None)))
+    assert study(tmp_path).best_value == 0.25
+
+    lacking = asked(search)
+    with pytest.raises(ValueError, match=r"is val_AP50, which trial_0001 does not have"):
+        search.ended(Entry(lacking, EPOCHS, "done", Progress(rows, None)))
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.files import told_by_line
 from yolo_jax.config.flat import flatten, plain
 from yolo_jax.run_folder import differences
@@ -63,7 +64,7 @@ class Search:
                 f"{config_file} has no search(trial), which should return a trial's fields, as in "
                 '{"optimizer.learning_rate": trial.suggest_float("rate", 1e-4, 1e-2, log=True)}'
             )
-        check_metric(metric)
+        check_metric(metric, folder.base)
         self._space, self._file, self._folder = module.search, config_file, folder
         self._metric, self._count = metric, count
         self._study = self._open(url)
@@ -100,7 +101,7 @@ class Search:
                 study_name=name,
                 storage=storage,
                 load_if_exists=True,
-                direction="maximize" if "AP" in self._metric else "minimize",
+                direction="maximize" if _is_precision(self._metric) else "minimize",
                 pruner=optuna.pruners.MedianPruner(
                     n_warmup_steps=math.ceil(_WARMUP_SHARE * base.epochs)
                 ),
@@ -201,30 +202,41 @@ class Search:
         Raises:
             ValueError: the history lacks the metric.
         """
+        self._check_column(trial, progress, is_over=False)
         return self._report(trial, progress) and self._under_way[trial.name].should_prune()
 
     def _report(self, trial: Trial, progress: Progress) -> bool:
         """Tells the study of the epochs that it does not know of; tells whether there are any."""
         asked, known = self._under_way[trial.name], self._known.setdefault(trial.name, 0)
-        if progress.history and self._metric not in progress.history[-1]:
-            names = sorted(name for name in progress.history[-1] if name.startswith("val_"))
+        new = [row for row in progress.history if row["epoch"] >= known]
+        for row in new:
+            value = row.get(self._metric, math.nan)
+            if not math.isnan(value):
+                asked.report(value, int(row["epoch"]))
+        self._known[trial.name] = known + len(new)
+        return bool(new)
+
+    def _check_column(self, trial: Trial, progress: Progress, *, is_over: bool) -> None:
+        row = progress.history[-1] if progress.history else {self._metric: math.nan}
+        # Average precision gets its columns with its first score.
+        may_come = _is_precision(self._metric) and not any(map(_is_precision, row))
+        if self._metric not in row and (is_over or not may_come):
+            names = sorted(name for name in row if name.startswith("val_"))
             raise ValueError(
                 f"--metric is {self._metric}, which {trial.name} does not have; start a sweep of "
                 f"another --name with one of {', '.join(names)}"
             )
-        new = [row for row in progress.history if row["epoch"] >= known]
-        for row in new:
-            if not math.isnan(row[self._metric]):
-                asked.report(row[self._metric], int(row["epoch"]))
-        self._known[trial.name] = known + len(new)
-        return bool(new)
 
     def ended(self, entry: Entry) -> None:
         """Tells the study of a trial's end.
 
         One that diverged is told as pruned, so that the sampler stays away from there; one that
         crashed is no trial of the space's.
+
+        Raises:
+            ValueError: it is done, and its history lacks the metric.
         """
+        self._check_column(entry.trial, entry.progress, is_over=entry.state == "done")
         self._report(entry.trial, entry.progress)
         asked = self._under_way.pop(entry.trial.name)
         value = entry.progress.last(self._metric)
@@ -243,17 +255,28 @@ class Search:
         return f"best by {self._metric}: {_name(best.number)} {best.value:.4g}  {best.params}"
 
 
-def check_metric(metric: str) -> None:
+def check_metric(metric: str, base: ExperimentConfig) -> None:
     """Checks that a metric is of the validation images: held-out ones choose nothing.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not; or it is an average precision, which the base config never takes.
     """
     if not metric.startswith("val_"):
         raise ValueError(
             f"--metric is {metric!r}; expected a figure of the validation images, such as "
             "val_loss: what is chosen by training or held-out figures says nothing of new images"
         )
+    every = base.validation_ap_every
+    if _is_precision(metric) and not 0 < every <= base.epochs:
+        raise ValueError(
+            f"--metric is {metric!r}, and validation_ap_every is {every}: no history would have "
+            f"it; expected a score every 1 to {base.epochs} epochs, as in --validation-ap-every 1"
+        )
+
+
+def _is_precision(metric: str) -> bool:
+    """Tells whether a metric is an average precision, of which more is better."""
+    return "AP" in metric
 
 
 def _name(number: int) -> str:
