@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from yolo_jax.core.fields import Within, check_fields
+from yolo_jax.core.fields import Unfit, Within, check_fields
 
 Share = Annotated[float, Within(0, 1, below=True)]
 
@@ -42,6 +42,22 @@ class Range:
 @dataclass(frozen=True)
 class OfRanges:
     sides: Range = field(default_factory=Range)
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        (Record(count=0), Unfit),
+        (Record(inner=Inner(pair=(0.1, 2))), Unfit),
+        (OfRanges(Range(least=2)), Unfit),
+        (Record(count="3"), ValueError),  # pyright: ignore[reportArgumentType]
+        (Record(kind="c"), ValueError),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_values_that_do_not_fit_are_told_from_other_types(record: Any, kind: type):
+    with pytest.raises(ValueError) as raised:
+        check_fields(record)
+    assert type(raised.value) is kind
 
 
 def test_what_only_fields_together_show():

@@ -140,6 +140,47 @@ def test_what_cannot_be_searched_by(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "search() changes loss.box, and val_loss is not comparable" in (capsys.readouterr().err)
 
 
+SPACE = """
+import optuna
+
+def search(trial):
+    share = trial.suggest_float("share", 0, 1)
+    if trial.number == 1:
+        raise optuna.TrialPruned("too dear")
+    return {"augment.mosaic": share, "augment.mixup": MIXUP if trial.number == 0 else 0.0}
+"""
+
+
+def test_what_cannot_be_trained_is_told_and_another_is_asked_for(tmp_path: Path, caplog):
+    file = tmp_path / "space.py"
+    file.write_text(SPACE.replace("MIXUP", "1.0"))
+    search = opened(base(tmp_path), 3, module=load_module(file))
+    assert [asked(search).name, asked(search).name] == ["trial_0002", "trial_0003"]
+    assert search.next() is None
+    states = [trial.state for trial in study(tmp_path).trials]
+    assert states[:2] == [TrialState.FAIL, TrialState.PRUNED]
+    assert "trial trial_0000: augment.mosaic" in caplog.text
+
+    file.write_text(SPACE.replace("MIXUP if trial.number == 0 else 0.0", "7.0"))
+    search = opened(base(tmp_path / "never"), 3, module=load_module(file))
+    with pytest.raises(ValueError, match=r"gave 50 trials one after the other that cannot be, the"):
+        search.next()
+    trials = study(tmp_path / "never").trials
+    assert len(trials) == 50 and trials[-1].state == TrialState.FAIL
+
+
+def test_a_study_that_was_not_yet_said_what_it_is_of(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    made = optuna.create_study(study_name="swept", storage=url)
+    opened(base(tmp_path / "one"), 3, url=url)  # as where it was killed there and then
+    assert list(optuna.load_study(study_name="swept", storage=url).user_attrs) == ["yolo_jax"]
+    optuna.delete_study(study_name="swept", storage=url)
+    made = optuna.create_study(study_name="swept", storage=url)
+    made.tell(made.ask(), 3.0)
+    with pytest.raises(ValueError, match="swept has trials of no sweep; choose another"):
+        opened(base(tmp_path / "two"), 3, url=url)
+
+
 def test_average_precision_is_waited_for_to_its_first_score(tmp_path: Path):
     config = dataclasses.replace(base(tmp_path), validation_ap_every=2)
     search = opened(config, 2, metric="val_AP50")

@@ -42,14 +42,20 @@ def load_module(path: Path | str) -> ModuleType:
 
 
 @contextmanager
-def told_by_line(path: Path) -> Iterator[None]:
+def told_by_line(path: Path, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Tells what the user's own code raises by its line in their file.
+
+    Args:
+        path: of the file.
+        but: exceptions by which it says something, and which are let through.
 
     Raises:
         ValueError: it raised something.
     """
     try:
         yield
+    except but:
+        raise
     except Exception as error:
         raise ValueError(
             f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}{_known_fields(error)}"

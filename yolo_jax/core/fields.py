@@ -45,6 +45,10 @@ class Within:
         return f"{least} to {'below ' if self.below else ''}{self.most:g}{multiple}"
 
 
+class Unfit(ValueError):
+    """A value of the right type that lies outside its range, or cannot be beside the others."""
+
+
 def check_fields(record: Any, prefix: str = "") -> None:
     """Checks the values of a dataclass, and of those within it, against their annotations.
 
@@ -57,20 +61,22 @@ def check_fields(record: Any, prefix: str = "") -> None:
         prefix: of the names in messages.
 
     Raises:
-        ValueError: a value has another type or lies outside its range, or a `check` failed; names
-            the field, what was found and what was expected.
+        ValueError: a value has another type, or as `Unfit` lies outside its range, or a `check`
+            failed; names the field, what was found and what was expected.
     """
+    types_alone = typing.get_type_hints(type(record))
     for name, hint in typing.get_type_hints(type(record), include_extras=True).items():
         value, full = getattr(record, name), prefix + name
         if dataclasses.is_dataclass(value):
             check_fields(value, f"{full}.")
         elif not _fits(value, hint):
-            raise ValueError(f"{full} is {value!r}; expected {_words(hint)}")
+            kind = Unfit if _fits(value, types_alone[name]) else ValueError
+            raise kind(f"{full} is {value!r}; expected {_words(hint)}")
     if hasattr(record, "check"):
         try:
             record.check()
         except ValueError as error:
-            raise ValueError(f"{prefix}{error}") from error
+            raise Unfit(f"{prefix}{error}") from error
 
 
 def _fits(value: Any, hint: Any) -> bool:

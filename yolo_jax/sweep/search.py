@@ -19,22 +19,25 @@ from optuna.trial import TrialState
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.files import told_by_line
 from yolo_jax.config.flat import flatten, plain
+from yolo_jax.core.fields import Unfit
 from yolo_jax.run_folder import differences
 from yolo_jax.sweep.folder import Progress, SweepFolder
 from yolo_jax.sweep.run import Entry, Unit
 from yolo_jax.sweep.trials import Trial, check_trial
 
 _log = logging.getLogger(__name__)
-# Of a trial's epochs, in which nothing is pruned: curves cross while the rate warms up.
+# Of the base config's epochs, in which nothing is pruned: curves cross while the rate warms up.
 _WARMUP_SHARE = 0.2
+_MOST_REFUSED = 50  # trials one after the other, before the space is taken to be amiss
+_ABOUT = "yolo_jax"  # the study's attribute that says what it is of
 _OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Search:
     """A source of a sweep's trials: a study that is asked for as many as there are to be.
 
-    MedianPruner ends a trial whose metric is worse than the median of the others at the same
-    epoch. Hyperband would need far more trials than a detector's search has, to fill its brackets.
+    MedianPruner ends a trial whose best value so far is worse than the median of what the others had
+    at the same epoch. Hyperband would need far more trials than a detector's search has, to fill its brackets.
 
     Args:
         module: the config file, run, with `search(trial)`.
@@ -119,12 +122,13 @@ class Search:
             "space": _source(self._space),
             "metric": self._metric,
         }
-        stored = self._study.user_attrs
-        if not stored:
-            for name, value in own.items():
-                self._study.set_user_attr(name, value)
+        stored = self._study.user_attrs.get(_ABOUT)
+        if stored is None and not self._study.get_trials(deepcopy=False):
+            self._study.set_user_attr(_ABOUT, own)
             return
         here = f"the study {self._study.study_name} of {self._folder.path}"
+        if stored is None:
+            raise ValueError(f"{here} has trials of no sweep; choose another --name or --study")
         if differing := differences(stored["base"], own["base"]):
             raise ValueError(
                 f"{here} is of another config; these differ: {differing}. Choose another --name "
@@ -144,34 +148,59 @@ class Search:
         return len(self._study.get_trials(deepcopy=False, states=states))
 
     def next(self) -> Unit | None:
-        """Returns a trial that was left, or one that the study is asked for; each is a unit."""
+        """Returns a trial that was left, or one that the study is asked for; each is a unit.
+
+        Raises:
+            ValueError: search() fails, or returns what is none of the config's fields or of
+                another type; or trial after trial cannot be.
+        """
         if self._left:
             trial, identity = self._left.pop(0)
             self._under_way[trial.name] = optuna.Trial(self._study, identity)
             return (trial,)
         # Other machines may have asked too; those that fail here are replaced at the next start.
-        if self._asks <= 0 or self._so_far() >= self._count:
-            return None
-        self._asks -= 1
-        asked = self._study.ask()
-        try:
-            with told_by_line(self._file):
-                values = self._space(asked)
-            if not isinstance(values, Mapping):
-                raise ValueError(
-                    f"search() of {self._file} returned {values!r}; expected fields, as in "
-                    '{"optimizer.learning_rate": 0.01}'
-                )
-            changes = {str(field): plain(value) for field, value in values.items()}
-            trial = Trial(_name(asked.number), changes)
-            check_trial(trial, self._folder.base)
-            self._take_in(trial)
-        except ValueError:
-            self._study.tell(asked, state=TrialState.FAIL)
-            raise
+        refusal = ""
+        for _ in range(_MOST_REFUSED):
+            if self._asks <= 0 or self._so_far() >= self._count:
+                return None
+            asked = self._study.ask()
+            try:
+                trial = self._drawn(asked)
+            except optuna.TrialPruned as error:  # by search() itself
+                refusal = f"it was pruned: {error}"
+                self._asks -= 1
+                self._study.tell(asked, state=TrialState.PRUNED)
+            except Unfit as error:
+                refusal = str(error)
+                _log.warning("%s; another is asked for", error)
+                self._study.tell(asked, state=TrialState.FAIL)
+            except ValueError:
+                self._study.tell(asked, state=TrialState.FAIL)
+                raise
+            else:
+                self._asks -= 1
+                self._under_way[trial.name] = asked
+                return (trial,)
+        raise ValueError(
+            f"search() of {self._file} gave {_MOST_REFUSED} trials one after the other that cannot "
+            f"be, the last one: {refusal}. Narrow what it suggests."
+        )
+
+    def _drawn(self, asked: optuna.Trial) -> Trial:
+        """Returns the trial of what the study suggests, once it is one of the folder's."""
+        with told_by_line(self._file, but=(optuna.TrialPruned,)):
+            values = self._space(asked)
+        if not isinstance(values, Mapping):
+            raise ValueError(
+                f"search() of {self._file} returned {values!r}; expected fields, as in "
+                '{"optimizer.learning_rate": 0.01}'
+            )
+        changes = {str(field): plain(value) for field, value in values.items()}
+        trial = Trial(_name(asked.number), changes)
+        check_trial(trial, self._folder.base)
+        self._take_in(trial)
         self._warn(changes)
-        self._under_way[trial.name] = asked
-        return (trial,)
+        return trial
 
     def _take_in(self, trial: Trial) -> None:
         """Takes a trial among those of the folder, where another study may have left its own."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.files import told_by_line
 from yolo_jax.config.flat import flatten, plain, with_changes
+from yolo_jax.core.fields import Unfit
 
 Changes = Mapping[str, Any]  # value by dotted field
 _LONGEST_NAME = 120  # of a folder, beside which lie files with a suffix to it
@@ -116,7 +117,7 @@ def check_trial(trial: Trial, base: ExperimentConfig) -> ExperimentConfig:
 
     Raises:
         ValueError: its name is not fit for a folder, a field does not exist or is not a trial's to
-            change, or a value cannot be.
+            change, or a value has another type; as `Unfit`, a value cannot be.
     """
     name = trial.name
     is_own = name in _OWN_NAMES or name.lower().endswith(_OWN_SUFFIXES)
@@ -135,7 +136,8 @@ def check_trial(trial: Trial, base: ExperimentConfig) -> ExperimentConfig:
     try:
         return with_changes(base, trial.changes)
     except ValueError as error:
-        raise ValueError(f"trial {name}: {error}") from error
+        kind = Unfit if isinstance(error, Unfit) else ValueError
+        raise kind(f"trial {name}: {error}") from error
 
 
 def _pair(yielded: Any, what: str) -> tuple[str | None, dict[str, Any]]:
