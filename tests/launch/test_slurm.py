@@ -16,8 +16,10 @@ from child_processes import PATIENCE, ended
 from submitit.core.utils import cloudpickle_dump
 from sweeps import finish, started
 
-from yolo_jax.launch.job import free_port
-from yolo_jax.sweep.slurm import QueuedJob
+from yolo_jax.launch.job import Job, free_port
+from yolo_jax.launch.slurm import Resources
+from yolo_jax.sweep.run import NotStarted
+from yolo_jax.sweep.slurm import QueuedJob, Slurm
 
 CONFIG = Path(__file__).parents[1] / "configs" / "short.py"
 _CONF = """
@@ -158,6 +160,23 @@ def test_what_became_of_a_job(state, outcome, status, tmp_path: Path, monkeypatc
     if outcome is not None:
         cloudpickle_dump(outcome, job.paths.result_pickle)
     assert QueuedJob(job, tmp_path / "ticket").status() == status
+
+
+def test_what_slurm_refuses_and_where_there_is_none(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no SLURM on this machine \(no srun\)\. Submit from"):
+        Slurm(None, Resources(), 0)
+    for name, does in {
+        "srun": "exit 0",
+        "sbatch": "echo the partition is down >&2; exit 1",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(NotStarted, match="SLURM did not take the job: the partition is down"):
+        Slurm(None, Resources(), 0).start(Job(("train",)), tmp_path / "trial.log")
+    assert not (tmp_path / "trial.job.json").exists()
+    with pytest.raises(ValueError, match="--sbatch time has an option of its own"):
+        Resources(others={"time": "3"})
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from yolo_jax.config import load_config
 from yolo_jax.run_folder import RunFolder
 from yolo_jax.sweep.folder import Progress, SweepFolder
 from yolo_jax.sweep.local import Place, places
-from yolo_jax.sweep.run import Entry, Listed
+from yolo_jax.sweep.run import Entry, Listed, NotStarted
 from yolo_jax.sweep.table import summary
 from yolo_jax.sweep.trials import Trial
 
@@ -111,6 +111,20 @@ def test_figures_that_lay_there_are_not_those_of_a_process_that_refuses_them(beg
     leave_figures(begun.run(trial), epochs=4)
     assert run_scripted(begun, Listed([(trial,)]), Scripted(2))["mine"].state == "crashed"
     assert run_scripted(begun, Listed([(trial,)]), Scripted(0))["mine"].state == "done"
+
+
+def test_a_trial_that_a_queue_refuses_has_crashed_and_the_others_go_on(begun: SweepFolder):
+    def refuse(runs: list[RunFolder]) -> int:
+        raise NotStarted("SLURM did not take the job: the partition is down")
+
+    def end_well(runs: list[RunFolder]) -> int:
+        leave_figures(*runs, epochs=9)
+        return 0
+
+    units = Listed([(trial,) for trial in begun.trials])
+    entries = run_scripted(begun, units, Scripted(refuse, end_well))
+    assert [entry.state for entry in entries.values()] == ["crashed", "done"]
+    assert "the partition is down" in failure(begun.path, "mine")["message"]
 
 
 def test_a_folder_of_a_run_is_no_sweeps(tmp_path: Path, capsys):

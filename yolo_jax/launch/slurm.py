@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -32,6 +33,9 @@ class Resources:
         cpus: of each process; None: as the cluster has it.
         partition: of the cluster; None: its default.
         others: options of sbatch, such as {"account": "vision"}.
+
+    Raises:
+        ValueError: one of the others is one of these.
     """
 
     nodes: int = 1
@@ -40,6 +44,10 @@ class Resources:
     cpus: int | None = None
     partition: str | None = None
     others: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in sorted(_OWN & self.others.keys()):
+            raise ValueError(f"--sbatch {name} has an option of its own: see yolo-jax train --help")
 
 
 class Task:
@@ -163,14 +171,26 @@ def submit(
 
     Raises:
         ValueError: see `launch`.
+        submitit.core.utils.FailedJobError: SLURM refuses the job.
     """
     asked = _asked(job, resources)
-    try:
-        executor = submitit.SlurmExecutor(logs, max_num_timeout=restarts)
-    except RuntimeError as error:
-        raise ValueError(f"{error} Submit from a machine of the cluster, or --dry-run") from error
+    check_is_here()
+    executor = submitit.SlurmExecutor(logs, max_num_timeout=restarts)
     executor.update_parameters(**asked)
     return cast(submitit.SlurmJob, executor.submit(Task(job, resources.gpus, log)))
+
+
+def check_is_here() -> None:
+    """Checks that this machine is of a SLURM cluster.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if shutil.which("srun") is None:
+        raise ValueError(
+            "there is no SLURM on this machine (no srun). Submit from a machine of the cluster, or "
+            "--dry-run"
+        )
 
 
 def _asked(job: Job, resources: Resources) -> dict[str, Any]:
@@ -181,8 +201,6 @@ def _asked(job: Job, resources: Resources) -> dict[str, Any]:
             f"--processes {job.processes} do not divide among --nodes {resources.nodes}; give a "
             "multiple of the nodes"
         )
-    for name in sorted(_OWN & resources.others.keys()):
-        raise ValueError(f"--sbatch {name} has an option of its own: see yolo-jax train --help")
     asked = {
         "job_name": job.name,
         "nodes": resources.nodes,

@@ -43,6 +43,10 @@ class Process(Protocol):
         ...
 
 
+class NotStarted(Exception):
+    """A process could not be started; others may be, and so may this one another time."""
+
+
 class Backend(Protocol):
     """What processes run on.
 
@@ -60,6 +64,9 @@ class Backend(Protocol):
         Args:
             job: to run, in one process.
             log: file that what it prints is added to.
+
+        Raises:
+            NotStarted: a queue refuses it.
         """
         ...
 
@@ -191,14 +198,14 @@ class Sweeper:
         """Starts what there is room for; tells whether there may be more."""
         while self.backend.parallel is None or len(self._running) < self.backend.parallel:
             if self._again:
-                self._start(self._again.popleft())
+                self._start(self._again.popleft(), source)
             elif (unit := source.next()) is not None:
-                self._start(unit)
+                self._start(unit, source)
             else:
                 return False
         return True
 
-    def _start(self, unit: Unit) -> None:
+    def _start(self, unit: Unit, source: Source) -> None:
         changes = [json.dumps(self.folder.changes(trial)) for trial in unit]
         words = tuple(word for one in changes for word in ("--changes", one))
         log = self.folder.log(unit[0])
@@ -210,7 +217,15 @@ class Sweeper:
             entry = self._entry(trial)
             entry.state, entry.message, entry.seconds = "running", "", entry.seconds or 0.0
         self.folder.begin(unit)
-        process = self.backend.start(self._job_of(words), log)
+        try:
+            process = self.backend.start(self._job_of(words), log)
+        except NotStarted as error:
+            for entry in (self.entries[trial.name] for trial in unit):
+                entry.state = "done"
+                if not self.folder.is_done(entry.trial) or entry.trial.name in found:
+                    self._fail(entry, Failure("crashed", str(error), 1))
+                source.ended(entry)
+            return
         self._running.append(_Running(unit, process, time.monotonic(), start, found))
 
     def _entry(self, trial: Trial) -> Entry:

@@ -36,8 +36,9 @@ _OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 class Search:
     """A source of a sweep's trials: a study that is asked for as many as there are to be.
 
-    MedianPruner ends a trial whose best value so far is worse than the median of what the others had
-    at the same epoch. Hyperband would need far more trials than a detector's search has, to fill its brackets.
+    MedianPruner ends a trial whose best value so far is worse than the median of what the others
+    had at the same epoch. Hyperband would need far more trials than a detector's search has, to
+    fill its brackets.
 
     Args:
         module: the config file, run, with `search(trial)`.

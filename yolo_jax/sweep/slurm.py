@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 
 import submitit
+from submitit.core.utils import FailedJobError
 
 from yolo_jax.launch.job import Job
-from yolo_jax.launch.slurm import Resources, state_of, submit
+from yolo_jax.launch.slurm import Resources, check_is_here, state_of, submit
+from yolo_jax.sweep.run import NotStarted
 from yolo_jax.training.distributed import EXIT_PREEMPTED
 
 _log = logging.getLogger(__name__)
@@ -70,20 +72,34 @@ class Slurm:
         parallel: jobs in its queue at once; None: all.
         resources: of each.
         restarts: times that a job is put in the queue again when its minutes are over.
+
+    Raises:
+        ValueError: there is none here.
     """
 
     def __init__(self, parallel: int | None, resources: Resources, restarts: int) -> None:
+        check_is_here()
         self.parallel = parallel
         self.pause = _PAUSE_SECONDS
         self._resources, self._restarts = resources, restarts
 
     def start(self, job: Job, log: Path) -> QueuedJob:
-        """Puts a job in the queue, unless an earlier start of the sweep did, and it is there."""
+        """Puts a job in the queue, unless an earlier start of the sweep did, and it is there.
+
+        Raises:
+            NotStarted: SLURM refuses it, or does not say whether it is there.
+        """
         files, ticket = log.parent / "slurm", log.with_name(f"{log.stem}.job.json")
-        if ticket.is_file():
-            number = ticket.read_text(encoding="utf-8").strip()
-            if state_of(number) in _UNDER_WAY:
-                return QueuedJob(submitit.SlurmJob(files, number), ticket)
-        submitted = submit(job, self._resources, files, restarts=self._restarts, log=log.resolve())
+        try:
+            if ticket.is_file():
+                number = ticket.read_text(encoding="utf-8").strip()
+                if state_of(number) in _UNDER_WAY:
+                    return QueuedJob(submitit.SlurmJob(files, number), ticket)
+            submitted = submit(
+                job, self._resources, files, restarts=self._restarts, log=log.resolve()
+            )
+        except (FailedJobError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", "") or error
+            raise NotStarted(f"SLURM did not take the job: {said}") from error
         ticket.write_text(f"{submitted.job_id}\n", encoding="utf-8")
         return QueuedJob(submitted, ticket)
