@@ -101,12 +101,31 @@ def test_one_that_diverges_is_frozen_where_it_was(alone):
     trials = trials_model(2)
     with pytest.warns(UserWarning, match="trial wild"):
         history = fit(trials).history
-    assert [trials.failure_of(index) for index in range(4)] == [None, None, None, 1]
+    assert [trials.failure_of(index) for index in range(4)] == [None, None, None, (1, "loss")]
     frozen = trials.trial(3)
     assert np.isfinite(flat(frozen.params)).all()
     assert int(frozen.step) == 2  # the refused step counts, none after it
     assert np.isnan(history["val_loss@wild"]).all()
     assert np.isnan(history["loss@wild"][1:]).all()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_epoch_in_which_an_update_was_refused_has_no_logs(devices, tmp_path):
+    """Though every loss that was summed up is finite: they are of a part of the epoch."""
+    model = heads()
+    trials = TrialsModel(model, [model.state] * 2)
+    numbers = {name: np.repeat(values[:1], 2) for name, values in NUMBERS.items()}
+    numbers["rate"][1] = np.inf
+    trials.compile_trials(
+        Trials(("usual", "wild"), numbers, recipe), devices=jax.devices()[:devices]
+    )
+    files = {name: tmp_path / f"{name}.csv" for name in ("usual", "wild")}
+    loggers = EachTrial({name: [CSVLogger(file)] for name, file in files.items()})
+    with pytest.warns(UserWarning, match="trial wild: the update of step 0 "):
+        history = fit(trials, 1, callbacks=[loggers]).history
+    assert np.isnan(history["loss@wild"]).all() and np.isfinite(history["loss@usual"]).all()
+    assert history["loss"] == history["loss@usual"]
+    assert files["usual"].is_file() and not files["wild"].exists()
 
 
 def test_where_all_diverge_the_fit_ends():
@@ -143,7 +162,7 @@ def test_trials_resume_as_one_to_the_bit_on_other_devices_too(tmp_path, alone):
     for index in range(4):
         mine, own = flat(moved.trial(index).params), flat(whole.trial(index).params)
         np.testing.assert_allclose(mine, own, rtol=1e-4, atol=1e-6)
-    assert moved.failure_of(3) == 1  # frozen as before, though a fit began anew
+    assert moved.failure_of(3) == (1, "loss")  # frozen as before, though a fit began anew
     for name in NAMES[:3]:
         text = (tmp_path / "whole" / f"{name}.csv").read_text()
         assert text.splitlines()[0].split(",")[:2] == ["epoch", "classification_loss"]

@@ -85,7 +85,12 @@ def _train_together(
             note_start(run, config, network, datasets, goes_on=goes_on, source=source)
         single, _ = build_model(first, network, len(class_names), anchors)
         model = TrialsModel(single, list(_starts(configs, network, single)))
-        _fit(configs, model, data, anchors)
+        try:
+            _fit(configs, model, data, anchors)
+        except FloatingPointError:  # of all, which do not have to have it from one step
+            _note_failures(runs, left, model)
+            raise
+        _note_failures(runs, left, model)
         _score_each(configs, runs, left, model, single, data, anchors)
 
 
@@ -162,6 +167,15 @@ def _recipe(
     return Recipe(stage.optimizer, loss, augment, own.optimizer.ema_decay)
 
 
+def _note_failures(runs: Sequence[RunFolder], left: Sequence[int], model: TrialsModel) -> None:
+    """Notes which trials diverged, and at which step."""
+    for place in left:
+        if (failed := model.failure_of(place)) is not None:
+            step, term = failed
+            said = f"the {term} of step {step} (counted from 0) was not finite"
+            runs[place].save_failure(Failure("diverged", said, EXIT_DIVERGED))
+
+
 def _score_each(
     configs: Sequence[ExperimentConfig],
     runs: Sequence[RunFolder],
@@ -171,14 +185,12 @@ def _score_each(
     data: Data,
     anchors: AnchorSet,
 ) -> None:
-    """Leaves weights and figures of the trials that have none yet, and what became of the rest."""
+    """Leaves weights and figures of the trials that have none yet and did not diverge."""
     detector = None
     for place in left:
-        config, failed = configs[place], model.failure_of(place)
-        if failed is not None:
-            said = f"a loss or an update of step {failed} was not finite"
-            runs[place].save_failure(Failure("diverged", said, EXIT_DIVERGED))
+        if model.failure_of(place) is not None:
             continue
+        config = configs[place]
         single.state = model.trial(place)
         trained = trained_network(single)
         if detector is None:

@@ -27,7 +27,7 @@ from yolo_jax.model.sample_weights import temporal_outputs
 from yolo_jax.model.signature import signature_of
 from yolo_jax.training.parallel import Device, Strategy
 from yolo_jax.training.state import TrainState, with_optimizer
-from yolo_jax.training.step import Fed, Sums, evaluate_step, train_step
+from yolo_jax.training.step import FAILURES, Fed, Sums, evaluate_step, train_step
 from yolo_jax.training.trials import TrialAxis, trial_of, zeros_of_one
 
 PyTree = Any
@@ -208,7 +208,9 @@ class CompiledTrials(Compiled):
             parallel=self._axis.single,
             halted=halted,
         )
-        return stepped, _unless(halted, sums, added)
+        # An epoch in which an update was refused has no sums: they would be of a part of it.
+        refused = ~halted & (stepped.failure[0] >= 0)
+        return stepped, _unless(halted, sums, jax.tree.map(partial(_nan_where, refused), added))
 
     def _evaluate_one(
         self, numbers: Numbers, state: TrainState, sums: Sums, fed: Fed
@@ -226,6 +228,12 @@ class CompiledTrials(Compiled):
 def _unless(halted: Array, sums: Sums, added: Sums) -> Sums:
     """Returns the sums as they were for a trial that is trained no more."""
     return jax.tree.map(lambda old, new: jnp.where(halted, old, new), sums, added)
+
+
+def _nan_where(refused: Array, leaf: Array) -> Array:
+    """Returns a sum, NaN where the step that it ends with was refused."""
+    is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jnp.where(refused, jnp.nan, leaf).astype(leaf.dtype) if is_float else leaf
 
 
 class TrialsModel(Model):
@@ -293,10 +301,10 @@ class TrialsModel(Model):
         """Returns a trial's state, on the host."""
         return trial_of(self.state, index)
 
-    def failure_of(self, index: int) -> int | None:
-        """Returns the step at which a trial was frozen, or None."""
-        step = int(np.asarray(self.state.failure)[index, 0])
-        return None if step < 0 else step
+    def failure_of(self, index: int) -> tuple[int, str] | None:
+        """Returns the step at which a trial was frozen, and what was not finite; or None."""
+        step, term = map(int, np.asarray(self.state.failure)[index])
+        return None if step < 0 else (step, FAILURES[term])
 
     def read_layers(self) -> None:
         """Does nothing: the layers are of no trial."""
