@@ -140,6 +140,16 @@ def test_what_cannot_be_searched_by(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "search() changes loss.box, and val_loss is not comparable" in (capsys.readouterr().err)
 
 
+def test_a_dry_run_says_how_the_trials_so_far_stand(tmp_path: Path, capsys):
+    where = ["--runs", str(tmp_path), "--epochs", str(EPOCHS)]
+    command = ["sweep", str(CONFIG), *where, "--search", "optuna", "--trials", "3", "--dry-run"]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'swept'} has no trial yet\n"
+    run_through(opened(base(tmp_path), 1), 3.0)
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == "trial_0000: waiting  epoch 0/40\n"
+
+
 SPACE = """
 import optuna
 

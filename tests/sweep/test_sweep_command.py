@@ -152,11 +152,26 @@ def test_options_that_do_not_go_together(tmp_path: Path, capsys):
         "--gpus 1": "--gpus is of --backend slurm; found --backend local",
         "--devices-per-trial 1": "--devices-per-trial is 1, and JAX sees no accelerator here",
         "--backend ray --devices-per-trial 1": "--devices-per-trial is of --backend local",
+        "--env PLACE": "--env takes NAME=VALUE; found 'PLACE'",
+        "--env PLACE --dry-run": "--env takes NAME=VALUE; found 'PLACE'",
+        "--backend slurm --job-name A_b --dry-run": "the job's name is 'A_b'; expected up to 40",
     }.items():
         assert cli.main([*command, *options.split()]) == 2
         assert said in capsys.readouterr().err
+    # Nothing was begun, and another base config may have the name.
+    assert not any(tmp_path.rglob("sweep.json"))
     assert cli.main(["sweep", str(tmp_path)]) == 2
     assert "a sweep is of a config file with sweep()" in capsys.readouterr().err
+
+
+def test_what_no_queue_takes_for_a_name_is_one_of_a_config_here(tmp_path: Path, capsys):
+    file = tmp_path / "9 lives.py"
+    file.write_text(CONFIG.read_text().replace("Path(__file__)", f"Path({str(CONFIG)!r})"))
+    command = ["sweep", str(file), "--runs", str(tmp_path), "--dry-run"]
+    assert cli.main(command) == 0
+    assert "damaged: waiting  epoch 0/4" in capsys.readouterr().out
+    assert cli.main([*command, "--backend", "slurm"]) == 2
+    assert "the job's name is '9 lives'" in capsys.readouterr().err
 
 
 def test_cores_are_shared_out():

@@ -1,7 +1,10 @@
 """`yolo-jax sweep --together auto`: trials in one program are the runs that they would be alone."""
 
+import argparse
+import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +22,7 @@ from yolo_jax.experiment import train, train_together
 from yolo_jax.experiment.groups import begun_groups, note_group
 from yolo_jax.networks.darknet import read_floats
 from yolo_jax.run_folder import Failure, RunFolder
+from yolo_jax.sweep import command
 from yolo_jax.sweep.folder import SweepFolder
 from yolo_jax.sweep.run import Listed, Unit
 from yolo_jax.sweep.together import told, units_of
@@ -67,6 +71,27 @@ def test_trials_together_are_as_alone_and_the_sweep_ends_and_stays_ended(tmp_pat
     assert (folder / "usual" / "metrics.json").stat().st_mtime_ns == kept
     again = np.genfromtxt(folder / "other" / "history.csv", delimiter=",", names=True)
     np.testing.assert_array_equal(again["loss"], mine["loss"])
+
+
+@pytest.mark.slow
+def test_where_all_diverge_each_has_its_own_reason(tmp_path: Path):
+    base = dataclasses.replace(load_config(CONFIG), runs=tmp_path, epochs=1)
+    rates = {"a": 1e30, "b": 1e31}
+    configs = [
+        with_changes(
+            base, {"name": name, "optimizer.learning_rate": rate, "optimizer.warmup_steps": 0}
+        )
+        for name, rate in rates.items()
+    ]
+    with pytest.raises(FloatingPointError, match="trial a: the "):
+        train_together(configs)
+    for name in rates:
+        found = json.loads((tmp_path / f"{name}.failure.json").read_text())
+        assert (found["kind"], found["status"]) == ("diverged", 3)
+        assert re.fullmatch(
+            r"the \w+ of step \d \(counted from 0\) was not finite", found["message"]
+        )
+        assert not (tmp_path / name / "history.csv").exists()
 
 
 @pytest.fixture
@@ -180,6 +205,34 @@ def test_trials_that_differ_in_what_their_runs_keep_are_refused(grid):
     folder.run(trials[0]).begin(begun, ["crown"], TINY)
     with pytest.raises(ValueError, match=r"differ in optimizer\.horizon, which one program"):
         train_together(configs)
+
+
+def test_a_dry_run_says_who_would_train_together(tmp_path: Path, capsys):
+    words = ["sweep", str(CONFIG), "--runs", str(tmp_path), "--dry-run"]
+    assert cli.main(words) == 0
+    alone = capsys.readouterr().out
+    assert cli.main([*words, "--together", "auto"]) == 0
+    said = "together: 3 trials in 1 programs\n  usual other wild\n"
+    assert capsys.readouterr().out == alone + said
+    assert not (tmp_path / "together").exists()
+
+
+def test_no_retry_thaws_a_trial_of_a_group(tmp_path: Path, capsys):
+    folder = SweepFolder(dataclasses.replace(load_config(CONFIG), runs=tmp_path))
+    trials = read_trials(load_module(CONFIG), CONFIG, folder.base)
+    folder.path.mkdir()
+    folder.resolve(trials)
+    folder.save(CONFIG)
+    folder.begin(trials[:2])
+    leave_figures(folder.run(trials[0]), epochs=folder.base.epochs)
+    for trial in trials[1:]:
+        folder.run(trial).save_failure(Failure("diverged", "it was not finite", 3))
+    words = ["sweep", str(CONFIG), "--runs", str(tmp_path), "--dry-run", "--together", "auto"]
+    assert cli.main([*words, "--retry"]) == 0
+    assert "--retry leaves other out: the state that it shares" in capsys.readouterr().err
+    options = argparse.Namespace(retry=True, together="auto")
+    entries = {trial.name: command.entry_of(folder, trial) for trial in trials}
+    assert named(command._units(options, folder, entries)) == [["wild"]]
 
 
 def test_a_search_trains_nothing_together(tmp_path, capsys):

@@ -34,6 +34,7 @@ HELP = (
 )
 # Where a job works on machines that are not this one's.
 _FOLDERS = {"gke": Path("/workspace"), "tpu-vm": Path("yolo_jax")}
+_NAMED = ("slurm", "gke", "tpu-vm")  # that show a job's name, or name files by it
 # Options that some launchers alone take, with those.
 _TAKEN_BY = {
     "processes": "local slurm ray",
@@ -151,11 +152,12 @@ def job_of(options: argparse.Namespace, arguments: tuple[str, ...], where: str) 
     Raises:
         ValueError: an option cannot be.
     """
+    own = options.config.stem.replace("_", "-").lower() if where in _NAMED else Job.name
     return Job(
         arguments,
         environment=_pairs("env", options.env or []),
         folder=options.folder or _FOLDERS.get(where, Path.cwd()),
-        name=options.job_name or options.config.stem.replace("_", "-").lower(),
+        name=options.job_name or own,
     )
 
 
