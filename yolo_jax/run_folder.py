@@ -257,12 +257,19 @@ class RunFolder:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Returns in words which fields of two configs differ, but for those that may; else ""."""
+    """Returns in words which fields of two configs differ, but for those that may; else "".
+
+    One that lacks differs from None: of a trial it has the value of the sweep's base.
+    """
     return "; ".join(
-        f"{name} (there {old.get(name)!r}, here {new.get(name)!r})"
+        f"{name} (there {_told(old, name)}, here {_told(new, name)})"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in MAY_DIFFER
+        if (name in old, old.get(name)) != (name in new, new.get(name)) and name not in MAY_DIFFER
     )
+
+
+def _told(fields: Mapping[str, Any], name: str) -> str:
+    return repr(fields[name]) if name in fields else "left as it is"
 
 
 def is_complete(figures: Mapping[str, Any] | None, epochs: int) -> bool:

@@ -187,6 +187,8 @@ def test_numbers_of_another_length_and_names_alike_are_refused():
         Trials(("a", "b", "c"), {"rate": np.ones(2)}, recipe)
     with pytest.raises(ValueError, match="a name each"):
         Trials(("a", "a"), {"rate": np.ones(2)}, recipe)
+    with pytest.raises(ValueError, match=r"logs have @ before a trial's name; found \['b@a'\]"):
+        Trials(("a", "b@a"), {"rate": np.ones(2)}, recipe)
     model = heads()
     with pytest.raises(ValueError, match="4 trials for 1 starting states"):
         TrialsModel(model, [model.state]).compile_trials(Trials(NAMES, NUMBERS, recipe))

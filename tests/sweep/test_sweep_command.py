@@ -94,6 +94,10 @@ def test_trials_may_be_added_and_not_changed(begun: SweepFolder):
     longer = SweepFolder(dataclasses.replace(begun.base, epochs=7))
     with pytest.raises(ValueError, match=r"trial mine with other values: seed \(there 1, here 2\)"):
         longer.resolve([Trial("mine", {"seed": 2})])
+    with pytest.raises(ValueError, match=r"loss\.box \(there left as it is, here None\)"):
+        longer.resolve([Trial("mine", {"seed": 1, "loss.box": None})])
+    with pytest.raises(ValueError, match=r"has a trial mine, and now one Mine: some disks"):
+        longer.resolve([Trial("Mine", {"seed": 1})])
     new = Trial("new", {"seed": 3})
     longer.resolve([new, Trial("long", {"epochs": 10})])
     longer.save(CONFIG)

@@ -51,6 +51,8 @@ def test_names_are_told_apart_and_stay_when_trials_are_added():
     many = {"data.train": "x" * 300}
     names = {trial.name for trial in trials([many, {"data.train": "x" * 301}])}
     assert len(names) == 2 and all(len(name) == 120 for name in names)
+    (name,) = (trial.name for trial in trials([{"data.train": "a@" + "é" * 300}]))
+    assert name.startswith("train=a_é") and 118 <= len(name.encode()) <= 120
 
 
 @pytest.mark.parametrize(
@@ -58,8 +60,8 @@ def test_names_are_told_apart_and_stay_when_trials_are_added():
     [
         ([], "yields no trial"),
         ([3], r"trial 0 of sweep\(\) of .*short\.py is 3; expected fields"),
-        ([{"epochs": 3}, ("epochs=3", {"seed": 2})], r"two trials named 'epochs=3': \{'epochs': 3\}"
-         r" and \{'seed': 2\}"),
+        ([{"epochs": 3}, ("epochs=3", {"seed": 2})], r"two trials named 'epochs=3', .*: "
+         r"\{'epochs': 3\} and \{'seed': 2\}"),
         ([{"optimizer.learning_rat": 3}], "rat=3: .*'optimizer.learning_rate'"),
         ([{"epochs": 1.5}], "trial epochs=1.5: epochs is 1.5; expected a whole number"),
         ([{"optimizer.kind": "adm"}], "optimizer.kind is 'adm'; expected one of 'adam'"),
@@ -68,7 +70,10 @@ def test_names_are_told_apart_and_stay_when_trials_are_added():
         ([("a/b", {})], "a trial is named 'a/b'; expected"),
         ([("..", {})], r"a trial is named '\.\.'"),
         ([("x.log", {})], "a trial is named 'x.log'"),
-        ([("lock", {})], "a trial is named 'lock'"),
+        ([("Lock", {})], "a trial is named 'Lock'"),
+        ([("a@b", {})], "a trial is named 'a@b'"),
+        ([("é" * 61, {})], "a trial is named 'é.*; expected up to 120 bytes"),
+        ([("lean", {}), ("Lean", {"seed": 1})], "two trials named 'Lean', whatever the case: "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_trial(yielded: Any, said: str):

@@ -60,7 +60,8 @@ class Trials:
         recipe: makes a trial's training of its numbers, which are traced.
 
     Raises:
-        ValueError: no trial, two of one name, or an array of another length.
+        ValueError: no trial, two of one name, a name with the @ of logs, or an array of another
+            length.
     """
 
     names: tuple[str, ...]
@@ -70,6 +71,8 @@ class Trials:
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(f"trials have a name each, one at least; found {list(self.names)}")
+        if marked := [name for name in self.names if AT in name]:
+            raise ValueError(f"logs have {AT} before a trial's name; found {marked}")
         for name, values in self.numbers.items():
             if len(values) != len(self.names):
                 raise ValueError(

@@ -89,16 +89,22 @@ class SweepFolder:
                 f"{self._record} is damaged or of another version; expected format {_FORMAT}"
             )
         otherwise = "Choose another --name, or go back to the sweep's own"
-        if differing := differences(stored["base"], base):
+        # Fields that are younger than the sweep are None to it.
+        if differing := differences(dict.fromkeys(base) | stored["base"], base):
             raise ValueError(
                 f"{self.path} holds a sweep of another config; these differ: {differing}. "
                 f"{otherwise} config."
             )
-        own = {trial.name: trial for trial in self.trials}
+        own = {trial.name.casefold(): trial for trial in self.trials}
         for one in stored["trials"]:
-            trial = own.get(one["name"])
+            trial = own.get(one["name"].casefold())
             if trial is None:
                 self.trials.append(Trial(one["name"], one["changes"]))
+            elif trial.name != one["name"]:
+                raise ValueError(
+                    f"{self.path} has a trial {one['name']}, and now one {trial.name}: some disks "
+                    "do not tell them apart; give it another name"
+                )
             elif differing := differences(one["changes"], trial.changes):
                 raise ValueError(
                     f"{self.path} has a trial {trial.name} with other values: {differing}. "

@@ -130,7 +130,9 @@ class Search:
         here = f"the study {self._study.study_name} of {self._folder.path}"
         if stored is None:
             raise ValueError(f"{here} has trials of no sweep; choose another --name or --study")
-        if differing := differences(stored["base"], own["base"]):
+        # Fields that are younger than the study are None to it.
+        there = dict.fromkeys(own["base"]) | stored["base"]
+        if differing := differences(there, own["base"]):
             raise ValueError(
                 f"{here} is of another config; these differ: {differing}. Choose another --name "
                 "or --study, or go back to the study's own config."

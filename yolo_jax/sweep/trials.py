@@ -14,8 +14,8 @@ from yolo_jax.config.flat import flatten, plain, with_changes
 from yolo_jax.core.fields import Unfit
 
 Changes = Mapping[str, Any]  # value by dotted field
-_LONGEST_NAME = 120  # of a folder, beside which lie files with a suffix to it
-_NAME = re.compile(r"\w[\w.,=+@-]*")
+_LONGEST_NAME = 120  # bytes, of a folder, beside which lie files with a suffix to it
+_NAME = re.compile(r"\w[\w.,=+-]*")  # no @, which stands before it in logs of trials together
 _OWN_SUFFIXES = (".log", ".json", ".partial", ".db")  # of the sweep's own files
 _OWN_NAMES = ("lock", "slurm")
 # A trial has its own, by which the sweep finds its run folder.
@@ -103,10 +103,12 @@ def read_trials(module: ModuleType, path: Path, base: ExperimentConfig) -> list[
     trials = [Trial(name or _name_of(changes, shorts), changes) for name, changes in pairs]
     seen: dict[str, Trial] = {}
     for trial in trials:
-        if (other := seen.setdefault(trial.name, trial)) is not trial:
+        # Some disks do not tell names apart that differ in case alone.
+        if (other := seen.setdefault(trial.name.casefold(), trial)) is not trial:
             raise ValueError(
-                f"sweep() of {path} yields two trials named {trial.name!r}: {other.changes} and "
-                f"{trial.changes}; give them names, as in yield (name, changes), or drop one"
+                f"sweep() of {path} yields two trials named {trial.name!r}, whatever the case: "
+                f"{other.changes} and {trial.changes}; give them names, as in yield (name, "
+                "changes), or drop one"
             )
         check_trial(trial, base)
     return trials
@@ -120,11 +122,11 @@ def check_trial(trial: Trial, base: ExperimentConfig) -> ExperimentConfig:
             change, or a value has another type; as `Unfit`, a value cannot be.
     """
     name = trial.name
-    is_own = name in _OWN_NAMES or name.lower().endswith(_OWN_SUFFIXES)
-    if not _NAME.fullmatch(name) or is_own or len(name) > _LONGEST_NAME:
+    is_own = name.lower() in _OWN_NAMES or name.lower().endswith(_OWN_SUFFIXES)
+    if not _NAME.fullmatch(name) or is_own or len(name.encode()) > _LONGEST_NAME:
         raise ValueError(
-            f"a trial is named {name!r}; expected up to {_LONGEST_NAME} letters, digits and "
-            f"_ . , = + @ -, none of {', '.join(_OWN_NAMES)}, and no ending of "
+            f"a trial is named {name!r}; expected up to {_LONGEST_NAME} bytes of letters, digits "
+            f"and _ . , = + -, none of {', '.join(_OWN_NAMES)}, and no ending of "
             f"{', '.join(_OWN_SUFFIXES)}"
         )
     for field in _PLACE:
@@ -166,13 +168,14 @@ def _name_of(changes: Changes, shorts: Mapping[str, str]) -> str:
     """
     parts = [f"{shorts.get(field, field)}={_word(value)}" for field, value in changes.items()]
     name = ",".join(parts) or "base"
-    if len(name) > _LONGEST_NAME:
+    if len(name.encode()) > _LONGEST_NAME:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name[: _LONGEST_NAME - 9]}-{digest}"
+        start = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore")  # whole letters
+        name = f"{start}-{digest}"
     return name
 
 
 def _word(value: Any) -> str:
     if isinstance(value, list):
         return "+".join(map(_word, value))
-    return re.sub(r"[^\w.+@-]+", "_", str(value)) or "_"
+    return re.sub(r"[^\w.+-]+", "_", str(value)) or "_"
