@@ -61,7 +61,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._config, self._classes = path / "config.json", path / "classes.json"
-        self._anchors, self._metrics = path / "anchors.json", path / "metrics.json"
+        self._anchors, self.figures_file = path / "anchors.json", path / "metrics.json"
         self._lock = path / "lock"
         self.weights, self.history_file = path / "final.weights", path / "history.csv"
         named = path.absolute()  # `.` has no name
@@ -140,7 +140,7 @@ class RunFolder:
 
     def save_figures(self, figures: dict[str, Any]) -> None:
         """Writes the final figures."""
-        save_json(self._metrics, figures)
+        save_json(self.figures_file, figures)
 
     def config(self) -> ExperimentConfig:
         """Returns the run's config; fields that are younger than the run have their defaults.
@@ -212,13 +212,14 @@ class RunFolder:
         Raises:
             ValueError: the file is damaged.
         """
-        if not self._metrics.is_file():
+        if not self.figures_file.is_file():
             return None
-        figures = read_json(self._metrics, dict)
+        figures = read_json(self.figures_file, dict)
         missing = sorted({"AP", "AP50", "sources", "epochs"} - figures.keys())
         if missing:
             raise ValueError(
-                f"{self._metrics} lacks {missing}; delete it, and the same command makes it anew"
+                f"{self.figures_file} lacks {missing}; delete it, and the same command makes it "
+                "anew"
             )
         return {"stopped_early": False} | figures  # which runs did not tell that could not
 

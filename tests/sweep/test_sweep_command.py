@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -22,6 +24,7 @@ from sweeps import (
 from yolo_jax import cli
 from yolo_jax.config import load_config
 from yolo_jax.run_folder import RunFolder
+from yolo_jax.sweep import run
 from yolo_jax.sweep.folder import Progress, SweepFolder
 from yolo_jax.sweep.local import Place, places
 from yolo_jax.sweep.run import Entry, Listed, NotStarted
@@ -115,6 +118,34 @@ def test_figures_that_lay_there_are_not_those_of_a_process_that_refuses_them(beg
     leave_figures(begun.run(trial), epochs=4)
     assert run_scripted(begun, Listed([(trial,)]), Scripted(2))["mine"].state == "crashed"
     assert run_scripted(begun, Listed([(trial,)]), Scripted(0))["mine"].state == "done"
+
+
+def test_a_history_is_read_where_it_changed(begun: SweepFolder, monkeypatch: pytest.MonkeyPatch):
+    trial, reads = begun.trials[0], []
+    file = begun.run(trial).history_file
+    file.parent.mkdir()
+    history = RunFolder.history
+    monkeypatch.setattr(RunFolder, "history", lambda run: reads.append(run) or history(run))
+    for rows in ("epoch,loss\n0,3\n", "epoch,loss\n0,3\n1,2\n"):
+        partial = file.with_suffix(".partial")
+        partial.write_text(rows)
+        partial.replace(file)
+        found = [begun.progress(trial) for _ in range(3)]
+    assert found[-1].epochs == 2 and len(reads) == 2
+    leave_figures(begun.run(trial), epochs=4)
+    figures = begun.progress(trial).figures
+    assert figures is not None and figures["epochs"] == 4
+
+
+def test_signals_that_come_again_and_again_are_a_second_one(monkeypatch: pytest.MonkeyPatch):
+    times = iter([0.0, 0.6, 1.2, 1.3])
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    counts = []
+    with run._signals() as came:
+        for _ in range(4):
+            signal.raise_signal(signal.SIGTERM)
+            counts.append(len(came))
+    assert counts == [1, 1, 2, 2]
 
 
 def test_a_trial_that_a_queue_refuses_has_crashed_and_the_others_go_on(begun: SweepFolder):

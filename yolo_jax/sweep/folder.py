@@ -54,6 +54,7 @@ class SweepFolder:
         self._record = self.path / "sweep.json"
         self._first_base: dict[str, Any] | None = None  # as of the sweep's first start
         self._horizon: int | None = None
+        self._read: dict[str, tuple[tuple, Progress]] = {}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -146,9 +147,12 @@ class SweepFolder:
         return self.path / f"{name}.job.json"
 
     def progress(self, trial: Trial) -> Progress:
-        """Returns how far a trial is."""
+        """Returns how far a trial is; files are read where they changed since the last time."""
         run = self.run(trial)
-        return Progress(run.history(), run.figures())
+        stamps = _stamp(run.history_file), _stamp(run.figures_file)
+        if trial.name not in self._read or self._read[trial.name][0] != stamps:
+            self._read[trial.name] = stamps, Progress(run.history(), run.figures())
+        return self._read[trial.name][1]
 
     def is_done(self, trial: Trial) -> bool:
         """Tells whether a trial has its figures, of all its epochs."""
@@ -192,3 +196,12 @@ class SweepFolder:
                 f"{self.path} holds no sweep (there is no {self._record.name}) but "
                 f"{listed(others)}; choose another --name, or an empty folder"
             )
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Returns what changes with a file, or None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

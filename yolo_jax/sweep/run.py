@@ -333,7 +333,7 @@ def _signals() -> Iterator[list[int]]:
         now = time.monotonic()
         if not came or now - last > _DOUBLED_SECONDS:
             came.append(number)
-        last = now
+            last = now  # of one that counts: however often they come, the next one is not far
 
     usual = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
