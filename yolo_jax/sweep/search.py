@@ -211,10 +211,11 @@ class Search:
         if own is None:
             self._folder.trials.append(trial)
             self._folder.save(self._file)
-        elif differing := differences(own.changes, trial.changes):
+        elif own.changes != trial.changes:
             raise ValueError(
-                f"{self._folder.path} has a {trial.name} of another study, with other values: "
-                f"{differing}. Choose another --name, or go back to that --study."
+                f"{self._folder.path} has a {trial.name} of another study, with {own.changes}; "
+                f"this one gives it {trial.changes}. Choose another --name, or go back to that "
+                "--study."
             )
 
     def _warn(self, changes: Mapping[str, Any]) -> None:
