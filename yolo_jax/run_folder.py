@@ -2,15 +2,16 @@
 
 import csv
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.flat import flatten, unflatten
 from yolo_jax.core.anchors import AnchorSet
+from yolo_jax.core.fields import check_fields
+from yolo_jax.core.json_files import partial_of, read_json, save_json
 from yolo_jax.core.locks import locked
 from yolo_jax.data.doctor import listed
 from yolo_jax.networks.yolov3 import NETWORKS
@@ -49,6 +50,31 @@ class Failure(NamedTuple):
     kind: FailureKind
     message: str
     status: int
+
+
+class _FailureFile(TypedDict):
+    kind: FailureKind
+    message: str
+    status: int
+
+
+class _OfClass(TypedDict):
+    AP: float | None
+    AP50: float | None
+
+
+class _OfImages(_OfClass):
+    AP75: NotRequired[float | None]
+    per_class: NotRequired[dict[str, _OfClass]]
+
+
+class _Figures(_OfImages):
+    """What `metrics.json` holds: of all held-out images, and of each source."""
+
+    sources: dict[str, _OfImages]
+    epochs: int
+    stopped_early: NotRequired[bool]
+    skipped: NotRequired[dict[str, str]]
 
 
 class RunFolder:
@@ -152,6 +178,7 @@ class RunFolder:
         flat = _brought_up(read_json(self._config, dict))
         try:
             config = unflatten(flat)
+            check_fields(config, ranges=False)
         except ValueError as error:
             raise ValueError(f"{self._config} {error}") from error
         unknown = sorted(flat.keys() - flatten(config).keys())
@@ -168,7 +195,7 @@ class RunFolder:
             FileNotFoundError: the folder has none.
             ValueError: the file is damaged.
         """
-        return tuple(map(str, read_json(self._classes, list)))
+        return tuple(map(str, read_json(self._classes, list[object])))
 
     def anchors(self, kind: str) -> AnchorSet:
         """Returns the run's anchors; of a run from before they were written, the network's.
@@ -198,12 +225,13 @@ class RunFolder:
         """
         if not self.history_file.is_file():
             return []
-        with self.history_file.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
         try:
+            with self.history_file.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
             # `NA` is what `CSVLogger` writes for what an epoch lacks.
             return [{n: float(v.replace("NA", "nan")) for n, v in row.items()} for row in rows]
-        except (AttributeError, TypeError, ValueError) as error:  # a row too short, or too long
+        # A row too short, too long, or without an end.
+        except (AttributeError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(f"{self.history_file} is damaged: {error}") from error
 
     def figures(self) -> dict[str, Any] | None:
@@ -214,19 +242,24 @@ class RunFolder:
         """
         if not self.figures_file.is_file():
             return None
-        figures = read_json(self.figures_file, dict)
-        missing = sorted({"AP", "AP50", "sources", "epochs"} - figures.keys())
-        if missing:
-            raise ValueError(
-                f"{self.figures_file} lacks {missing}; delete it, and the same command makes it "
-                "anew"
-            )
+        try:
+            figures = read_json(self.figures_file, _Figures)
+        except ValueError as error:
+            again = "delete it, and the same command makes it anew"
+            raise ValueError(f"{error}; {again}") from error
         return {"stopped_early": False} | figures  # which runs did not tell that could not
 
     def failure(self) -> Failure | None:
-        """Returns why the run ended early, if it did."""
+        """Returns why the run ended early, if it did.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         path = self.failure_file
-        return Failure(**read_json(path, dict)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        read = read_json(path, _FailureFile)
+        return Failure(read["kind"], read["message"], read["status"])
 
     def save_failure(self, failure: Failure | None) -> None:
         """Writes why the run ended early, or None where it did not or is tried again."""
@@ -241,7 +274,7 @@ class RunFolder:
             return
         # All that a first start may leave that is stopped before the config is there.
         early = {self._classes, self._anchors}
-        early |= {_partial(path) for path in (*early, self._config)} | {self._lock}
+        early |= {partial_of(path) for path in (*early, self._config)} | {self._lock}
         others = sorted(path.name for path in self.path.iterdir() if path not in early)
         if others:
             raise ValueError(
@@ -276,37 +309,6 @@ def _told(fields: Mapping[str, Any], name: str) -> str:
 def is_complete(figures: Mapping[str, Any] | None, epochs: int) -> bool:
     """Tells that a run's figures are of all its epochs, or that it stopped early for good."""
     return figures is not None and (figures["epochs"] >= epochs or figures["stopped_early"])
-
-
-def save_json(path: Path, content: object) -> None:
-    """Writes JSON, whole or not at all."""
-    partial = _partial(path)
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_suffix(".partial")
-
-
-def read_json(path: Path, kind: type) -> Any:
-    """Returns what a JSON file holds.
-
-    Args:
-        path: of the file.
-        kind: that is expected: `dict` or `list`.
-
-    Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is no JSON, or holds another kind.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, kind):
-        raise ValueError(f"{path} is damaged: it holds a {type(content).__name__}")
-    return content
 
 
 def _brought_up(flat: dict[str, Any]) -> dict[str, Any]:

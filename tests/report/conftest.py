@@ -34,7 +34,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     for name in ("learning_rate=9", "learning_rate=10"):
         trials.append({"name": name, "changes": {"optimizer.learning_rate": float(name[14:])}})
-    failure = {"kind": "diverged", "message": "the loss of step 3 was not finite"}
+    failure = {"kind": "diverged", "message": "the loss of step 3 was not finite", "status": 3}
     write_json(folder / "learning_rate=9.failure.json", failure)
     (folder / "learning_rate=9.log").write_text("Epoch 1/3\nyolo-jax: the loss of step 3\n")
     content = {"format": 1, "config": "tiny.py", "base": flatten(base), "trials": trials}

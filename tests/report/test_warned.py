@@ -55,7 +55,9 @@ def test_a_run_that_never_began_leaves_nothing_and_a_damaged_file_is_told(tmp_pa
     path = tmp_path / "warnings.json"
     path.write_text('[{"kind": "warning"}]')
     with (
-        pytest.raises(ValueError, match=r"warnings\.json is damaged: KeyError\('text'\); delete"),
+        pytest.raises(
+            ValueError, match=r"warnings\.json is damaged: 0 lacks \['count', 'text'\]; delete"
+        ),
         collected_warnings() as warned,
     ):
         warned.keep_in(path)

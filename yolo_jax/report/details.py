@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from yolo_jax.core.json_files import read_json, save_json
 from yolo_jax.core.types import Dataset, Detections
 from yolo_jax.evaluation.average_precision import AveragePrecision
 from yolo_jax.evaluation.matches import (
@@ -18,12 +19,63 @@ from yolo_jax.evaluation.matches import (
     worst_and_best,
 )
 from yolo_jax.report.pictures import held_out_picture, known
-from yolo_jax.run_folder import save_json
 
 DETAILS, EXAMPLES = "held_out.json", "examples"
 RECALL_STEP = 0.02
 _SHOWN = 4  # images of each kind
 _LONGEST = 400  # px of their pictures
+
+
+class Example(TypedDict):
+    """An image among the worst or the best; `picture` lies in the run folder."""
+
+    name: str
+    source: str
+    picture: str
+    f1: float
+    true: int
+    found: int
+    right: int
+
+
+class Precision(TypedDict):
+    """Precision by recall, None where there was nothing to find."""
+
+    all: list[float | None]
+    sources: dict[str, list[float | None]]
+    classes: dict[str, list[float | None]]
+
+
+class Details(TypedDict):
+    """What `held_out.json` holds; see `save_details`."""
+
+    threshold: float
+    iou: float
+    recall_step: float
+    precision: Precision
+    confusion: list[list[int]]
+    worst: list[Example]
+    best: list[Example]
+
+
+def read_details(folder: Path) -> Details:
+    """Returns what `save_details` left in a run's folder.
+
+    Raises:
+        FileNotFoundError: it left nothing.
+        ValueError: the file is damaged, or one of its pictures is not there.
+    """
+    path = folder / DETAILS
+    details = read_json(path, Details)
+    confusion = details["confusion"]
+    if not confusion or any(len(row) != len(confusion) for row in confusion):
+        raise ValueError(f"{path} is damaged: confusion has not as many columns as rows")
+    for example in (*details["worst"], *details["best"]):
+        picture = Path(example["picture"])
+        # Of another place it would bring any file of the reader's into a page that is passed on.
+        if picture.parent != Path(EXAMPLES) or not (folder / picture).is_file():
+            raise ValueError(f"{path} names {picture}, which is not there in {EXAMPLES}/")
+    return details
 
 
 def save_details(

@@ -12,7 +12,6 @@ from plotly.offline import get_plotlyjs
 from yolo_jax.report import plots
 from yolo_jax.report.runs import Run
 from yolo_jax.report.sets import Group, RunSet, Spread, figure, input_wait, usual_speed
-from yolo_jax.run_folder import RunFolder
 
 # By it a later report knows a page of its own, which it may write over.
 MARK = '<meta name="generator" content="yolo-jax report">'
@@ -31,6 +30,7 @@ def render(sets: Sequence[RunSet]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "spread": _spread, "shown": plots.shown}
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # no browser reads it
     template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
     drawn: dict[str, plots.Plot] = {}
     sections, number = [], 0
@@ -125,22 +125,9 @@ def _plots_of(run: Run) -> dict[str, plots.Plot | None]:
         "terms": plots.loss_terms(run),
         "ap": plots.validation_ap(run),
         "precision": plots.precision_recall(run),
-        "confusion": plots.confusion(run, _class_names(run)),
+        "confusion": plots.confusion(run),
         "speed": plots.speed(run),
     }
-
-
-def _class_names(run: Run) -> list[str]:
-    """Returns the names that the matrix has rows for; numbers where the file is damaged."""
-    if run.details is None:
-        return []
-    count = len(run.details["confusion"]) - 1
-    try:
-        names = RunFolder(run.path).class_names()
-    except (OSError, ValueError) as error:
-        run.faults.append(str(error))
-        names = ()
-    return list(names) if len(names) == count else [str(index) for index in range(count)]
 
 
 def _examples(run: Run) -> list[tuple[str, list[dict[str, Any]]]]:

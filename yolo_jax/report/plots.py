@@ -6,6 +6,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
+from yolo_jax.report.details import Details
 from yolo_jax.report.runs import Columns, Run
 from yolo_jax.report.sets import RunSet, figure
 
@@ -117,11 +118,11 @@ def precision_recall(run: Run) -> Plot | None:
     return _plot(lines, "recall", "precision", title=title, xaxis=whole, yaxis=whole)
 
 
-def confusion(run: Run, classes: Sequence[str]) -> Plot | None:
+def confusion(run: Run) -> Plot | None:
     """Returns the confusion matrix: true classes downwards, found ones to the right."""
     if run.details is None:
         return None
-    names = [escape(_short(name)) for name in (*classes, "background")]
+    names = [escape(_short(name)) for name in matrix_names(run.details, run.classes)]
     places, counts = list(range(len(names))), run.details["confusion"]
     # By numbers, for two classes may have one name; colours by shares of a row, for classes differ.
     shares = [[count / max(sum(row), 1) for count in row] for row in counts]
@@ -146,6 +147,13 @@ def confusion(run: Run, classes: Sequence[str]) -> Plot | None:
         [cells], "found", "true", title=title, xaxis=ticks | {"tickangle": -45},
         yaxis=ticks | {"autorange": "reversed"},
     )  # fmt: skip
+
+
+def matrix_names(details: Details, classes: Sequence[str]) -> list[str]:
+    """Returns the names of the matrix's rows: numbers where those of the classes do not fit it."""
+    count = len(details["confusion"]) - 1
+    known = classes if len(classes) == count else map(str, range(count))
+    return [*known, "background"]
 
 
 def _short(name: str) -> str:

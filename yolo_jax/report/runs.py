@@ -2,14 +2,14 @@
 
 import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from yolo_jax.report.details import DETAILS, EXAMPLES
-from yolo_jax.report.warned import WARNINGS
-from yolo_jax.run_folder import RunFolder, flatten, is_complete, read_json
+from yolo_jax.report.details import DETAILS, Details, read_details
+from yolo_jax.report.warned import WARNINGS, Met, read_warnings
+from yolo_jax.run_folder import Failure, RunFolder, flatten, is_complete
 
 HISTORY, SPEED = "history.csv", "speed.csv"
 # By one of these a folder is known for a run's, be it half written.
@@ -31,10 +31,11 @@ class Run:
         speed: the same of seconds, images a second and the share of input wait.
         figures: of the held-out images; None before the run's end.
         details: behind those figures; see `save_details`.
+        classes: their names; none where they are not known.
         warnings: met, each with kind, text and count.
         faults: what is wrong with the folder.
         lacks: what an older run has not kept, and the page therefore not.
-        failure: kind and message, where a sweep says that the run failed.
+        failure: of a sweep's trial that ended early, why.
         log: the last lines of its output, where it failed.
     """
 
@@ -44,11 +45,12 @@ class Run:
     history: Columns = field(default_factory=dict)
     speed: Columns = field(default_factory=dict)
     figures: dict[str, Any] | None = None
-    details: dict[str, Any] | None = None
-    warnings: list[dict[str, Any]] = field(default_factory=list)
+    details: Details | None = None
+    classes: tuple[str, ...] = ()
+    warnings: list[Met] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     lacks: list[str] = field(default_factory=list)
-    failure: dict[str, Any] | None = None
+    failure: Failure | None = None
     log: str = ""
 
     @property
@@ -67,7 +69,7 @@ class Run:
     def state(self) -> str:
         """Returns in a word how the run stands."""
         if self.failure is not None:
-            return str(self.failure["kind"])
+            return self.failure.kind
         if self.faults:
             return "broken"
         if self.is_complete:
@@ -84,13 +86,12 @@ def is_run(path: Path) -> bool:
     return any((path / name).exists() for name in _OF_A_RUN)
 
 
-def read_run(path: Path, name: str, failure_file: Path | None = None) -> Run:
+def read_run(path: Path, name: str) -> Run:
     """Reads a run folder; what cannot be read is told in `faults`, and never raised.
 
     Args:
         path: of the folder, which need not be there where a sweep has not come to it.
         name: of the run in the report.
-        failure_file: in which a sweep says how it failed; its output lies beside it.
     """
     faults: list[str] = []
 
@@ -108,7 +109,8 @@ def read_run(path: Path, name: str, failure_file: Path | None = None) -> Run:
     if config is None and not faults and path.is_dir():
         faults.append(f"{path / 'config.json'} is not there: the folder is half written")
     figures = attempt(folder.figures)
-    details = attempt(lambda: _details(path / DETAILS))
+    details = attempt(lambda: read_details(path))
+    classes = attempt(folder.class_names) or ()
     lacks = []
     if figures is not None and not (path / DETAILS).exists():
         lacks.append(f"{DETAILS} (precision by recall, confusions, worst and best images)")
@@ -116,16 +118,15 @@ def read_run(path: Path, name: str, failure_file: Path | None = None) -> Run:
     speed = attempt(lambda: _columns(path / SPEED, faults)) or {}
     if history and not (path / SPEED).exists():
         lacks.append(f"{SPEED} (seconds and images a second by epoch, input wait)")
-    warnings = attempt(lambda: _warnings(path / WARNINGS))
+    warnings = attempt(lambda: read_warnings(path / WARNINGS))
     if history and warnings is None and not (path / WARNINGS).exists():
         lacks.append(f"{WARNINGS} (warnings met)")
-    failure = attempt(lambda: _failure(failure_file)) if failure_file is not None else None
-    log = ""
-    if failure is not None and failure_file is not None:
-        log = attempt(lambda: _tail(failure_file.with_name(f"{path.name}.log"))) or ""
+    failure, log = attempt(folder.failure), None
+    if failure is not None:
+        log = attempt(lambda: _tail(folder.failure_file.with_name(f"{path.name}.log")))
     return Run(
-        name, path, config, history, speed, figures, details, warnings or [], faults, lacks,
-        failure, log,
+        name, path, config, history, speed, figures, details, classes, warnings or [], faults,
+        lacks, failure, log or "",
     )  # fmt: skip
 
 
@@ -136,60 +137,43 @@ def _columns(path: Path, faults: list[str]) -> Columns:
         FileNotFoundError: it is not there.
         ValueError: it holds something else.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    names = rows[0] if rows else []
-    if "epoch" not in names:
-        raise ValueError(f"{path} is damaged: its first line does not name the column epoch")
-    columns: Columns = {name: [] for name in names}
-    for number, row in enumerate(rows[1:], 2):
-        try:
-            values = [_number(text) for text in row]
-        except ValueError:
-            values = []
-        if len(values) != len(names):
-            faults.append(f"{path} is cut or damaged from line {number} on; shown are those before")
-            break
-        for name, value in zip(names, values, strict=True):
-            columns[name].append(value)
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = csv.reader(file)
+        names = _row(rows) or []
+        if "epoch" not in names or len(set(names)) < len(names):
+            raise ValueError(f"{path} is damaged: its first line does not name each column once")
+        columns: Columns = {name: [] for name in names}
+        while (row := _row(rows)) is not None:
+            values = _numbers(row)
+            if len(values) != len(names) or values[names.index("epoch")] is None:
+                told = f"is cut or damaged from line {rows.line_num} on; shown are those before"
+                faults.append(f"{path} {told}")
+                break
+            for name, value in zip(names, values, strict=True):
+                columns[name].append(value)
     return columns
+
+
+def _row(rows: Iterator[list[str]]) -> list[str] | None:
+    """Returns the next row, or None behind the last; one of a line without an end is empty."""
+    try:
+        return next(rows, None)
+    except csv.Error:
+        return []
+
+
+def _numbers(row: Sequence[str]) -> list[float | None]:
+    """Returns the numbers of a row; none of one that holds something else."""
+    try:
+        return [_number(text) for text in row]
+    except ValueError:
+        return []
 
 
 def _number(text: str) -> float | None:
     """Returns a number of a CSV file; None for `NA`, and for what no plot can show."""
     value = math.nan if text == "NA" else float(text)
     return value if math.isfinite(value) else None
-
-
-def _details(path: Path) -> dict[str, Any]:
-    content = read_json(path, dict)
-    expected = {"threshold", "iou", "recall_step", "precision", "confusion", "worst", "best"}
-    _expect(path, content, expected)
-    for example in (*content["worst"], *content["best"]):
-        picture = Path(example["picture"])
-        # Of another place it would bring any file of the reader's into a page that is passed on.
-        if picture.parent != Path(EXAMPLES) or not (path.parent / picture).is_file():
-            raise ValueError(f"{path} names {picture}, which is not there in {EXAMPLES}/")
-    return content
-
-
-def _warnings(path: Path) -> list[dict[str, Any]]:
-    content = read_json(path, list)
-    for one in content:
-        _expect(path, one, {"kind", "text", "count"})
-    return content
-
-
-def _failure(path: Path) -> dict[str, Any]:
-    content = read_json(path, dict)
-    _expect(path, content, {"kind", "message"})
-    return content
-
-
-def _expect(path: Path, content: Mapping[str, Any], names: set[str]) -> None:
-    missing = sorted(names - content.keys())
-    if missing:
-        raise ValueError(f"{path} is damaged: it lacks {missing}")
 
 
 def _tail(path: Path) -> str:

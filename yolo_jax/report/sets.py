@@ -6,15 +6,30 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
+from yolo_jax.core.json_files import read_json
 from yolo_jax.report.runs import Run, is_run, read_run
-from yolo_jax.run_folder import RunFolder, read_json
 
 SWEEP, FORMAT = "sweep.json", 1
 # Fields in which runs of one group may differ: what is drawn, and where it lies.
 _SEEDS = ("seed", "data.order_seed")
 _OF_NO_GROUP = frozenset({*_SEEDS, "name", "runs"})
+
+
+_Value = bool | int | float | str | None
+
+
+class _Trial(TypedDict):
+    name: str
+    changes: dict[str, _Value | list[_Value]]
+
+
+class _Sweep(TypedDict):
+    """What `sweep.json` holds, beside its format and the config's file."""
+
+    base: dict[str, _Value | list[_Value]]
+    trials: list[_Trial]
 
 
 class Spread(NamedTuple):
@@ -193,7 +208,7 @@ def _read_sweep(path: Path) -> RunSet:
     except (OSError, ValueError) as error:
         base, trials, faults = None, {}, [str(error)]
         names = sorted(one.name for one in path.iterdir() if one.is_dir() and is_run(one))
-    runs = [read_run(path / name, name, RunFolder(path / name).failure_file) for name in names]
+    runs = [read_run(path / name, name) for name in names]
     return RunSet(path.name, _alike(runs) if base is None else base, runs, faults, trials)
 
 
@@ -202,12 +217,10 @@ def _trials(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     content = read_json(path, dict)
     if content.get("format") != FORMAT:
         raise ValueError(f"{path} has the format {content.get('format')!r}; expected {FORMAT}")
-    try:
-        base = dict(content["base"])
-        trials = {str(one["name"]): dict(one["changes"]) for one in content["trials"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}") from error
+    content = read_json(path, _Sweep)
+    base = content["base"]
+    trials = {one["name"]: one["changes"] for one in content["trials"]}
     for name in trials:
-        if Path(name).name != name or name == "..":
+        if Path(name).name != name or name in ("", ".."):
             raise ValueError(f"{path} names a trial {name!r}; expected the name of one folder")
     return base, trials

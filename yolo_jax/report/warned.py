@@ -6,12 +6,30 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from yolo_jax.run_folder import read_json, save_json
+from yolo_jax.core.json_files import read_json, save_json
 
 WARNINGS = "warnings.json"
 _MOST = 100  # kept; a run that meets more has said the same of many things
+
+
+class Met(TypedDict):
+    """A warning, and how often it was met."""
+
+    kind: str
+    text: str
+    count: int
+
+
+def read_warnings(path: Path) -> list[Met]:
+    """Returns the warnings that a file keeps.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    return read_json(path, list[Met])
 
 
 class Warned(logging.Handler):
@@ -41,12 +59,11 @@ class Warned(logging.Handler):
         Raises:
             ValueError: the file is damaged.
         """
-        earlier = read_json(path, list) if path.is_file() else []
         try:
-            counts = Counter({(one["kind"], one["text"]): one["count"] for one in earlier})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: {error!r}; delete it to go on") from error
-        self._earlier[path] = counts
+            earlier = read_warnings(path) if path.is_file() else []
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it to go on") from error
+        self._earlier[path] = Counter({(one["kind"], one["text"]): one["count"] for one in earlier})
         self.save()
 
     def save(self) -> None:
