@@ -25,7 +25,9 @@ def begun(tmp_path: Path) -> Path:
     run = RunFolder(wanted.runs / wanted.name)
     run.begin(run.resolve(wanted, 1), ("ash", "oak"), TINY)
     run.weights.write_bytes(b"weights")
-    run.save_figures({"AP": 0.5, "AP50": 0.75, "epochs": 2, "sources": {"all": {"AP": None}}})
+    run.save_figures(
+        {"AP": 0.5, "AP50": 0.75, "epochs": 2, "sources": {"all": {"AP": None, "AP50": 1.0}}}
+    )
     (run.path / "history.csv").write_text(HISTORY)
     return run.path
 
@@ -58,6 +60,17 @@ def test_what_would_be_another_run_is_refused(begun: Path, overrides: str, said:
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert re.search(said, message)
+
+
+def test_what_is_complete_already_is_not_said_to_be_reproduced(begun: Path, capsys):
+    again = shutil.copytree(begun, begun.with_name("tiny_again"))
+    assert cli.main(["train", "--reproduce", str(begun)]) == 2
+    said = capsys.readouterr()
+    assert f"would train nothing, for {again} is there and complete; give another" in said.err
+    assert said.out == ""
+    # One that was interrupted goes on.
+    (again / "metrics.json").unlink()
+    assert config_again(begun, []).name == "tiny_again"
 
 
 def test_what_is_no_run_or_has_lost_its_data_is_named(begun: Path, tmp_path: Path):

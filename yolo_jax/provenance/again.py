@@ -10,7 +10,7 @@ import tyro
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.provenance.checksums import file_checksum
 from yolo_jax.provenance.origin import ORIGIN, differences, read_starts
-from yolo_jax.run_folder import MAY_DIFFER, RunFolder, flatten
+from yolo_jax.run_folder import MAY_DIFFER, RunFolder, flatten, is_complete
 
 # What a run that repeats another one may have of its own. Its epochs are those of the other.
 _OWN = MAY_DIFFER - {"epochs"} | {"name"}
@@ -25,7 +25,8 @@ def config_again(folder: Path, overrides: Sequence[str]) -> ExperimentConfig:
 
     Raises:
         ValueError: the folder holds no run, or a damaged one; its data are gone; the new run would
-            be written into it; or a field was given that would make it another run.
+            be written into it, or is complete already; or a field was given that would make it
+            another run.
     """
     run = RunFolder(folder)
     if not run.is_begun:
@@ -47,9 +48,15 @@ def config_again(folder: Path, overrides: Sequence[str]) -> ExperimentConfig:
             f"--reproduce {folder} takes that run's own config; found {'; '.join(others)}. Leave "
             "them out, or train a config with them"
         )
-    if (config.runs / config.name).resolve() == folder.resolve():
+    target = RunFolder(config.runs / config.name)
+    if target.path.resolve() == folder.resolve():
         raise ValueError(
             f"--reproduce {folder} would write into that folder itself; give another --name"
+        )
+    if is_complete(target.figures(), config.epochs):
+        raise ValueError(
+            f"--reproduce {folder} would train nothing, for {target.path} is there and complete; "
+            "give another --name"
         )
     _check_data(folder, config)
     return config
