@@ -9,7 +9,9 @@ import pytest
 from made_runs import made_run, write_json
 
 from yolo_jax import cli
+from yolo_jax.report.page import render
 from yolo_jax.report.runs import read_run
+from yolo_jax.report.sets import figure, read_sets
 
 NESTED = "[" * 100_000
 # Of each file: where in it, what stands there instead (`...`: nothing), and what is said of it.
@@ -88,3 +90,21 @@ def test_a_damaged_end_is_told(tmp_path: Path, file: str, tail: str, told: str):
     assert run.state == "broken"
     assert told in run.faults[0]
     assert run.epochs == 3
+
+
+def test_figures_of_other_epochs_than_the_history_s_complete_no_run(tmp_path: Path):
+    """As of a run of three epochs that was to go on to more, and was killed after the fifth."""
+    going_on = read_run(made_run(tmp_path / "extended", rows=5), "extended")
+    assert (going_on.state, going_on.faults, going_on.progress) == ("unfinished", [], "5")
+    assert (figure(going_on, "val_loss"), figure(going_on, "AP50")) == (0.5, None)
+    page = render(read_sets([going_on.path]))
+    assert "5 epochs are written down, and the held-out figures are of epoch 3." in page
+    empty = read_run(made_run(tmp_path / "empty", rows=0), "empty")
+    assert empty.state == "broken"
+    assert "history.csv has 0 epochs, and metrics.json is of 3" in empty.faults[0]
+    stopped = made_run(tmp_path / "stopped", {"epochs": 9, "early_stopping": 2})
+    ended = json.loads((stopped / "metrics.json").read_text()) | {"epochs": 3}
+    assert read_run(stopped, "stopped").state == "broken"
+    for early, state in ((True, "complete"), (False, "unfinished")):
+        write_json(stopped / "metrics.json", ended | {"stopped_early": early})
+        assert (read_run(stopped, "stopped").state) == state

@@ -59,11 +59,25 @@ class Run:
         return len(self.history.get("epoch", ()))
 
     @property
+    def is_current(self) -> bool:
+        """Tells that the held-out figures are of the last epoch that is written down.
+
+        Those of a run that was complete, and goes on with more epochs, are not.
+        """
+        return self.figures is not None and self.figures["epochs"] == self.epochs
+
+    @property
     def is_complete(self) -> bool:
         """Tells that the run came to its end, and that nothing is wrong with its folder."""
-        if self.config is None or self.failure is not None or self.faults:
+        if self.config is None or self.failure is not None or self.faults or not self.is_current:
             return False
         return is_complete(self.figures, self.config["epochs"])
+
+    @property
+    def progress(self) -> str:
+        """Returns the epochs, and of how many; of a run that goes on these are not known."""
+        wanted = 0 if self.config is None else self.config["epochs"]
+        return f"{self.epochs} of {wanted}" if self.epochs <= wanted else str(self.epochs)
 
     @property
     def state(self) -> str:
@@ -115,6 +129,11 @@ def read_run(path: Path, name: str) -> Run:
     if figures is not None and not (path / DETAILS).exists():
         lacks.append(f"{DETAILS} (precision by recall, confusions, worst and best images)")
     history = attempt(lambda: _columns(path / HISTORY, faults)) or {}
+    if figures is not None and len(history.get("epoch", ())) < figures["epochs"] and not faults:
+        faults.append(
+            f"{path / HISTORY} has {len(history.get('epoch', ()))} epochs, and metrics.json is of "
+            f"{figures['epochs']}: rows are missing"
+        )
     speed = attempt(lambda: _columns(path / SPEED, faults)) or {}
     if history and not (path / SPEED).exists():
         lacks.append(f"{SPEED} (seconds and images a second by epoch, input wait)")

@@ -136,10 +136,15 @@ class RunSet:
 
 
 def figure(run: Run, name: str) -> float | None:
-    """Returns a run's figure: `AP`, `AP50`, `AP75` of the held-out images, or of the last epoch."""
-    if name.startswith("AP"):
-        return None if run.figures is None else run.figures.get(name)
-    return run.last(name)
+    """Returns a run's figure after its last epoch; None where it has none.
+
+    Args:
+        run: that has it.
+        name: `AP`, `AP50` or `AP75` of the held-out images, or a column of history.csv.
+    """
+    if not name.startswith("AP"):
+        return run.last(name)
+    return run.figures.get(name) if run.figures is not None and run.is_current else None
 
 
 def usual_speed(run: Run) -> float | None:
