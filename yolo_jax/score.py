@@ -61,7 +61,7 @@ def score_held_out(
     # Before the pictures, which are not worth losing the figures for.
     run.save_figures(figures)
     save_details(dataset, found, whole, sources, _DRAWN_SCORE, run.path)
-    save_curves(run.history(), {"all": whole} | sources, run.path)
+    save_curves(run.history(), [("all", whole), *sources.items()], run.path)
     save_held_out_pictures(dataset, found, _DRAWN_SCORE, run.path / "held_out")
     print_figures(figures)
 

@@ -174,7 +174,7 @@ def test_nothing_to_find_is_no_score():
 
 def test_figures_are_drawn(crowded, tmp_path):
     result = coco_average_precision(*crowded)
-    plot_precision_recall({"all": result}, tmp_path / "curve.png")
+    plot_precision_recall([("all", result)], tmp_path / "curve.png")
     history = {"loss": [9.0, 4.0, 2.0], "val_loss": [9.5, 5.0, 4.0], "xy_loss": [3.0, 2.0, 1.0]}
     plot_history([0, 1, 2], history, tmp_path / "losses.png")
     for name in ("curve.png", "losses.png"):

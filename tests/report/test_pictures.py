@@ -69,7 +69,7 @@ def test_curves_of_epochs_that_lack_a_value(tmp_path: Path):
     run = RunFolder(tmp_path)
     run.history_file.write_text("epoch,loss,val_loss\n0,3.0,NA\n1,2.0,2.5\n")
     dataset = Dataset((annotated(tmp_path, 0, ""),), ("tree",))
-    save_curves(run.history(), {"all": coco_average_precision(dataset, {0: FOUND})}, tmp_path)
+    save_curves(run.history(), [("all", coco_average_precision(dataset, {0: FOUND}))], tmp_path)
     for name in ("losses.png", "precision_recall.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 300

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from made_runs import CONFIG, made_run, write_json
 
 from yolo_jax import cli
-from yolo_jax.report.page import MARK
+from yolo_jax.report.page import MARK, render
 from yolo_jax.report.runs import read_run
-from yolo_jax.report.sets import read_sets
-
-pytestmark = pytest.mark.slow
+from yolo_jax.report.sets import RunSet, read_sets
+from yolo_jax.run_folder import flatten
 
 
 def test_a_run_leaves_its_speed_its_warnings_and_its_curves(sweep: Path):
@@ -34,6 +34,7 @@ def test_a_run_leaves_its_speed_its_warnings_and_its_curves(sweep: Path):
     assert len(run.details["worst"]) == len(run.details["best"]) == 3  # of six images
 
 
+@pytest.mark.slow
 def test_a_sweep_has_groups_over_seeds(sweep: Path):
     (found,) = read_sets([sweep])
     states = [run.state for run in found.runs]
@@ -56,6 +57,7 @@ def test_a_sweep_has_groups_over_seeds(sweep: Path):
     assert losses == sorted(losses, key=lambda spread: spread[0])
 
 
+@pytest.mark.slow
 def test_a_run_alone_has_no_deviation_and_no_difference(sweep: Path):
     (found,) = read_sets([sweep / "learning_rate=0.01,seed=1"])
     (group,) = found.groups()
@@ -65,6 +67,7 @@ def test_a_run_alone_has_no_deviation_and_no_difference(sweep: Path):
     assert found.varied() == []
 
 
+@pytest.mark.slow
 def test_runs_outside_a_sweep_are_held_against_what_they_have_alike(sweep: Path):
     names = ("learning_rate=0.001,seed=1", "learning_rate=0.01,seed=1")
     (found,) = read_sets([sweep / name for name in (*names, names[0])])  # one of them twice
@@ -75,6 +78,7 @@ def test_runs_outside_a_sweep_are_held_against_what_they_have_alike(sweep: Path)
     assert found.base["seed"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "state", "told"),
     [
@@ -98,6 +102,7 @@ def test_broken_runs_say_what_is_wrong(damaged: dict[str, Path], what, state, to
     assert len(run.lacks) == (3 if what == "old" else 0)
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_file_is_damaged_shows_its_runs(sweep: Path, tmp_path: Path):
     copy = shutil.copytree(
         sweep, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints", "tensorboard")
@@ -114,6 +119,7 @@ def test_a_sweep_whose_file_is_damaged_shows_its_runs(sweep: Path, tmp_path: Pat
     assert "has the format 2; expected 1" in read_sets([copy])[0].faults[0]
 
 
+@pytest.mark.slow
 def test_the_command_writes_over_its_own_pages_alone(sweep: Path, tmp_path: Path, capsys):
     out, run = tmp_path / "new" / "page.html", str(sweep / "learning_rate=0.001,seed=0")
     for _ in range(2):
@@ -134,3 +140,90 @@ def test_the_command_writes_over_its_own_pages_alone(sweep: Path, tmp_path: Path
         assert complaint in said
         assert said.count("\n") == 1
     assert other.read_text() == "<html>my own</html>"
+
+
+def text_of(chosen: RunSet) -> str:
+    main = render([chosen]).partition("<main>")[2].partition("</main>")[0]
+    return " ".join(re.sub("<[^>]+>", " ", main).split())
+
+
+def test_a_seed_counts_once_and_what_is_of_no_number_parts_no_group(tmp_path: Path):
+    paths = [
+        made_run(tmp_path / "one", {"seed": 1}, loss=0.5),
+        made_run(tmp_path / "one_again", {"seed": 1}, loss=0.5),
+        made_run(tmp_path / "two", {"seed": 2, "data.threads": 7, "track": []}, loss=0.7),
+        made_run(tmp_path / "order", {"seed": 2, "data.order_seed": 5}, loss=0.9),
+        made_run(tmp_path / "longer", {"epochs": 4}, rows=4, loss=0.4),
+    ]
+    (found,) = read_sets(paths)
+    longer, group = found.groups()
+    assert [run.name for run in longer.runs] == ["longer"]
+    assert [run.name for run in group.runs] == ["one", "two", "order"]
+    assert [run.name for run in group.repeats] == ["one_again"]
+    assert "data.threads" in found.varied() and "data.threads" not in group.changes
+    spread = group.spread("val_loss")
+    assert spread is not None
+    assert (spread.mean, spread.count) == (pytest.approx(0.7), 3)
+    told = "for a run of the same config and seed is there already: one_again."
+    assert told in text_of(found)
+    # The one that is complete counts, whichever comes first.
+    (paths[0] / "metrics.json").unlink()
+    assert [run.name for run in read_sets(paths)[0].groups()[1].repeats] == ["one"]
+    for path in (paths[1], paths[2]):
+        (path / "metrics.json").unlink()
+    said = text_of(read_sets(paths)[0])
+    assert "0.900 (n = 1 of 3)" in said
+    made_run(tmp_path / "more", {"seed": 9}, loss=0.7)
+    assert "0.800 ± 0.141 (n = 2 of 4)" in text_of(read_sets([*paths, tmp_path / "more"])[0])
+
+
+def test_losses_of_different_kinds_rank_nothing(tmp_path: Path):
+    def section(scores: list[float | None], form: str) -> RunSet:
+        place = tmp_path / f"{scores}{form}"
+        runs = [
+            made_run(place / f"run{i}", {"loss.box": box}, loss=1 + i, validation_ap=score)
+            for i, (box, score) in enumerate(zip(["yolov3", form, form], scores, strict=True))
+        ]
+        failure = {"kind": "diverged", "message": "not finite", "status": 3}
+        write_json(runs[2].with_name("run2.failure.json"), failure)
+        return read_sets(runs)[0]
+
+    for scores, form, order, said in (
+        ([None, None, None], "yolov3", ["run0", "run1"], "n − 1; least validation loss first)"),
+        ([0.1, 0.3, None], "ciou", ["run1", "run0"], "greatest validation AP50 first, for"),
+        (
+            [None, 0.3, 0.3],
+            "ciou",
+            ["run0", "run1"],
+            "not ranked, for runs of another loss.box",
+        ),
+    ):
+        found = section(scores, form)
+        assert [run.state for run in found.runs] == ["complete", "complete", "diverged"]
+        names = [run.name for group in found.groups() for run in (*group.runs, *group.repeats)]
+        assert [name for name in names if name != "run2"] == order
+        assert said in text_of(found)
+
+
+def test_what_a_run_fills_in_is_no_difference(tmp_path: Path):
+    by_device = {"batch_size": None, "batch_size_per_device": 4}
+    names = {"rate=0.1": {"optimizer.learning_rate": 0.1}, "rate=0.2": {}}
+    for name, changes in names.items():
+        made_run(tmp_path / name, {"optimizer.horizon": 3} | changes)
+    trials = [{"name": name, "changes": changes} for name, changes in names.items()]
+    content = {"format": 1, "base": flatten(CONFIG) | by_device, "trials": trials}
+    write_json(tmp_path / "sweep.json", content)
+    assert read_sets([tmp_path])[0].varied() == ["optimizer.learning_rate"]
+    trials[0]["changes"] = {"batch_size_per_device": 8}
+    write_json(tmp_path / "sweep.json", content)
+    assert "batch_size_per_device" in read_sets([tmp_path])[0].varied()
+
+
+def test_a_source_called_all_is_shown_beside_the_whole(tmp_path: Path):
+    path = made_run(tmp_path / "run")
+    figures = json.loads((path / "metrics.json").read_text())
+    figures["sources"] = {"all": {"AP": 0.125, "AP50": 0.75}}
+    write_json(path / "metrics.json", figures)
+    said = text_of(read_sets([path])[0])
+    assert "all 0.400 – 0.133" in said
+    assert "all 0.750 – 0.125" in said

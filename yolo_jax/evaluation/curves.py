@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from yolo_jax.evaluation.average_precision import AveragePrecision
 
 
-def plot_precision_recall(results: Mapping[str, AveragePrecision], path: Path) -> None:
-    """Draws precision by recall at IoU .50, a line for each name."""
+def plot_precision_recall(results: Sequence[tuple[str, AveragePrecision]], path: Path) -> None:
+    """Draws precision by recall at IoU .50, a line for each name; two may have the same."""
     figure = Figure(figsize=(5.5, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for name, result in results.items():
+    for name, result in results:
         axes.plot(np.linspace(0, 1, 101), result.precision, label=f"{name}: AP50 {result.ap50:.3f}")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.set_title("Held-out images, IoU ≥ 0.5")

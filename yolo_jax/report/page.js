@@ -22,6 +22,7 @@ function themed(plot) {
     if (trace.type === "heatmap") {
       trace.colorscale = [[0, colour("--panel")], [1, colour("--accent")]];
     } else if (trace.type === "parcoords") {
+      trace.line.color ??= LINES[0];
       trace.line.colorscale = [[0, LINES[0]], [0.5, LINES[4]], [1, LINES[1]]];
       trace.labelfont = trace.tickfont = { ...text, size: 11, family: "sans-serif" };
       trace.rangefont = { ...trace.tickfont, color: "rgba(0,0,0,0)" };

@@ -16,7 +16,12 @@ from yolo_jax.report.sets import Group, RunSet, Spread, figure, input_wait, usua
 # By it a later report knows a page of its own, which it may write over.
 MARK = '<meta name="generator" content="yolo-jax report">'
 # Of the tables: what the column is called, and the figure's name.
-_FIGURES = {"val_loss": "validation loss", "AP50": "held-out AP50", "AP": "held-out AP"}
+_FIGURES = {
+    "val_loss": "validation loss",
+    "val_AP50": "validation AP50",
+    "AP50": "held-out AP50",
+    "AP": "held-out AP",
+}
 _LARGE = 10_000  # from which a figure has four digits alone, as of a loss that runs away
 
 
@@ -46,7 +51,6 @@ def render(sets: Sequence[RunSet]) -> str:
         sections=sections,
         count=number,
         written=f"{datetime.now():%Y-%m-%d %H:%M}",
-        figures=_FIGURES,
         plots=drawn,
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
@@ -64,18 +68,24 @@ def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[
             "loss": plots.compared(chosen.runs, "val_loss", "Validation loss"),
             "ap": plots.compared(chosen.runs, "val_AP50", "Validation AP50"),
         }
+    # The validation images are scored only where that is asked for.
+    is_scored = any(run.last("val_AP50") is not None for run in chosen.runs)
+    figures = {k: v for k, v in _FIGURES.items() if k != "val_AP50" or is_scored}
     groups = [
         {
             "name": _group_name(group, varied, chosen),
-            "seeds": [run.name for run in group.runs],
-            "figures": [group.spread(name) for name in _FIGURES],
+            "runs": [run.name for run in group.runs],
+            "repeats": [run.name for run in group.repeats],
+            "figures": [group.spread(name) for name in figures],
         }
         for group in chosen.groups()
     ]
     return {
         "set": chosen,
         "varied": varied,
+        "figures": figures,
         "groups": groups,
+        "order": _order(chosen),
         "runs": [_run(run, chosen) for run in chosen.runs],
         "plots": _register(drawn, compared, f"set-{number}"),
     }
@@ -91,6 +101,17 @@ def _group_name(group: Group, labels: Mapping[str, str], chosen: RunSet) -> str:
     return group.runs[0].name + (f" and {others} more" if others else "")
 
 
+def _order(chosen: RunSet) -> str:
+    """Returns in words what the groups of a set stand by, and why."""
+    why = f"runs of another {', '.join(chosen.loss_fields())} have losses of another kind"
+    match chosen.ranking():
+        case "val_loss":
+            return "least validation loss first"
+        case "val_AP50":
+            return f"greatest validation AP50 first, for {why}"
+    return f"not ranked, for {why} and not all have a validation AP50 (--validation-ap-every)"
+
+
 def _labels(fields: Sequence[str]) -> dict[str, str]:
     """Returns what fields are called by dotted name: their last part, where no other has it."""
     last = [name.rpartition(".")[2] for name in fields]
@@ -101,7 +122,8 @@ def _run(run: Run, chosen: RunSet) -> dict[str, Any]:
     figures = run.figures or {}
     per_class = [(n, ap["AP50"], ap["AP"]) for n, ap in figures.get("per_class", {}).items()]
     sources = figures.get("sources", {})
-    rows = {"all": figures, **sources} if figures else {}
+    # A source may be called `all` too.
+    rows = [("all", figures), *sources.items()] if figures else []
     changes = chosen.changes(run)
     return {
         "run": run,
@@ -110,9 +132,7 @@ def _run(run: Run, chosen: RunSet) -> dict[str, Any]:
         "figures": {name: figure(run, name) for name in _FIGURES},
         "speed": usual_speed(run),
         "wait": input_wait(run),
-        "held_out": [
-            (n, [part.get(key) for key in ("AP50", "AP75", "AP")]) for n, part in rows.items()
-        ],
+        "held_out": [(n, [part.get(key) for key in ("AP50", "AP75", "AP")]) for n, part in rows],
         "per_class": per_class,
         "skipped": figures.get("skipped", {}),
         "examples": _examples(run),
@@ -164,10 +184,11 @@ def _number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if abs(value) < _LARGE else f"{value:.4g}"
 
 
-def _spread(value: Spread | None) -> str:
-    """Returns mean ± deviation (n); of one run the figure alone."""
+def _spread(value: Spread | None, runs: int) -> str:
+    """Returns mean ± deviation (n), and of how many runs where not all count; of one the figure."""
     if value is None:
         return "–"
+    count = f"{value.count} of {runs}" if value.count < runs else str(value.count)
     if value.deviation is None:
-        return _number(value.mean)
-    return f"{_number(value.mean)} ± {_number(value.deviation)} (n = {value.count})"
+        return _number(value.mean) + (f" (n = {count})" if runs > 1 else "")
+    return f"{_number(value.mean)} ± {_number(value.deviation)} (n = {count})"

@@ -102,7 +102,7 @@ def _file_names(sources: Sequence[str]) -> list[str]:
 
 def save_curves(
     history: Sequence[Mapping[str, float]],
-    results: Mapping[str, AveragePrecision],
+    results: Sequence[tuple[str, AveragePrecision]],
     folder: Path,
 ) -> None:
     """Draws the losses by epoch, of a run's history, and precision by recall."""

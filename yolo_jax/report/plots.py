@@ -196,12 +196,19 @@ def parallel_coordinates(chosen: RunSet, labels: Mapping[str, str]) -> Plot | No
         return None
     loss = [run.last("val_loss") for run in runs]
     axes.append({"label": "validation loss", "values": loss})
-    for name in ("AP50", "AP"):
-        held_out = [figure(run, name) for run in runs]
-        if None not in held_out:
-            axes.append({"label": f"held-out {name}", "values": held_out})
-    line = {"color": loss, "showscale": False}
+    figures = ("val_AP50", "validation AP50"), ("AP50", "held-out AP50"), ("AP", "held-out AP")
+    for name, label in figures:
+        found = [figure(run, name) for run in runs]
+        if None not in found:
+            axes.append({"label": label, "values": found})
     title = f"Parallel coordinates of {len(runs)} of {len(chosen.runs)} runs"
+    line: Plot = {"showscale": False}
+    if (ranking := chosen.ranking()) is not None:
+        # The best are blue.
+        of_rank = [run.last(ranking) for run in runs]
+        line |= {"color": of_rank, "reversescale": ranking == "val_AP50"}
+        by = "validation loss" if ranking == "val_loss" else "validation AP50"
+        title += f", coloured by {by}, the best blue"
     return {
         "title": title,
         "data": [{"type": "parcoords", "dimensions": axes, "line": line}],

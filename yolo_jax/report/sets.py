@@ -10,11 +10,14 @@ from typing import Any, NamedTuple, TypedDict
 
 from yolo_jax.core.json_files import read_json
 from yolo_jax.report.runs import Run, is_run, read_run
+from yolo_jax.run_folder import MAY_DIFFER
 
 SWEEP, FORMAT = "sweep.json", 1
-# Fields in which runs of one group may differ: what is drawn, and where it lies.
+# Fields in which runs of one group may differ: what is drawn, and what is of no number.
 _SEEDS = ("seed", "data.order_seed")
-_OF_NO_GROUP = frozenset({*_SEEDS, "name", "runs"})
+_OF_NO_GROUP = frozenset({*_SEEDS, "name", *MAY_DIFFER} - {"epochs"})
+# What a run fills in that its config left open, or gave by device.
+_FILLED_IN = ("batch_size", "batch_size_per_device", "optimizer.horizon")
 
 
 _Value = bool | int | float | str | None
@@ -52,11 +55,13 @@ class Group:
 
     Attributes:
         changes: the fields in which their config differs from the base.
-        runs: in the order of the set.
+        runs: one of each seed, in the order of the set.
+        repeats: further runs of these seeds, which tell nothing of how figures spread.
     """
 
     changes: dict[str, Any]
     runs: list[Run]
+    repeats: list[Run] = field(default_factory=list)
 
     def spread(self, name: str) -> Spread | None:
         """Returns a figure over the runs that are complete and have it; None where none has.
@@ -104,22 +109,35 @@ class RunSet:
             given = self.base.get(name)
             if name in ("name", "runs") or (name in self.base and given == value):
                 continue
-            if given is None and name not in told and not self._differ(name):
+            is_open = given is None or name in _FILLED_IN
+            if is_open and name not in told and not _differ(name, self.runs):
                 continue
             found[name] = value
         return found
-
-    def _differ(self, name: str) -> bool:
-        values = [run.config.get(name) for run in self.runs if run.config is not None]
-        return any(value != values[0] for value in values)
 
     def varied(self) -> list[str]:
         """Returns the fields in which runs differ from the base, seeds last."""
         found = dict.fromkeys(name for run in self.runs for name in self.changes(run))
         return sorted(found, key=lambda name: (name in _SEEDS, name))
 
+    def loss_fields(self) -> list[str]:
+        """Returns the fields of the loss in which complete runs differ: they have no common one."""
+        complete = [run for run in self.runs if run.is_complete]
+        names = dict.fromkeys(name for run in complete for name in run.config or {})
+        return [name for name in names if name.startswith("loss.") and _differ(name, complete)]
+
+    def ranking(self) -> str | None:
+        """Returns what the runs are ranked by: val_loss, val_AP50 where losses cannot be compared.
+
+        None where not all complete runs have that.
+        """
+        if not self.loss_fields():
+            return "val_loss"
+        is_known = all(run.last("val_AP50") is not None for run in self.runs if run.is_complete)
+        return "val_AP50" if is_known else None
+
     def groups(self) -> list[Group]:
-        """Returns the groups by validation loss, least first, and what has none last.
+        """Returns the groups by their ranking, the best first; without one as they are given.
 
         Runs whose config cannot be read are of no group.
         """
@@ -128,11 +146,32 @@ class RunSet:
             if run.config is not None:
                 kept = {k: v for k, v in run.config.items() if k not in _OF_NO_GROUP}
                 found.setdefault(json.dumps(kept, sort_keys=True), []).append(run)
-        groups = []
-        for runs in found.values():
-            changes = self.changes(runs[0])
-            groups.append(Group({k: v for k, v in changes.items() if k not in _SEEDS}, runs))
-        return sorted(groups, key=lambda group: (group.spread("val_loss") or (math.inf,))[0])
+        groups = [self._group(runs) for runs in found.values()]
+        ranking = self.ranking()
+        if ranking is None:
+            return groups
+        sign = 1 if ranking == "val_loss" else -1
+        spreads = [group.spread(ranking) for group in groups]
+        places = [math.inf if spread is None else sign * spread.mean for spread in spreads]
+        return [groups[i] for i in sorted(range(len(groups)), key=places.__getitem__)]
+
+    def _group(self, runs: Sequence[Run]) -> Group:
+        changes = {k: v for k, v in self.changes(runs[0]).items() if k not in _OF_NO_GROUP}
+        of_seed: dict[tuple[Any, ...], Run] = {}
+        for run in sorted(runs, key=lambda run: not run.is_complete):
+            of_seed.setdefault(tuple((run.config or {})[name] for name in _SEEDS), run)
+        counted = {run.path for run in of_seed.values()}
+        return Group(
+            changes,
+            [run for run in runs if run.path in counted],
+            [run for run in runs if run.path not in counted],
+        )
+
+
+def _differ(name: str, runs: Iterable[Run]) -> bool:
+    """Tells whether the configs of some runs, of those that can be read, differ in a field."""
+    values = [run.config.get(name) for run in runs if run.config is not None]
+    return any(value != values[0] for value in values)
 
 
 def figure(run: Run, name: str) -> float | None:
