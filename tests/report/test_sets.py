@@ -16,6 +16,7 @@ from yolo_jax.report.sets import RunSet, read_sets
 from yolo_jax.run_folder import flatten
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_speed_its_warnings_and_its_curves(sweep: Path):
     run = read_run(sweep / "learning_rate=0.001,seed=0", "first")
     assert (run.state, run.epochs, run.faults, run.lacks) == ("complete", 3, [], [])
