@@ -30,12 +30,18 @@ def note(folder: Path, network: Network, **changes: Any) -> dict[str, Any]:
 def test_each_start_is_added_and_none_written_over(tmp_path: Path, network: Network, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a secret")
     monkeypatch.setenv("JAX_ENABLE_CHECKS", "0")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_tpu_option=1")
+    (tmp_path / "packages" / "broken-1.0.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
     first = note(tmp_path, network)
     second = note(tmp_path, network, goes_on=True, source=tmp_path / "mine.py")
     folder = tmp_path / "runs" / "tiny"
     assert read_starts(folder) == json.loads(json.dumps([first, second]))
     assert "a secret" not in (folder / "origin.json").read_text()
-    assert first["environment"]["JAX_ENABLE_CHECKS"] == "0"
+    wanted = {"JAX_ENABLE_CHECKS": "0", "NVIDIA_TF32_OVERRIDE": "0"}
+    wanted["LIBTPU_INIT_ARGS"] = "--xla_tpu_option=1"
+    assert first["environment"].items() >= wanted.items()
     assert first["devices"] == {"kind": "cpu", "count": 8, "processes": 1}
     assert first["packages"]["jax"] == jax.__version__
     assert {"numpy", "python", "yolo_jax", "pillow"} <= first["packages"].keys()
@@ -66,7 +72,7 @@ def test_what_differs_is_told_a_line_each(tmp_path: Path, network: Network):
     ]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"starts": [1]}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"starts": [1]}', '{"starts": [{}]}'])
 def test_a_damaged_file_is_named(tmp_path: Path, content: str):
     assert read_starts(tmp_path) == []
     (tmp_path / "origin.json").write_text(content)

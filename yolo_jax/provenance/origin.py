@@ -9,25 +9,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import distributions, requires, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 from flax import nnx
 
 from yolo_jax.agreement import checksum, versions
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.core.json_files import read_json, save_json
 from yolo_jax.core.types import Dataset
 from yolo_jax.networks.pretrained import cache_folder
 from yolo_jax.networks.yolov3 import Network
 from yolo_jax.provenance.checkout import Checkout, checkout_of
 from yolo_jax.provenance.checksums import checksums, file_checksum
-from yolo_jax.run_folder import RunFolder, read_json, save_json
+from yolo_jax.run_folder import RunFolder
 
 ORIGIN = "origin.json"
 _SETS = ("train", "validation", "held_out")
 _LARGEST_PATCH = 2**20  # bytes
 # What JAX runs on; of the installed packages, those whose names begin so.
 _PLATFORMS = ("jax-", "libtpu", "nvidia-")
+# Of the environment, beside `JAX_*`: what changes numbers.
+_VARIABLES = ("LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS")
 # What two starts may differ in and still be of one kind.
 _OWN = frozenset(
     {"time", "argv", "folder", "goes_on", "reproduces", "config_file", "config_checkout"}
@@ -35,6 +38,18 @@ _OWN = frozenset(
 _PLAIN = re.compile(r"^(packages|environment)\.")
 # Of data and patches, where they lie.
 _PLACES = ("read_from", "file")
+
+
+class _Start(TypedDict):
+    """What is asked of an entry; see `note_start` for the rest."""
+
+    argv: list[str]
+    folder: str
+    goes_on: bool
+
+
+class _Origin(TypedDict):
+    starts: list[_Start]
 
 
 def note_start(
@@ -49,8 +64,8 @@ def note_start(
 ) -> dict[str, Any]:
     """Adds this start to those in a run folder's `origin.json`, and returns it.
 
-    Of the environment's variables those alone are kept that JAX reads. What a checkout has changed
-    is kept beside it as `origin.patch`, if it has less than 1 MB.
+    Of the environment's variables those alone are kept that JAX and the device's library read. What
+    a checkout has changed is kept beside it as `origin.patch`, if it has less than 1 MB.
 
     Args:
         run: its folder.
@@ -88,7 +103,7 @@ def note_start(
         "environment": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name == "XLA_FLAGS" or name.startswith("JAX_")
+            if name in _VARIABLES or name.startswith("JAX_")
         },
         "seed": config.seed,
         "data": {name: checksums(one) for name, one in zip(_SETS, datasets, strict=True)},
@@ -110,10 +125,7 @@ def read_starts(folder: Path) -> list[dict[str, Any]]:
     path = folder / ORIGIN
     if not path.is_file():
         return []
-    starts = read_json(path, dict).get("starts")
-    if not isinstance(starts, list) or not all(isinstance(one, dict) for one in starts):
-        raise ValueError(f"{path} is damaged: it has no list of starts")
-    return starts
+    return read_json(path, _Origin)["starts"]
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -161,7 +173,8 @@ def _packages() -> dict[str, str]:
     """Returns the versions of what yolo_jax asks for, and of what JAX runs on."""
     asked = [line for line in requires("yolo_jax") or [] if "extra ==" not in line]
     found = {name: version(name) for line in asked for name in re.findall(r"^[\w.-]+", line)}
-    installed = {one.name.lower(): one.version for one in distributions()}
+    # One whose folder is damaged has no name.
+    installed = {one.name.lower(): one.version for one in distributions() if one.name}
     found |= {name: own for name, own in installed.items() if name.startswith(_PLATFORMS)}
     return dict(sorted((found | versions()).items()))
 
