@@ -23,7 +23,7 @@ def score_held_out(
     skipped: dict[str, str],
     run: RunFolder,
     epochs: int,
-) -> None:
+) -> dict[str, Any] | None:
     """Scores the held-out images, leaves figures and pictures, and prints the figures.
 
     Every process finds the objects of its share; the first scores them all. An image that cannot be
@@ -36,6 +36,9 @@ def score_held_out(
         skipped: why images of the other sets were left out.
         run: its folder.
         epochs: that were trained.
+
+    Returns:
+        The figures, as `metrics.json` has them; None on the other processes.
 
     Raises:
         ImageError: strict and an image cannot be read, or too many cannot.
@@ -51,19 +54,20 @@ def score_held_out(
     of_each = distributed.gather_objects(skipped | held_out.skipped)
     skipped = {path: reason for part in of_each for path, reason in part.items()}
     if not distributed.is_first():
-        return
+        return None
     listed = held_out.dataset
     read = tuple(one for one in listed.annotations if one.image_id in found)
     dataset = dataclasses.replace(listed, annotations=read)
     whole, sources = coco_average_precision(dataset, found), per_source(dataset, found)
     ended = {"epochs": epochs, "stopped_early": epochs < config.epochs}
     figures = metrics(whole, sources) | ended | {"skipped": skipped}
-    # Before the pictures, which are not worth losing the figures for.
-    run.save_figures(figures)
+    # By its figures a run is known to be complete: behind them only pictures may be lost to a kill.
     save_details(dataset, found, whole, sources, _DRAWN_SCORE, run.path)
+    run.save_figures(figures)
     save_curves(run.history(), [("all", whole), *sources.items()], run.path)
     save_held_out_pictures(dataset, found, _DRAWN_SCORE, run.path / "held_out")
     print_figures(figures)
+    return figures
 
 
 def print_figures(figures: dict[str, Any]) -> None:
