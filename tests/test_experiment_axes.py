@@ -179,10 +179,15 @@ def test_both_stages_and_a_resumed_run_are_one_run_of_a_tracker(
     assert not (wanted.runs / "tiny" / "tensorboard").exists()
     tracked = ("mlflow", "tensorboard")
     experiment.train(dataclasses.replace(wanted, epochs=3, track=tracked))
-    assert list((wanted.runs / "tiny" / "tensorboard").iterdir())
+    events = list((wanted.runs / "tiny" / "tensorboard").iterdir())
+    assert any(b"held_out_AP50" in file.read_bytes() for file in events)
     client = mlflow.MlflowClient(tracking_uri=uri)
     (run,) = client.search_runs([client.get_experiment_by_name("yolo_jax").experiment_id])
     assert (run.info.run_name, run.info.status) == ("tiny", "FINISHED")
     assert run.data.params["network.input_size"] == "32"
     steps = [one.step for one in client.get_metric_history(run.info.run_id, "val_loss")]
     assert sorted(steps) == [0, 1, 2]
+    figures = json.loads((wanted.runs / "tiny" / "metrics.json").read_text())
+    last = client.get_metric_history(run.info.run_id, "held_out_AP")
+    assert [one.step for one in last] == [2, 3]  # after either start
+    assert last[-1].value == figures["AP"]

@@ -110,6 +110,11 @@ def test_tensorboard_writes_scalars_and_histograms(tmp_path: Path):
     board.close()
     (events,) = (tmp_path / "batches").iterdir()
     assert events.read_bytes().count(b"loss") == 3
+    board.log_after_fit(1, {"held_out_AP50": 0.5})
+    written = {
+        path.read_bytes().count(b"held_out_AP50") for path in (tmp_path / "batches").iterdir()
+    }
+    assert written == {0, 1}
     list(drive(TensorBoard(tmp_path / "none"), []))
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match="write_images is not supported"):

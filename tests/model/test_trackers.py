@@ -25,7 +25,7 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 
 def stopped_and_gone_on_with(make: Any, pause: float = 0) -> Any:
-    """Logs epochs 0 and 1, is closed, and goes on from the checkpoint of epoch 0."""
+    """Logs epochs 0 and 1, is closed, goes on from the checkpoint of epoch 0, and adds a figure."""
     first = make()
     epochs = drive(first, [0.5, 0.25], end=False)
     next(epochs)
@@ -36,6 +36,8 @@ def stopped_and_gone_on_with(make: Any, pause: float = 0) -> Any:
     second = make()
     second.load_state_dict(state)
     list(drive(second, [0.25, 0.125], first=1))
+    time.sleep(pause)
+    second.log_after_fit(3, {"held_out_AP50": 0.75})
     assert second.state_dict() == state
     return state["id"]
 
@@ -69,6 +71,8 @@ def test_mlflow_goes_on_with_the_same_run(store: str):
     assert run.data.params == {name: str(value) for name, value in CONFIG.items()}
     logged = {(one.step, one.value) for one in client.get_metric_history(found, "val_loss")}
     assert logged == {(0, 0.5), (1, 0.25), (2, 0.125)}
+    (last,) = client.get_metric_history(found, "held_out_AP50")
+    assert (last.step, last.value) == (3, 0.75)
 
 
 @needs("mlflow")
@@ -91,13 +95,14 @@ def test_wandb_goes_on_with_the_same_run(tmp_path: Path, monkeypatch: pytest.Mon
     # Its folders are named by the second.
     found = stopped_and_gone_on_with(lambda: WandB("trees", "one", CONFIG), pause=1)
     wanted, written = {b"val_loss", b"optimizer.kind", b"trees", b"0.5", b"0.25", b"0.125"}, b""
+    wanted |= {b"held_out_AP50", b"0.75"}
     deadline = time.monotonic() + PATIENCE  # its process writes on when `finish` has returned
     while any(text not in written for text in wanted):
         assert time.monotonic() < deadline, written
         files = list((tmp_path / "wandb").glob(f"offline-run-*-{found}/*.wandb"))
         written = b"".join(file.read_bytes() for file in files)
         time.sleep(0.1)
-    assert len(files) == 2
+    assert len(files) == 3
 
 
 @needs("aim")
@@ -108,7 +113,12 @@ def test_aim_goes_on_with_the_same_run(tmp_path: Path):
     assert (run.experiment, run.name) == ("trees", "one")
     assert run["config"]["optimizer.kind"] == "adam"
     assert run["finished"]
-    (metric,) = [one for one in run.metrics() if one.name == "val_loss"]
+    metrics = {one.name: one for one in run.metrics()}
+    metric, last = metrics["val_loss"], metrics["held_out_AP50"]
+    assert [part.tolist() for part in (last.data.numpy()[0], last.data.numpy()[1][0])] == [
+        [3],
+        [0.75],
+    ]
     steps, (values, _, _) = metric.data.numpy()
     assert dict(zip(steps.tolist(), values.tolist(), strict=True)) == {0: 0.5, 1: 0.25, 2: 0.125}
     run.close()
@@ -121,7 +131,9 @@ def test_a_tracker_that_fails_is_told_of_once_and_ends_nothing(
     (tmp_path / "file").touch()  # where a store's folder would have to be
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
     with caplog.at_level(logging.WARNING, "yolo_jax"):
-        logs = [logs for logs, _ in drive(MLflow("trees"), [3, 2, 1])]
+        tracker = MLflow("trees")
+        logs = [logs for logs, _ in drive(tracker, [3, 2, 1])]
+        tracker.log_after_fit(3, {"held_out_AP50": 0.75})
     assert len(logs) == 3
     (said,) = [one.getMessage() for one in caplog.records if one.name.startswith("yolo_jax")]
     assert said.startswith("MLflow failed and is left out from here on: ")

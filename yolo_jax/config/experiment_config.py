@@ -52,8 +52,9 @@ class ExperimentConfig:
             None: a tenth of all up to there.
         validation_ap_every: epochs between scores of the validation images by average precision,
             which enter history.csv; 0: they are not scored.
-        track: where every epoch's logs go, beside history.csv: `tensorboard` files in the run
-            folder, `wandb` (Weights & Biases), `mlflow`, `aim`; none of them, or several.
+        track: where every epoch's logs go, beside history.csv, and at the end the held-out figures:
+            `tensorboard` files in the run folder, `wandb` (Weights & Biases), `mlflow`, `aim`; none
+            of them, or several.
         track_project: that the run is shown under there; MLflow's and Aim's experiment.
     """
 

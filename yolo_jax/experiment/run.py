@@ -111,7 +111,7 @@ def _train(
         distributed.end_when_told()
         trained = trained_network(model)
         detector = make_detector(config, trained, anchors, data)
-        leave_figures(config, run, trained, detector, data, epochs)
+        leave_figures(config, run, trained, detector, data, epochs, trackers)
 
 
 def _end_of(figures: dict[str, Any]) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from yolo_jax.config import ExperimentConfig
-from yolo_jax.model.callbacks import Aim, Callback, MLflow, TensorBoard, WandB
+from yolo_jax.model.callbacks import Aim, MLflow, TensorBoard, Tracker, WandB
 from yolo_jax.run_folder import flatten
 
 
-def make_trackers(config: ExperimentConfig) -> Iterator[Callback]:
+def make_trackers(config: ExperimentConfig) -> Iterator[TensorBoard | Tracker]:
     """Yields the config's trackers, each once; they last over all stages, as one run of theirs.
 
     Raises:

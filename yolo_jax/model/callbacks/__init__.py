@@ -9,7 +9,7 @@ from yolo_jax.model.callbacks.monitors import EarlyStopping, ReduceLROnPlateau
 from yolo_jax.model.callbacks.progress import ProgbarLogger
 from yolo_jax.model.callbacks.records import CSVLogger, TensorBoard
 from yolo_jax.model.callbacks.saving import Checkpoint, ModelCheckpoint
-from yolo_jax.model.callbacks.trackers import Aim, MLflow, WandB
+from yolo_jax.model.callbacks.trackers import Aim, MLflow, Tracker, WandB
 
 __all__ = [
     "HOOKS",
@@ -32,5 +32,6 @@ __all__ = [
     "ReduceLROnPlateau",
     "TensorBoard",
     "TerminateOnNaN",
+    "Tracker",
     "WandB",
 ]

@@ -172,13 +172,23 @@ class TensorBoard(Callback):
             writer.add_image(name, picture, epoch, dataformats="HWC")
         writer.flush()
 
+    def log_after_fit(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Writes what is known only when the fit is over, to an events file of its own.
+
+        Args:
+            step: of the numbers.
+            numbers: by name.
+        """
+        self._write(numbers, step)
+        self.close()
+
     def close(self) -> None:
         """Closes the events file."""
         if self._writer is not None:
             self._writer.close()
         self._writer = None
 
-    def _write(self, logs: Logs, step: int) -> SummaryWriter:
+    def _write(self, logs: Mapping[str, Any], step: int) -> SummaryWriter:
         # Opened late: a fit that has nothing left to do needs no events file.
         if self._writer is None:
             self._writer = _open_events(self.log_dir, step)

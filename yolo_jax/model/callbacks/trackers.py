@@ -59,6 +59,19 @@ class Tracker(Callback, abc.ABC):
             self._attempt(self._finish)
         self._is_open = False
 
+    def log_after_fit(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Logs what is known only when the fit is over to its run, which is opened again for it.
+
+        Args:
+            step: of the numbers.
+            numbers: by name.
+        """
+        if is_first():
+            self._is_open = self._attempt(self._open)
+        if self._is_open:
+            self._attempt(lambda: self._write(step, numbers))
+        self.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the tracker's own name of the run."""
         return {"id": self._id}
