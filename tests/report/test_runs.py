@@ -10,6 +10,7 @@ from made_runs import made_run, write_json
 
 from yolo_jax import cli
 from yolo_jax.report.page import render
+from yolo_jax.report.plots import confusion
 from yolo_jax.report.runs import read_run
 from yolo_jax.report.sets import figure, read_sets
 
@@ -108,3 +109,78 @@ def test_figures_of_other_epochs_than_the_history_s_complete_no_run(tmp_path: Pa
     for early, state in ((True, "complete"), (False, "unfinished")):
         write_json(stopped / "metrics.json", ended | {"stopped_early": early})
         assert (read_run(stopped, "stopped").state) == state
+
+
+def test_a_trial_named_alone_says_how_it_failed(tmp_path: Path):
+    run = made_run(tmp_path / "rate=9", rows=2)
+    (run / "metrics.json").unlink()
+    failure = {"kind": "diverged", "message": "not finite", "status": 3}
+    write_json(tmp_path / "rate=9.failure.json", failure)
+    (tmp_path / "rate=9.log").write_text("Epoch 1/3\n")
+    found = read_sets([run])[0].runs[0]
+    assert (found.state, found.log) == ("diverged", "Epoch 1/3")
+    write_json(tmp_path / "rate=9.failure.json", failure | {"kind": "complete"})
+    (fault,) = read_run(run, "rate=9").faults
+    assert "kind is 'complete'; expected one of 'crashed', 'diverged', 'pruned'" in fault
+
+
+def test_checkpoints_of_trials_trained_together_are_no_run(tmp_path: Path):
+    made_run(tmp_path / "usual")
+    shared = tmp_path / "together_12345678"
+    (shared / "checkpoints").mkdir(parents=True)
+    write_json(shared / "trials.json", ["usual"])
+    (tmp_path / "sweep.json").write_text("{")
+    assert [run.name for run in read_sets([tmp_path])[0].runs] == ["usual"]
+    with pytest.raises(ValueError, match="is no run's folder"):
+        read_sets([shared])
+
+
+def test_a_link_out_of_the_folder_is_not_shown_nor_what_cannot_be_read(tmp_path: Path):
+    run = made_run(tmp_path / "run")
+    picture = run / "examples" / "worst_1.jpg"
+    (tmp_path / "secret").write_bytes(picture.read_bytes())
+    picture.unlink()
+    picture.symlink_to(tmp_path / "secret")
+    (fault,) = read_run(run, "run").faults
+    assert "names examples/worst_1.jpg, which is not there in examples/" in fault
+    picture.unlink()
+    picture.write_bytes(b"")
+    (found,) = read_sets([run])
+    picture.unlink()  # between reading and rendering, as on a disk that fails
+    page = render([found])
+    assert "a.png: its picture cannot be read" in page
+    assert page.partition("</main>")[0].count("<img") == 1
+
+
+def test_an_unknown_wait_is_not_said_to_be_none(tmp_path: Path):
+    run = made_run(tmp_path / "run")
+    assert "1.0 % of the time spent waiting" in render(read_sets([run]))
+    speed = (run / "speed.csv").read_text()
+    (run / "speed.csv").write_text(speed.replace("0.01", "NA"))
+    page = render(read_sets([run])).partition("</main>")[0]
+    assert "images a second (median" in page
+    assert "spent waiting" not in page
+
+
+def test_pictures_are_in_the_page_for_the_first_groups_alone(tmp_path: Path):
+    runs = [made_run(tmp_path / f"run{i}", {"seed": i}) for i in range(26)]
+    page = render(read_sets(runs)).partition("</main>")[0]
+    assert page.count("<img") == 24 * 2
+    assert page.count("are not in this page") == 2
+
+
+def test_confusions_have_a_form_in_words_and_few_ticks(tmp_path: Path):
+    run = made_run(tmp_path / "run")
+    page = render(read_sets([run])).partition("</main>")[0]
+    words = " ".join(re.sub("<[^>]+>", " ", page).split())
+    assert "background ash 3 100.0 % ash background 2 25.0 % ash oak 1 12.5 %" in words
+    held_out = json.loads((run / "held_out.json").read_text())
+    many = [[int(i == j) for i in range(81)] for j in range(81)]
+    write_json(run / "held_out.json", held_out | {"confusion": many})
+    write_json(run / "classes.json", [f"class {i}" for i in range(80)])
+    plot = confusion(read_run(run, "run"))
+    assert plot is not None
+    ticks = plot["layout"]["xaxis"]
+    assert len(ticks["tickvals"]) == len(ticks["ticktext"]) <= 20
+    assert ticks["ticktext"][-1] == "background"
+    assert plot["data"][0]["meta"][79] == "class 79"

@@ -72,12 +72,14 @@ def check_shape(value: Any, hint: Any, name: str = "it") -> None:
     Raises:
         ValueError: a value within it has another type, or a key lacks; says where.
     """
+    if typing.get_origin(hint) is typing.NotRequired:
+        (hint,) = typing.get_args(hint)
     inside = typing.get_args(hint)
     if typing.is_typeddict(hint):
         _check_leaf(value, dict, name)
         if missing := sorted(hint.__required_keys__ - value.keys()):
             raise ValueError(f"{name} lacks {missing}")
-        for key, kind in typing.get_type_hints(hint).items():
+        for key, kind in typing.get_type_hints(hint, include_extras=True).items():
             if key in value:
                 check_shape(value[key], kind, _within(name, key))
     elif typing.get_origin(hint) is dict:

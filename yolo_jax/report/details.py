@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from yolo_jax.core.fields import Within
 from yolo_jax.core.json_files import read_json, save_json
 from yolo_jax.core.types import Dataset, Detections
 from yolo_jax.evaluation.average_precision import AveragePrecision
@@ -53,7 +54,7 @@ class Details(TypedDict):
     iou: float
     recall_step: float
     precision: Precision
-    confusion: list[list[int]]
+    confusion: list[list[Annotated[int, Within(0)]]]
     worst: list[Example]
     best: list[Example]
 
@@ -72,8 +73,10 @@ def read_details(folder: Path) -> Details:
         raise ValueError(f"{path} is damaged: confusion has not as many columns as rows")
     for example in (*details["worst"], *details["best"]):
         picture = Path(example["picture"])
-        # Of another place it would bring any file of the reader's into a page that is passed on.
-        if picture.parent != Path(EXAMPLES) or not (folder / picture).is_file():
+        # Of another place, a link's too, any file of the reader's would come into a page that is
+        # passed on.
+        is_inside = (folder / picture).resolve().is_relative_to(folder.resolve())
+        if picture.parent != Path(EXAMPLES) or not is_inside or not (folder / picture).is_file():
             raise ValueError(f"{path} names {picture}, which is not there in {EXAMPLES}/")
     return details
 

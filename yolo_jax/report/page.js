@@ -20,6 +20,7 @@ function themed(plot) {
       trace.line.color = LINES[trace.line.color % LINES.length]; // it is the number of one
     }
     if (trace.type === "heatmap") {
+      trace.customdata = trace.meta.map((row) => trace.meta.map((column) => [row, column]));
       trace.colorscale = [[0, colour("--panel")], [1, colour("--accent")]];
     } else if (trace.type === "parcoords") {
       trace.line.color ??= LINES[0];
@@ -126,4 +127,8 @@ function openTarget() {
   }
 }
 addEventListener("hashchange", openTarget);
+// A second click on it changes no address; the run may have been closed since.
+document.querySelectorAll("table.runs a").forEach((link) => link.addEventListener("click", () => {
+  if (link.hash === location.hash) openTarget();
+}));
 openTarget();

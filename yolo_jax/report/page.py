@@ -4,12 +4,14 @@ import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from plotly.offline import get_plotlyjs
 
 from yolo_jax.report import plots
+from yolo_jax.report.details import Example
 from yolo_jax.report.runs import Run
 from yolo_jax.report.sets import Group, RunSet, Spread, figure, input_wait, usual_speed
 
@@ -22,6 +24,7 @@ _FIGURES = {
     "AP50": "held-out AP50",
     "AP": "held-out AP",
 }
+_WITH_PICTURES = 24  # runs whose worst and best images are in the page, some 0.3 MB of each
 _LARGE = 10_000  # from which a figure has four digits alone, as of a loss that runs away
 
 
@@ -38,24 +41,40 @@ def render(sets: Sequence[RunSet]) -> str:
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # no browser reads it
     template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
     drawn: dict[str, plots.Plot] = {}
+    with_pictures = _best(sets, _WITH_PICTURES)
     sections, number = [], 0
     for chosen in sets:
         section = _section(chosen, len(sections), drawn)
         for run in section["runs"]:
             number += 1
             run["id"] = f"run-{number}"
+            is_pictured = run["run"].path in with_pictures
+            run["examples"] = _examples(run["run"]) if is_pictured else []
+            run["lacks_pictures"] = run["run"].details is not None and not is_pictured
             run["plots"] = _register(drawn, _plots_of(run["run"]), run["id"])
         sections.append(section)
     return template.render(
         mark=MARK,
         sections=sections,
         count=number,
+        with_pictures=_WITH_PICTURES,
         written=f"{datetime.now():%Y-%m-%d %H:%M}",
         plots=drawn,
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
     )
+
+
+def _best(sets: Sequence[RunSet], count: int) -> set[Path]:
+    """Returns the first runs that have pictures, in the order of their groups."""
+    ordered = [
+        run
+        for chosen in sets
+        for run in (*(run for group in chosen.groups() for run in group.runs), *chosen.runs)
+        if run.details is not None
+    ]
+    return set(list(dict.fromkeys(run.path for run in ordered))[:count])
 
 
 def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[str, Any]:
@@ -135,7 +154,7 @@ def _run(run: Run, chosen: RunSet) -> dict[str, Any]:
         "held_out": [(n, [part.get(key) for key in ("AP50", "AP75", "AP")]) for n, part in rows],
         "per_class": per_class,
         "skipped": figures.get("skipped", {}),
-        "examples": _examples(run),
+        "confusions": plots.largest_confusions(run),
     }
 
 
@@ -154,15 +173,18 @@ def _examples(run: Run) -> list[tuple[str, list[dict[str, Any]]]]:
     """Returns titles, each with examples whose pictures are in the page itself."""
     if run.details is None:
         return []
-    return [
-        (title, [one | {"data": _inline(run, one["picture"])} for one in run.details[kind]])
-        for kind, title in (("worst", "Worst images"), ("best", "Best images"))
-        if run.details[kind]
-    ]
+    kinds = ("Worst images", run.details["worst"]), ("Best images", run.details["best"])
+    return [(title, [_pictured(run, one) for one in found]) for title, found in kinds if found]
 
 
-def _inline(run: Run, name: str) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode((run.path / name).read_bytes()).decode()}"
+def _pictured(run: Run, example: Example) -> dict[str, Any]:
+    """Returns an example with its picture as an address, or with why it cannot be read."""
+    try:
+        content = (run.path / example["picture"]).read_bytes()
+    except OSError as error:
+        return {**example, "fault": f"its picture cannot be read ({error})"}
+    data = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    return {**example, "data": data, "fault": None}
 
 
 def _register(

@@ -14,6 +14,8 @@ Plot = dict[str, Any]
 _SPREAD = 50  # greatest by least value of a field from which its axis is of powers of ten
 _NUMBERED = 12  # classes of a confusion matrix up to which its cells have numbers
 _EPOCH_TICKS = 8
+_NAMES = 20  # of classes beside the matrix: more would lie on each other on a phone
+_CONFUSIONS = 20  # the largest, that are told in words
 _NAME = 16  # letters of a class's name beside the matrix
 _TICKS = 6  # values of a field up to which an axis names each
 
@@ -132,7 +134,8 @@ def confusion(run: Run) -> Plot | None:
         "y": places,
         "z": shares,
         "text": counts,
-        "hovertemplate": "true %{y}, found %{x}: %{text}<extra></extra>",
+        "meta": names,  # of which the page makes those of each cell
+        "hovertemplate": "true %{customdata[0]}, found %{customdata[1]}: %{text}<extra></extra>",
         "showscale": False,
         "zmin": 0,
         "zmax": 1,
@@ -141,12 +144,33 @@ def confusion(run: Run) -> Plot | None:
     }
     if len(names) <= _NUMBERED:
         cells |= {"texttemplate": "%{text}"}
-    ticks = {"tickvals": places, "ticktext": names, "automargin": True, "showgrid": False}
+    last = places[-1]
+    step = max(1, -(-last // (_NAMES - 1)))
+    ticked = [*(place for place in places[::step] if last - place >= step), last]
+    ticks = {"tickvals": ticked, "ticktext": [names[place] for place in ticked]}
+    ticks |= {"automargin": True, "showgrid": False}
     title = f"Confusion matrix, score ≥ {run.details['threshold']:g}"
     return _plot(
         [cells], "found", "true", title=title, xaxis=ticks | {"tickangle": -45},
         yaxis=ticks | {"autorange": "reversed"},
     )  # fmt: skip
+
+
+def largest_confusions(run: Run) -> list[tuple[str, str, int, float]]:
+    """Returns what was most often taken for something else, most often first.
+
+    Each with the true class, the one that was found, how often, and the share of the true ones.
+    """
+    if run.details is None:
+        return []
+    names, counts = matrix_names(run.details, run.classes), run.details["confusion"]
+    found = [
+        (names[i], names[j], count, count / sum(row))
+        for i, row in enumerate(counts)
+        for j, count in enumerate(row)
+        if i != j and count > 0
+    ]
+    return sorted(found, key=lambda one: -one[2])[:_CONFUSIONS]
 
 
 def matrix_names(details: Details, classes: Sequence[str]) -> list[str]:

@@ -97,7 +97,9 @@ class Run:
 
 def is_run(path: Path) -> bool:
     """Tells whether a folder is a run's, a broken or half-written one too."""
-    return any((path / name).exists() for name in _OF_A_RUN)
+    # That of the checkpoints of trials that are trained together is of no run.
+    is_shared = (path / "trials.json").exists()
+    return not is_shared and any((path / name).exists() for name in _OF_A_RUN)
 
 
 def read_run(path: Path, name: str) -> Run:
