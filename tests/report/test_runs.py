@@ -181,6 +181,6 @@ def test_confusions_have_a_form_in_words_and_few_ticks(tmp_path: Path):
     plot = confusion(read_run(run, "run"))
     assert plot is not None
     ticks = plot["layout"]["xaxis"]
-    assert len(ticks["tickvals"]) == len(ticks["ticktext"]) <= 20
+    assert len(ticks["tickvals"]) == len(ticks["ticktext"]) <= 12
     assert ticks["ticktext"][-1] == "background"
     assert plot["data"][0]["meta"][79] == "class 79"
