@@ -100,11 +100,7 @@ def note_start(
             "count": jax.device_count(),
             "processes": jax.process_count(),
         },
-        "environment": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name in _VARIABLES or name.startswith("JAX_")
-        },
+        "environment": _environment(),
         "seed": config.seed,
         "data": {name: checksums(one) for name, one in zip(_SETS, datasets, strict=True)},
         "weights": {
@@ -167,6 +163,12 @@ def _processor() -> str:
     text = told.read_text(encoding="utf-8") if told.is_file() else ""
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return f"{name[1] if name else platform.processor()}, {os.cpu_count()} cores"
+
+
+def _environment() -> dict[str, str]:
+    """Returns the environment's variables that numbers depend on."""
+    found = sorted(os.environ.items())
+    return {n: value for n, value in found if n in _VARIABLES or n.startswith("JAX_")}
 
 
 def _packages() -> dict[str, str]:
