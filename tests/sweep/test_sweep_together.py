@@ -62,6 +62,8 @@ def test_trials_together_are_as_alone_and_the_sweep_ends_and_stays_ended(tmp_pat
     assert np.linalg.norm(weights - there) <= 1e-4 * np.linalg.norm(there)
     for name in ("held_out.json", "warnings.json"):
         assert (folder / "other" / name).is_file()
+    events = [*(folder / "other" / "tensorboard").rglob("*tfevents*")]
+    assert any(b"held_out_AP50" in file.read_bytes() for file in events)
 
     # Killed while it scored: the group is one state, and only what has no figures is scored.
     kept = (folder / "usual" / "metrics.json").stat().st_mtime_ns

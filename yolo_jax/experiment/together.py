@@ -21,7 +21,7 @@ from yolo_jax.experiment.network import build_model, detection_loss, pretrained_
 from yolo_jax.experiment.stages import Stage, fit_stage, plan_stages
 from yolo_jax.experiment.trackers import make_trackers
 from yolo_jax.experiment.trial_numbers import differing, group_trials, numbers_of, with_numbers
-from yolo_jax.model.callbacks import CSVLogger, EachTrial
+from yolo_jax.model.callbacks import CSVLogger, EachTrial, TensorBoard, Tracker
 from yolo_jax.model.model import Model
 from yolo_jax.model.trials import Recipe, Trials, TrialsModel
 from yolo_jax.networks.yolov3 import Network
@@ -32,6 +32,8 @@ from yolo_jax.training.distributed import EXIT_DIVERGED
 from yolo_jax.training.state import TrainState, create_state
 
 _log = logging.getLogger(__name__)
+
+Trackers = Mapping[str, Sequence[TensorBoard | Tracker]]  # by the trial's name
 
 
 def train_together(configs: Sequence[ExperimentConfig], *, source: Path | None = None) -> None:
@@ -69,6 +71,8 @@ def _train_together(
         print(f"all {len(runs)} trials in {first.runs} are complete after {first.epochs} epochs.")
         return
     check_group(configs)
+    # They last over all stages, as one run of theirs, and take the held-out figures too.
+    trackers = {config.name: list(make_trackers(config)) for config in configs}
     data = open_data(first)
     class_names = data.train.dataset.class_names
     network = pretrained_network(first, len(class_names))
@@ -86,12 +90,12 @@ def _train_together(
         single, _ = build_model(first, network, len(class_names), anchors)
         model = TrialsModel(single, list(_starts(configs, network, single)))
         try:
-            _fit(configs, model, data, anchors)
+            _fit(configs, model, data, anchors, trackers)
         except FloatingPointError:  # of all, which do not have to have it from one step
             _note_failures(runs, left, model)
             raise
         _note_failures(runs, left, model)
-        _score_each(configs, runs, left, model, single, data, anchors)
+        _score_each(configs, runs, left, model, single, data, anchors, trackers)
 
 
 def _check_together(configs: Sequence[ExperimentConfig]) -> None:
@@ -126,13 +130,15 @@ def _starts(
 
 
 def _fit(
-    configs: Sequence[ExperimentConfig], model: TrialsModel, data: Data, anchors: AnchorSet
+    configs: Sequence[ExperimentConfig],
+    model: TrialsModel,
+    data: Data,
+    anchors: AnchorSet,
+    trackers: Trackers,
 ) -> None:
     """Trains stage after stage; each goes on from its own newest checkpoint."""
     first, names = configs[0], tuple(config.name for config in configs)
     steps, folder = first.steps_per_epoch or len(data.train), group_folder(configs)
-    # They last over all stages, as one run of theirs.
-    trackers = {config.name: list(make_trackers(config)) for config in configs}
     classes = len(data.train.dataset.class_names)
     for number, stage in enumerate(plan_stages(first, steps)):
         recipe = partial(_recipe, first, steps, number, classes, anchors)
@@ -184,6 +190,7 @@ def _score_each(
     single: Model,
     data: Data,
     anchors: AnchorSet,
+    trackers: Trackers,
 ) -> None:
     """Leaves weights and figures of the trials that have none yet and did not diverge."""
     detector = None
@@ -198,4 +205,6 @@ def _score_each(
         else:
             detector.take_weights(trained)
         print(f"{config.name}:")
-        leave_figures(config, runs[place], trained, detector, data, config.epochs)
+        leave_figures(
+            config, runs[place], trained, detector, data, config.epochs, trackers[config.name]
+        )
