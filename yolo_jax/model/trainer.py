@@ -105,8 +105,7 @@ class Trainer(Predictor):
                 take one in any case, since the next step may have another augmentation.
             parallel: how devices share each batch: `pmap` maps the step over them, `jit` has a mesh
                 of them, and `fsdp` keeps parameters and optimizer slots in shards on that mesh.
-            devices: that do. None: the one that `jax.default_device` names, where it does, else all
-                there are, those of other processes too.
+            devices: that do. None: that of `jax.default_device`, or else all, of all processes.
 
         Raises:
             TypeError: an argument is of no kind that is taken.
