@@ -50,6 +50,16 @@ def test_each_start_is_added_and_none_written_over(tmp_path: Path, network: Netw
     assert differences(first, second) == []
 
 
+def test_a_damaged_package_is_passed_over_whoever_looks(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+):
+    """MLflow brings a backport that takes the place of Python's own, and raises."""
+    pytest.importorskip("importlib_metadata", reason="needs importlib_metadata, of the extra track")
+    (tmp_path / "packages" / "broken-1.0.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    assert "jaxlib" in note(tmp_path, network)["packages"]
+
+
 def test_what_differs_is_told_a_line_each(tmp_path: Path, network: Network):
     then = note(tmp_path, network)
     now = json.loads(json.dumps(then))

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import distributions, requires, version
+from importlib.metadata import Distribution, distributions, requires, version
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -175,10 +175,19 @@ def _packages() -> dict[str, str]:
     """Returns the versions of what yolo_jax asks for, and of what JAX runs on."""
     asked = [line for line in requires("yolo_jax") or [] if "extra ==" not in line]
     found = {name: version(name) for line in asked for name in re.findall(r"^[\w.-]+", line)}
-    # One whose folder is damaged has no name.
-    installed = {one.name.lower(): one.version for one in distributions() if one.name}
-    found |= {name: own for name, own in installed.items() if name.startswith(_PLATFORMS)}
+    for one in distributions():
+        name = (_name(one) or "").lower()
+        if name.startswith(_PLATFORMS):
+            found[name] = one.version
     return dict(sorted((found | versions()).items()))
+
+
+def _name(package: Distribution) -> str | None:
+    """Returns an installed package's name, or None where its folder is damaged."""
+    try:
+        return package.name
+    except FileNotFoundError:  # as the backport says it, which trackers' libraries put in place
+        return None
 
 
 def _checkouts(folder: Path, source: Path | None) -> dict[str, Any]:
