@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolo_jax.config import ExperimentConfig
-from yolo_jax.run_folder import RunFolder, read_json, save_json
+from yolo_jax.core.json_files import read_json, save_json
+from yolo_jax.run_folder import RunFolder
 
 _MEMBERS = "trials.json"
 

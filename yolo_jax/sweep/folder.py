@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.config.flat import flatten, with_changes
+from yolo_jax.core.json_files import read_json, save_json
 from yolo_jax.core.locks import locked
 from yolo_jax.data.doctor import listed
 from yolo_jax.experiment.groups import note_group
-from yolo_jax.run_folder import RunFolder, differences, is_complete, read_json, save_json
+from yolo_jax.run_folder import RunFolder, differences, is_complete
 from yolo_jax.sweep.trials import Trial
 
 _FORMAT = 1
