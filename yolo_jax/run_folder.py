@@ -33,6 +33,8 @@ MAY_DIFFER = frozenset(
     }
 )
 
+# In the folder of what trials that are trained together share: their names. It is no run's.
+GROUP_MEMBERS = "trials.json"
 
 FailureKind = Literal["crashed", "diverged", "pruned"]
 

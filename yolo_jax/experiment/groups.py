@@ -6,9 +6,7 @@ from pathlib import Path
 
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.json_files import read_json, save_json
-from yolo_jax.run_folder import RunFolder
-
-_MEMBERS = "trials.json"
+from yolo_jax.run_folder import GROUP_MEMBERS, RunFolder
 
 
 def group_folder(configs: Sequence[ExperimentConfig]) -> Path:
@@ -21,7 +19,7 @@ def note_group(configs: Sequence[ExperimentConfig]) -> Path:
     """Notes that trials share a state from now on; returns the folder of their checkpoints."""
     folder = group_folder(configs)
     folder.mkdir(parents=True, exist_ok=True)
-    save_json(folder / _MEMBERS, [config.name for config in configs])
+    save_json(folder / GROUP_MEMBERS, [config.name for config in configs])
     return folder
 
 
@@ -34,7 +32,7 @@ def begun_groups(runs: Path) -> dict[Path, tuple[str, ...]]:
     Raises:
         ValueError: a file of theirs is damaged.
     """
-    files = sorted(runs.glob(f"together_*/{_MEMBERS}"))
+    files = sorted(runs.glob(f"together_*/{GROUP_MEMBERS}"))
     return {file.parent: tuple(map(str, read_json(file, list))) for file in files}
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from yolo_jax.report.details import DETAILS, Details, read_details
 from yolo_jax.report.warned import WARNINGS, Met, read_warnings
-from yolo_jax.run_folder import Failure, RunFolder, flatten, is_complete
+from yolo_jax.run_folder import GROUP_MEMBERS, Failure, RunFolder, flatten, is_complete
 
 HISTORY, SPEED = "history.csv", "speed.csv"
 # By one of these a folder is known for a run's, be it half written.
@@ -98,7 +98,7 @@ class Run:
 def is_run(path: Path) -> bool:
     """Tells whether a folder is a run's, a broken or half-written one too."""
     # That of the checkpoints of trials that are trained together is of no run.
-    is_shared = (path / "trials.json").exists()
+    is_shared = (path / GROUP_MEMBERS).exists()
     return not is_shared and any((path / name).exists() for name in _OF_A_RUN)
 
 
