@@ -324,9 +324,7 @@ def _quick_compilation():
     """Time goes into compiling programs that run a few times, some of them in several cases."""
     least = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
     jax.clear_caches()
 
