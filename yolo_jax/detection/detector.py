@@ -12,7 +12,7 @@ from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.core.types import Batch, Detections
 from yolo_jax.data.letterbox import Letterbox, letterbox, letterbox_darknet, letterbox_geometry
 from yolo_jax.detection.decode import decode
-from yolo_jax.detection.nms import non_max_suppression
+from yolo_jax.detection.nms import Suppression, non_max_suppression
 from yolo_jax.networks.blocks import prepare_to_infer
 
 
@@ -43,9 +43,7 @@ class Detector:
         score_threshold: float = 0.25,
         iou_threshold: float = 0.45,
     ) -> None:
-        for name, value in (("score", score_threshold), ("IoU", iou_threshold)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"the {name} threshold is {value}; expected 0 to 1")
+        how = Suppression(score_threshold, iou_threshold)
         self.class_names, self.input_shape = tuple(class_names), input_shape
         self.anchors = anchors
         self._letterbox = letterbox_darknet if darknet else letterbox
@@ -53,11 +51,7 @@ class Detector:
 
         def run(state: Any, images: jax.Array) -> Detections:
             heads = nnx.merge(graphdef, state, copy=True)(images)
-            return non_max_suppression(
-                decode(heads, anchors),
-                score_threshold=score_threshold,
-                iou_threshold=iou_threshold,
-            )
+            return non_max_suppression(decode(heads, anchors), how)
 
         self._run = jax.jit(run)
 

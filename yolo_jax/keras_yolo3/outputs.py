@@ -11,7 +11,7 @@ from yolo_jax.core.anchors import anchor_set
 from yolo_jax.core.numbers import finite_number, whole_number
 from yolo_jax.detection import loss as detection_loss
 from yolo_jax.detection.decode import Predictions, decode
-from yolo_jax.detection.nms import non_max_suppression
+from yolo_jax.detection.nms import Suppression, non_max_suppression
 from yolo_jax.keras_yolo3.arguments import Anchors, anchor_count, check_pair
 
 # What suppression looks at: more boxes than this never pass a threshold that is of use.
@@ -140,16 +140,10 @@ def yolo_eval(
             f"the outputs are of {decoded.scores.shape[-1]} classes; num_classes is {num_classes}"
         )
     flat = Predictions(decoded.boxes.reshape(1, -1, 4), decoded.scores.reshape(1, -1, num_classes))
-    found = jax.device_get(
-        non_max_suppression(
-            flat,
-            # The threshold itself counts here.
-            score_threshold=float(np.nextafter(np.float32(score_threshold), np.float32(-1))),
-            iou_threshold=iou_threshold,
-            max_candidates=_CANDIDATES,
-            max_detections=_CANDIDATES,
-        )
-    )
+    # The threshold itself counts here, but nothing is no score.
+    below = max(0.0, float(np.nextafter(np.float32(score_threshold), np.float32(-1))))
+    how = Suppression(below, iou_threshold, max_candidates=_CANDIDATES, max_detections=_CANDIDATES)
+    found = jax.device_get(non_max_suppression(flat, how))
     boxes, scores, classes = (np.asarray(part[0]) for part in found)
     chosen = np.concatenate(
         [np.flatnonzero(classes == index)[:max_boxes] for index in range(num_classes)]
