@@ -24,6 +24,8 @@ _LOST_PIXELS = (
     *("Premature end", "premature end", "bad Huffman code", "bad arithmetic code"),
     *("instead of RST", "Inconsistent progression"),
 )
+# What Pillow's decoders raise on damaged files.
+_DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
 # Pillow prints it from half of the pixels on that it refuses, where nothing is wrong yet.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -125,6 +127,19 @@ def decode_image(encoded: bytes, name: Path | str) -> UInt8[np.ndarray, "h w 3"]
         return _decode(file, name)
 
 
+def first_of_many(encoded: bytes) -> int:
+    """Returns the number of images in an animation or a file of pages, of which the first is taken.
+
+    0 for a single image, for what is no image, and for a JPEG, whose others are previews.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as file:
+            count = getattr(file, "n_frames", 1)
+            return count if count > 1 and file.format not in ("JPEG", "MPO") else 0
+    except (Image.DecompressionBombError, *_DAMAGE):
+        return 0  # decoding it says what is wrong
+
+
 def decode_to_fit(encoded: bytes, name: Path | str, shape: tuple[int, int]) -> Decoded:
     """Decodes an image to RGB as `decode_image` does, but to no more pixels than a letterbox needs.
 
@@ -179,8 +194,7 @@ def _opened(encoded: bytes, name: Path | str) -> Iterator[Image.Image]:
         ) from error
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
-        # Pillow's decoders raise each of these on damaged files.
+    except _DAMAGE as error:
         raise ImageError(f"{name} is damaged or cut short: {error}") from error
 
 

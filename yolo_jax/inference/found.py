@@ -1,0 +1,69 @@
+"""What was found in one image, with the image: to draw, to hand on, to write down."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from yolo_jax.core.draw import colour_of, draw_boxes
+from yolo_jax.core.extras import module_of_extra
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one image, best score first.
+
+    Attributes:
+        boxes: xyxy in pixels of the image, from 0.
+        scores: 0–1.
+        classes: indices into `class_names`.
+        class_names: name of each class index.
+        pixels: the image, RGB.
+        name: of the image, as messages and records call it.
+        frame: its number in a video, from 0; None of what is no video.
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, "n"]
+    classes: Int[np.ndarray, "n"]
+    class_names: Sequence[str]
+    pixels: UInt8[np.ndarray, "h w 3"]
+    name: str = ""
+    frame: int | None = None
+
+    def __len__(self) -> int:
+        """Returns the number of objects."""
+        return len(self.scores)
+
+    @property
+    def names(self) -> list[str]:
+        """Returns the name of each object's class."""
+        return [self.class_names[int(index)] for index in self.classes]
+
+    def plot(self) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the image, RGB, with its objects drawn and labelled."""
+        labels = [
+            f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)
+        ]
+        return draw_boxes(self.pixels, self.boxes, [colour_of(i) for i in self.classes], labels)
+
+    def to_supervision(self) -> Any:
+        """Returns the library supervision's `Detections`, with names as `data["class_name"]`.
+
+        Raises:
+            ValueError: supervision is not installed.
+        """
+        supervision = module_of_extra("supervision", "supervision", "to_supervision")
+        return supervision.Detections(
+            xyxy=np.asarray(self.boxes, np.float32),
+            confidence=np.asarray(self.scores, np.float32),
+            class_id=np.asarray(self.classes, int),
+            data={"class_name": np.asarray(self.names, str)},
+        )
+
+    def text(self) -> str:
+        """Returns what was found in a line, such as `dog 0.93, car 0.71`."""
+        pairs = zip(self.names, self.scores, strict=True)
+        return ", ".join(f"{name} {score:.2f}" for name, score in pairs) or "nothing"
