@@ -6,8 +6,9 @@ from yolo_jax.model import backend as K  # noqa: N812 - Keras's own name for it
 from yolo_jax.model.graph import Input, Lambda
 from yolo_jax.model.model import Model
 from yolo_jax.model.sequence import Sequence
+from yolo_jax.use import load
 
-__all__ = ["Input", "K", "Lambda", "Model", "Sequence"]
+__all__ = ["Input", "K", "Lambda", "Model", "Sequence", "load"]
 
 # What scripts import from Keras beside these, and what to write here.
 _ELSEWHERE = {

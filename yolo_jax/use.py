@@ -1,33 +1,85 @@
-"""Detection from the command line: a run or a weights file, image files, drawings and JSON."""
+"""A trained network put to use: opened, and shown images, videos and cameras."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from yolo_jax.core.anchors import TINY_DARKNET
-from yolo_jax.data.images import ImageError, read_image
-from yolo_jax.detection.detector import Detector
-from yolo_jax.inference.detect import drawing_name, write_images, write_json
+from yolo_jax.data.images import ImageError
+from yolo_jax.detection.detector import Detector, Resize
+from yolo_jax.detection.nms import Suppression
+from yolo_jax.inference.drawings import Drawings, check_places
+from yolo_jax.inference.records import (
+    Record,
+    record_of,
+    write_coco_json,
+    write_csv,
+    write_json,
+    write_yolo,
+)
+from yolo_jax.inference.sources import Frame, frames, is_camera
+from yolo_jax.inference.yolo import YOLO
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
 from yolo_jax.run_folder import RunFolder
 
 _COCO_INPUT = 416
+_STRIDE = 32  # of the coarsest scale
+
+
+def load(
+    weights: str | Path,
+    *,
+    input_size: int | None = None,
+    letterbox: Resize | None = None,
+    darknet: bool = False,
+) -> YOLO:
+    """Opens a trained network to show it images.
+
+    `yolo_jax.load("yolov3-tiny").detect("photo.jpg")[0].plot()` is a picture of what is seen.
+
+    Args:
+        weights: a run folder, a `.weights` file of YOLOv3 or YOLOv3-tiny on COCO, or the text
+            `yolov3-tiny` for the official weights.
+        input_size: side of the network's input, px; None: the run's, or 416.
+        letterbox: how images are fitted into it: `opencv` (as in training), `pillow` (as
+            keras-yolo3 does), `darknet`; None: `opencv`, or `darknet` with `darknet`.
+        darknet: do as the darknet program does: its letterbox, its reading of the anchors.
+
+    Raises:
+        ValueError: the folder has no finished run, or the file does not fit the network, or the
+            size is no multiple of 32.
+        FileNotFoundError: there is no such file or folder.
+    """
+    return YOLO(
+        open_detector(str(weights), input_size=input_size, letterbox=letterbox, darknet=darknet)
+    )
 
 
 def open_detector(
-    weights: str, *, score_threshold: float, iou_threshold: float, darknet: bool = False
+    weights: str,
+    *,
+    input_size: int | None = None,
+    letterbox: Resize | None = None,
+    darknet: bool = False,
+    suppression: Suppression | None = None,
 ) -> Detector:
-    """Returns the detector of a run folder, of a COCO weights file, or of `yolov3-tiny`.
+    """Returns the detector of a run folder, a COCO weights file, or `yolov3-tiny`; see `load`.
 
     Raises:
-        ValueError: the folder has no finished run, or the file does not fit the network.
+        ValueError: the folder has no finished run, or the file does not fit the network, or the
+            size is no multiple of 32.
         FileNotFoundError: there is no such file or folder.
     """
+    if input_size is not None and (input_size < _STRIDE or input_size % _STRIDE):
+        raise ValueError(f"the input's size is a multiple of {_STRIDE} px; found {input_size}")
     path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
     names, side, anchors = COCO_CLASSES, _COCO_INPUT, None
-    is_run = path.is_dir()
-    if is_run:
+    if path.is_dir():
         run = RunFolder(path)
         if not run.weights.is_file():
             raise ValueError(f"{path} holds no finished run: it lacks {run.weights.name}")
@@ -44,67 +96,110 @@ def open_detector(
     # That program's reading of the anchors is for weights of its own, not for runs of this one.
     if anchors is None:
         anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
-    return Detector(
-        network,
-        anchors,
-        names,
-        (side, side),
-        darknet=darknet,
-        score_threshold=score_threshold,
-        iou_threshold=iou_threshold,
-    )
+    side = input_size or side
+    resize = letterbox or ("darknet" if darknet else "opencv")
+    return Detector(network, anchors, names, (side, side), resize=resize, suppression=suppression)
 
 
-def detect_files(
-    weights: str,
-    paths: Sequence[Path],
+@dataclass(frozen=True)
+class Outputs:
+    """Where what is found goes; None is nowhere.
+
+    Attributes:
+        drawings: folder of drawn images and videos.
+        json: file of detections by image.
+        csv: file of a row for each object.
+        coco: file of a COCO data set.
+        labels: folder of YOLO's labels.
+    """
+
+    drawings: Path | None = None
+    json: Path | None = None
+    csv: Path | None = None
+    coco: Path | None = None
+    labels: Path | None = None
+
+    def prepare(self, sources: Sequence[str]) -> None:
+        """Says what is wrong with the places before the work, and makes the folders.
+
+        Raises:
+            ValueError: two drawings would have one place, or one that of its source.
+            OSError: a folder cannot be made, or a file is a folder.
+        """
+        for option, path in (("json", self.json), ("csv", self.csv), ("coco", self.coco)):
+            if path is not None and path.is_dir():
+                raise IsADirectoryError(f"--{option} {path} is a folder; name a file")
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        if self.labels is not None:
+            self.labels.mkdir(parents=True, exist_ok=True)
+        if self.drawings is not None:
+            check_places(self.drawings, sources)
+            self.drawings.mkdir(parents=True, exist_ok=True)
+
+    def write(self, records: Sequence[Record], class_names: Sequence[str]) -> None:
+        """Writes everything but the drawings."""
+        if self.json is not None:
+            write_json(self.json, records, class_names)
+        if self.csv is not None:
+            write_csv(self.csv, records, class_names)
+        if self.coco is not None:
+            write_coco_json(self.coco, records, class_names)
+        if self.labels is not None:
+            write_yolo(self.labels, records)
+
+
+def detect_sources(
+    model: YOLO,
+    sources: Sequence[str],
+    outputs: Outputs,
     *,
-    out: Path | None,
-    json_file: Path | None,
-    score_threshold: float,
-    iou_threshold: float,
-    darknet: bool,
+    suppression: Suppression,
+    augment: bool = False,
+    batch_size: int | None = None,
 ) -> None:
-    """Detects in image files; writes JSON and drawings where asked for, and prints a line each.
+    """Detects in images, videos and cameras; prints a line for each image or frame.
+
+    What was found until it is interrupted is written too.
+
+    Args:
+        model: that looks.
+        sources: as `expand` returned them, which `outputs` is prepared for.
+        outputs: where what is found goes.
+        suppression: what becomes of boxes that overlap.
+        augment: look at each frame three times.
+        batch_size: frames that are looked at at once; None: by the device, and of a camera one.
 
     Raises:
-        ValueError: two images would be drawn to one name, or one onto itself; or, when all others
-            are done, an image is not there or cannot be read.
+        ValueError: when all others are done, of those that are not there or cannot be read.
         OSError: a result cannot be written.
     """
-    # What can be wrong with the results' places is said before the work.
-    if out is not None:
-        drawings = [(out / drawing_name(path)).resolve() for path in paths]
-        if len(set(drawings)) < len(paths):
-            raise ValueError("two of the images have one file name; --out would lose one of them")
-        for path in paths:
-            if path.resolve() in drawings:
-                raise ValueError(f"--out {out} would draw over {path} itself; name another folder")
-        out.mkdir(parents=True, exist_ok=True)
-    if json_file is not None:
-        if json_file.is_dir():
-            raise IsADirectoryError(f"--json {json_file} is a folder; name a file")
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-    detector = open_detector(
-        weights, score_threshold=score_threshold, iou_threshold=iou_threshold, darknet=darknet
-    )
-    images, faults = {}, []
-    for path in paths:
-        try:
-            images[path] = read_image(path)
-        except FileNotFoundError:
-            faults.append(f"there is no image {path}")
-        except ImageError as error:
-            faults.append(str(error))
-    found = detector.detect(list(images.values()))
-    names = [str(path) for path in images]
-    for name, detections in zip(names, found, strict=True):
-        pairs = zip(detections.classes, detections.scores, strict=True)
-        shown = ", ".join(f"{detector.class_names[i]} {score:.2f}" for i, score in pairs)
-        print(f"{name}: {shown or 'nothing'}")
-    if json_file is not None:
-        write_json(json_file, names, found, detector.class_names)
-    if out is not None:
-        write_images(out, list(images), list(images.values()), found, detector.class_names)
+    if batch_size is None and any(map(is_camera, sources)):
+        batch_size = 1
+    faults: list[str] = []
+    records: list[Record] = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: outputs.write(records, model.class_names))
+        drawings = outputs.drawings and stack.enter_context(Drawings(outputs.drawings))
+        bar = stack.enter_context(tqdm(unit=" images", disable=None, leave=False))
+        seen = _frames(sources, faults)
+        for found in model.stream(seen, suppression, augment=augment, batch_size=batch_size):
+            number = "" if found.frame is None else f" frame {found.frame}"
+            tqdm.write(f"{found.name}{number}: {found.text()}")
+            bar.update()
+            records.append(record_of(found))
+            if drawings:
+                drawings.add(found)
     if faults:
         raise ValueError("\n".join(faults))  # the others are done
+
+
+def _frames(sources: Sequence[str], faults: list[str]) -> Iterator[Frame]:
+    """Yields the frames of all sources; what is wrong with one goes to the list."""
+    for source in sources:
+        try:
+            yield from frames(source)
+        except FileNotFoundError:
+            faults.append(f"there is no file {source}")
+        except ImageError as error:
+            faults.append(str(error))

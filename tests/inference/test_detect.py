@@ -1,6 +1,6 @@
 import json
-from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -8,15 +8,19 @@ from flax import nnx
 from PIL import Image
 
 from yolo_jax.core.anchors import TINY, TINY_DARKNET
-from yolo_jax.core.types import Batch, Detections
+from yolo_jax.core.boxes import box_iou_xyxy
+from yolo_jax.core.types import Batch
 from yolo_jax.data.images import read_image
 from yolo_jax.data.letterbox import letterbox
 from yolo_jax.detection.detector import Detector
-from yolo_jax.inference.detect import drawn, write_images, write_json
+from yolo_jax.detection.nms import Suppression
+from yolo_jax.inference.drawings import Drawings, drawing_name
+from yolo_jax.inference.sources import expand
+from yolo_jax.inference.yolo import YOLO
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.pretrained import COCO_CLASSES, PretrainedUnavailable, fetch_pretrained
 from yolo_jax.networks.yolov3 import TinyYOLOv3
-from yolo_jax.use import detect_files
+from yolo_jax.use import Outputs, detect_sources, load
 
 GOLDEN_PIXELS, GOLDEN_SCORE = 1.0, 0.005
 
@@ -42,7 +46,12 @@ def pictures(golden):
 def darknets(official, pictures):
     """Returns what is found with darknet's own letterbox, anchors and thresholds."""
     detector = Detector(
-        official, TINY_DARKNET, COCO_CLASSES, (416, 416), darknet=True, score_threshold=0.005
+        official,
+        TINY_DARKNET,
+        COCO_CLASSES,
+        (416, 416),
+        resize="darknet",
+        suppression=Suppression(0.005),
     )
     found = detector.detect(list(pictures.values()))
     return dict(zip(pictures, found, strict=True))
@@ -92,7 +101,7 @@ NAMES = ("ash", "birch", "cedar")
 
 
 def detector(network, **options):
-    return Detector(network, TINY, NAMES, (64, 96), score_threshold=0.2, **options)
+    return Detector(network, TINY, NAMES, (64, 96), suppression=Suppression(0.2), **options)
 
 
 def noise(*shapes):
@@ -149,78 +158,167 @@ def test_batches_of_a_loader_give_what_images_give(untrained):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), one, other)
 
 
-def test_what_is_written(tmp_path):
-    image = np.zeros((40, 60, 3), np.uint8)
-    found = Detections(
-        np.asarray([[1.5, 2, 30, 35]], np.float32), np.asarray([0.75]), np.asarray([2])
-    )
-    none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-    names, detections = ["a.png", "b.png"], [found, none]
-    write_json(tmp_path / "out" / "found.json", names, detections, NAMES)
-    assert json.loads((tmp_path / "out" / "found.json").read_text()) == [
-        {
-            "image": "a.png",
-            "detections": [{"class": "cedar", "score": 0.75, "box": [1.5, 2, 30, 35]}],
-        },
-        {"image": "b.png", "detections": []},
-    ]
-    write_images(tmp_path / "pictures", [Path(n) for n in names], [image, image], detections, NAMES)
-    with Image.open(tmp_path / "pictures" / "a.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture), drawn(image, found, NAMES))
-    with Image.open(tmp_path / "pictures" / "b.png") as picture:
-        assert not np.asarray(picture).any()
+@pytest.fixture(scope="module")
+def forest(tmp_path_factory, untrained):
+    """Returns a weights file, and what detects by it."""
+    return YOLO(detector(untrained))
 
 
-def detect(weights, paths, **changes):
-    options = {"out": None, "json_file": None, "score_threshold": 0.25, "iou_threshold": 0.45}
-    detect_files(weights, paths, **(options | {"darknet": False} | changes))
+def detect(model, sources, places, **options):
+    listed = expand(map(str, sources))
+    places.prepare(listed)
+    detect_sources(model, listed, places, suppression=Suppression(0.2), **options)
 
 
-def test_an_image_is_not_drawn_over_itself(tmp_path):
+def save(path, image):
+    Image.fromarray(image).save(path)
+    return path
+
+
+def test_what_is_written(tmp_path, forest, capsys):
+    paths = [save(tmp_path / name, noise((40, 60))[0]) for name in ("a.png", "b.photo.png")]
+    out = tmp_path / "out"
+    places = Outputs(out, out / "found.json", out / "found.csv", out / "coco.json", out / "labels")
+    detect(forest, paths, places)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.png", "b.photo.png", "coco.json", "found.csv", "found.json", "labels",
+    ]  # fmt: skip
+    first, second = forest.detect([str(path) for path in paths], conf=0.2)
+    np.testing.assert_array_equal(read_image(out / "a.png"), first.plot())
+    entries = json.loads((out / "found.json").read_text())
+    assert [entry["image"] for entry in entries] == [str(path) for path in paths]
+    assert [len(entry["detections"]) for entry in entries] == [len(first), len(second)]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{found.name}: {found.text()}" for found in (first, second)]
+
+
+def test_a_video_is_drawn_frame_by_frame(tmp_path, forest):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (96, 64))
+    images = noise(*[(64, 96)] * 5)
+    for image in images:
+        writer.write(image)
+    writer.release()
+    still = save(tmp_path / "still.png", images[0])
+    places = Outputs(tmp_path / "out", tmp_path / "found.json", labels=tmp_path / "labels")
+    detect(forest, [path, still], places, batch_size=2)
+    drawn = cv2.VideoCapture(str(tmp_path / "out" / "clip.mp4"))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert drawn.get(cv2.CAP_PROP_FPS) == 12
+    assert (tmp_path / "out" / "still.png").is_file()
+    entries = json.loads((tmp_path / "found.json").read_text())
+    assert [entry.get("frame") for entry in entries] == [0, 1, 2, 3, 4, None]
+    assert len(list((tmp_path / "labels").iterdir())) == 6
+
+
+def test_what_was_found_before_an_interrupt_is_kept(tmp_path, forest, monkeypatch):
+    def interrupted(self, found):
+        raise KeyboardInterrupt
+
+    paths = [save(tmp_path / f"{n}.png", noise((40, 60))[0]) for n in range(3)]
+    monkeypatch.setattr(Drawings, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        detect(forest, paths, Outputs(tmp_path / "out", tmp_path / "found.json"), batch_size=1)
+    assert len(json.loads((tmp_path / "found.json").read_text())) == 1
+
+
+def test_an_image_is_not_drawn_over_itself(tmp_path, forest):
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"the only copy")
     with pytest.raises(ValueError, match="would draw over .*photo.jpg itself"):
-        detect("yolov3-tiny", [path], out=tmp_path)
+        detect(forest, [path], Outputs(tmp_path))
     assert path.read_bytes() == b"the only copy"
 
 
-def test_results_places_that_cannot_be_are_said_before_the_work(tmp_path):
-    photo, file = tmp_path / "photo.png", tmp_path / "file"
-    Image.fromarray(noise((40, 60))[0]).save(photo)
+def test_two_drawings_of_one_name_are_refused(tmp_path, forest):
+    with pytest.raises(ValueError, match=r"a/x.png and b/x.png would both be drawn as x.png"):
+        detect(forest, ["a/x.png", "b/x.png"], Outputs(tmp_path))
+
+
+def test_results_places_that_cannot_be_are_said_before_the_work(tmp_path, forest):
+    photo, file = save(tmp_path / "photo.png", noise((40, 60))[0]), tmp_path / "file"
     file.write_text("")
-    for options in ({"out": file}, {"json_file": tmp_path}, {"json_file": file / "found.json"}):
-        # There are no such weights: were they opened first, the error would be about them.
+    for places in (Outputs(file), Outputs(json=tmp_path), Outputs(csv=file / "found.csv")):
         with pytest.raises(OSError, match="file|folder"):
-            detect("no.weights", [photo], **options)
+            detect(forest, [photo], places)
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
-def test_thresholds_outside_0_to_1_are_refused(untrained, threshold):
-    for name, words in (("score_threshold", "score"), ("iou_threshold", "IoU")):
-        with pytest.raises(
-            ValueError, match=f"the {words} threshold is .* 0 to 1; found {threshold}"
-        ):
-            Detector(untrained, TINY, NAMES, (64, 96), **{name: threshold})
+def test_drawings_have_names_that_pillow_can_write():
+    names = {
+        "a/b.photo": "b.photo.png", "b": "b.png", "c.JPG": "c.JPG", "d.MOV": "d.mp4",
+        "0": "camera_0.mp4", "https://host/e%20f.jpg?x=1": "e f.jpg", "http://host/": "image.png",
+    }  # fmt: skip
+    assert {source: drawing_name(source) for source in names} == names
 
 
-def test_an_image_of_an_odd_name_is_drawn_as_png(tmp_path):
-    image = noise((40, 60))[0]
-    none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-    paths = [tmp_path / name for name in ("a.photo", "b", "c.JPG")]
-    write_images(tmp_path / "out", paths, [image] * 3, [none] * 3, NAMES)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "a.photo.png", "b.png", "c.JPG",
-    ]  # fmt: skip
-
-
-def test_an_image_that_cannot_be_read_costs_the_others_nothing(official, tmp_path, capsys):
-    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
-    Image.fromarray(noise((40, 60))[0]).save(good)
+def test_an_image_that_cannot_be_read_costs_the_others_nothing(forest, tmp_path, capsys):
+    good, bad = save(tmp_path / "good.png", noise((40, 60))[0]), tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     found = tmp_path / "found.json"
-    message = rf"{bad} is not an image of a known format\nthere is no image gone.jpg"
+    message = rf"{bad} is not an image of a known format\nthere is no file gone.jpg"
     with pytest.raises(ValueError, match=message):
-        detect("yolov3-tiny", [bad, good, Path("gone.jpg")], json_file=found, out=tmp_path / "out")
+        detect(forest, [bad, good, "gone.jpg"], Outputs(tmp_path / "out", found))
     assert [entry["image"] for entry in json.loads(found.read_text())] == [str(good)]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
     assert str(good) in capsys.readouterr().out
+
+
+def test_images_of_any_kind_are_taken(tmp_path, forest):
+    (image,) = noise((40, 60))
+    path = save(tmp_path / "a.png", image)
+    several = [path, str(path), Image.open(path), image]
+    found = forest.detect(several, conf=0.2)
+    assert [one.name for one in found] == [str(path), str(path), str(path), "image 3"]
+    for one in (*found, *forest.detect(image, conf=0.2), *forest.detect(image[None], conf=0.2)):
+        np.testing.assert_allclose(one.boxes, found[0].boxes, atol=1e-3)  # of other batch sizes
+        np.testing.assert_array_equal(one.pixels, image)
+    assert len(found[0]) > 0
+    assert found[0].names == [NAMES[index] for index in found[0].classes]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"image 0 is uint8\[4, 4\]; expected a path"),
+        (np.zeros((4, 4, 3)), r"image 0 is float64\[4, 4, 3\]"),
+        (None, "image 0 is None"),
+    ],
+)
+def test_what_is_no_image_is_refused(forest, image, message):
+    with pytest.raises(ValueError, match=message):
+        forest.detect([image])
+
+
+def test_other_thresholds_compile_nothing(untrained):
+    model, images = YOLO(detector(untrained)), noise((40, 60))
+    counts = [len(model.detect(images, conf=conf)[0]) for conf in (0.2, 0.3, 0.5)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+    assert model.detector._run._cache_size() == 1
+
+
+def test_three_views_find_the_dog_too(official, pictures):
+    model = YOLO(Detector(official, TINY, COCO_CLASSES, (416, 416)))
+    (plain,) = model.detect(pictures["dog"])
+    for kind in ("greedy", "fusion"):
+        (found,) = model.detect(pictures["dog"], augment=True, suppression=kind)
+        for name in ("dog", "car"):
+            best, other = (one.boxes[one.names.index(name)] for one in (plain, found))
+            assert box_iou_xyxy(best, other) > 0.6
+
+
+def test_supervision_is_asked_for(forest, monkeypatch):
+    (found,) = forest.detect(noise((40, 60)), conf=0.2)
+    with pytest.raises(ValueError, match=r"to_supervision needs supervision: pip install"):
+        found.to_supervision()
+
+
+@pytest.mark.parametrize("size", [0, 100, -32])
+def test_sizes_that_no_grid_fits_are_refused(size):
+    with pytest.raises(ValueError, match=f"a multiple of 32 px; found {size}"):
+        load("no.weights", input_size=size)
+
+
+def test_weights_that_are_not_there():
+    with pytest.raises(FileNotFoundError, match="no run folder or weights file gone.weights"):
+        load("gone.weights")

@@ -22,6 +22,7 @@ from yolo_jax.data.pipeline import Loader
 from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.loss import DetectionLoss
+from yolo_jax.detection.nms import Suppression
 from yolo_jax.evaluation.average_precision import coco_average_precision
 from yolo_jax.layers import AveragePooling2D, Conv2D, Dense, apply
 from yolo_jax.losses import detection
@@ -72,9 +73,7 @@ def test_mean_ap_is_what_detecting_and_scoring_give(loader, tmp_path):
     assert len(history["val_AP"]) == len(history["val_AP50"]) == 1
     model.load_weights(tmp_path / "best.h5")
     network = model.module().layers["network"]
-    detector = Detector(
-        network, TINY, ["Tree"], (64, 64), score_threshold=0.001, iou_threshold=0.45
-    )
+    detector = Detector(network, TINY, ["Tree"], (64, 64), suppression=Suppression(0.001, 0.45))
     found = detector.detect_batches(loader.one_pass())
     scored = coco_average_precision(loader.dataset, found)
     assert history["val_AP50"] == [pytest.approx(scored.ap50, abs=1e-9)]
@@ -129,9 +128,9 @@ def test_mean_ap_of_a_body_scores_the_average_as_evaluation_does(loader, tmp_pat
         _, other = make_body()
         other.set_weights(weights)
         network = _Heads(other.module())
-        return Detector(network, TINY, ["Tree"], (64, 64), score_threshold=0.2).detect_batches(
-            loader.one_pass()
-        )
+        return Detector(
+            network, TINY, ["Tree"], (64, 64), suppression=Suppression(0.2)
+        ).detect_batches(loader.one_pass())
 
     raw = detections(weights)
     body.load_weights(tmp_path / "average.h5", by_name=True)

@@ -9,6 +9,7 @@ from flax import nnx
 from yolo_jax.core.anchors import TINY
 from yolo_jax.core.precision import Precision
 from yolo_jax.detection.detector import Detector
+from yolo_jax.detection.nms import Suppression
 from yolo_jax.networks.blocks import ConvBlock, Residual, fold_batch_norm, prepare_to_infer
 from yolo_jax.networks.normalisation import BatchNorm, Shift
 from yolo_jax.networks.yolov3 import Network, create_network
@@ -115,7 +116,7 @@ def test_a_detector_goes_on_with_the_weights_of_another_network():
     first, second = create_network("tiny", 2), trained()
     images = [np.asarray(IMAGES[0])]
     wanted, detector = (
-        Detector(network, TINY, ("a", "b"), (64, 64), score_threshold=0.0)
+        Detector(network, TINY, ("a", "b"), (64, 64), suppression=Suppression(0.0))
         for network in (second, first)
     )
     (expected,) = wanted.detect(images)

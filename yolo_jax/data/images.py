@@ -124,7 +124,7 @@ def decode_image(encoded: bytes, name: Path | str) -> UInt8[np.ndarray, "h w 3"]
             whose scale nobody can know.
     """
     with _opened(encoded, name) as file:
-        return _decode(file, name)
+        return rgb_of(file, name)
 
 
 def first_of_many(encoded: bytes) -> int:
@@ -169,7 +169,7 @@ def decode_to_fit(encoded: bytes, name: Path | str, shape: tuple[int, int]) -> D
                 remark = str(error)
                 if any(words in remark for words in _LOST_PIXELS):
                     raise ImageError(f"{name} is damaged or cut short: {remark}") from error
-        pixels = _decode(file, name)
+        pixels = rgb_of(file, name)
     return Decoded(pixels, (pixels.shape[0], pixels.shape[1]), remark)
 
 
@@ -198,8 +198,12 @@ def _opened(encoded: bytes, name: Path | str) -> Iterator[Image.Image]:
         raise ImageError(f"{name} is damaged or cut short: {error}") from error
 
 
-def _decode(file: Image.Image, name: Path | str) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes an open image to RGB by Pillow; see `decode_image`."""
+def rgb_of(file: Image.Image, name: Path | str) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns the pixels of a Pillow image as RGB, by the rules of `decode_image`.
+
+    Raises:
+        ImageError: it has values or colours whose scale nobody can know.
+    """
     scale, kind = _grey_scale(file), f"{file.format} of mode {file.mode}"
     image = ImageOps.exif_transpose(file)
     try:

@@ -1,7 +1,11 @@
 """A network with all that turns images into detections."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -9,11 +13,22 @@ from flax import nnx
 from jaxtyping import UInt8
 
 from yolo_jax.core.anchors import AnchorSet
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.core.types import Batch, Detections
-from yolo_jax.data.letterbox import Letterbox, letterbox, letterbox_darknet, letterbox_geometry
+from yolo_jax.data.letterbox import (
+    Letterbox,
+    letterbox,
+    letterbox_bicubic,
+    letterbox_darknet,
+    letterbox_geometry,
+)
 from yolo_jax.detection.decode import decode
 from yolo_jax.detection.nms import Suppression, non_max_suppression
+from yolo_jax.detection.views import VIEWS, predict_views
 from yolo_jax.networks.blocks import prepare_to_infer
+
+Resize = Literal["opencv", "pillow", "darknet"]
+_LETTERBOXES = {"opencv": letterbox, "pillow": letterbox_bicubic, "darknet": letterbox_darknet}
 
 
 class Detector:
@@ -24,12 +39,12 @@ class Detector:
         anchors: of the network.
         class_names: name of each class index.
         input_shape: (height, width) of the network's input, px.
-        darknet: letterbox as the darknet program does.
-        score_threshold: detections score more than this.
-        iou_threshold: overlap above which the lower score of a class goes.
+        resize: how images are letterboxed: by OpenCV, as in training; by Pillow's bicubic filter,
+            as keras-yolo3 does; as the darknet program does.
+        suppression: what becomes of boxes that overlap, where a call does not say otherwise.
 
     Raises:
-        ValueError: a threshold lies outside 0 to 1.
+        ValueError: there is no such resize.
     """
 
     def __init__(
@@ -39,55 +54,108 @@ class Detector:
         class_names: Sequence[str],
         input_shape: tuple[int, int],
         *,
-        darknet: bool = False,
-        score_threshold: float = 0.25,
-        iou_threshold: float = 0.45,
+        resize: Resize = "opencv",
+        suppression: Suppression | None = None,
     ) -> None:
-        how = Suppression(score_threshold, iou_threshold)
+        if resize not in get_args(Resize):
+            kinds = ", ".join(get_args(Resize))
+            raise ValueError(f"there is no resize {resize!r}; expected one of {kinds}")
         self.class_names, self.input_shape = tuple(class_names), input_shape
-        self.anchors = anchors
-        self._letterbox = letterbox_darknet if darknet else letterbox
+        self.anchors, self.suppression = anchors, suppression or Suppression()
+        self._letterbox = _LETTERBOXES[resize]
         graphdef, self._state = nnx.split(prepare_to_infer(network))
 
-        def run(state: Any, images: jax.Array) -> Detections:
-            heads = nnx.merge(graphdef, state, copy=True)(images)
-            return non_max_suppression(decode(heads, anchors), how)
+        @partial(jax.jit, static_argnames="augmented")
+        def run(
+            state: Any, images: jax.Array, how: Suppression, augmented: bool = False
+        ) -> Detections:
+            forward = nnx.merge(graphdef, state, copy=True)
+            if not augmented:
+                return non_max_suppression(decode(forward(images), anchors), how)
+            how = dataclasses.replace(how, views=len(VIEWS))
+            return non_max_suppression(predict_views(forward, images, anchors), how)
 
-        self._run = jax.jit(run)
+        self._run = run
 
     def take_weights(self, network: nnx.Module) -> None:
         """Goes on with the weights of another network of the same structure."""
         self._state = nnx.split(prepare_to_infer(network))[1]
 
     def detect(
-        self, images: Sequence[UInt8[np.ndarray, "h w 3"]], *, batch_size: int = 8
+        self,
+        images: Sequence[UInt8[np.ndarray, "h w 3"]],
+        *,
+        suppression: Suppression | None = None,
+        augmented: bool = False,
+        batch_size: int = 8,
     ) -> list[Detections]:
-        """Finds the objects of RGB images of any sizes.
+        """Finds the objects of RGB images of any sizes; see `detect_stream`.
 
         Returns:
             For each image its detections, best score first, boxes in its own pixels.
         """
-        found: list[Detections] = []
-        for start in range(0, len(images), batch_size):
-            fitted = [self._letterbox(i, self.input_shape) for i in images[start:][:batch_size]]
+        how = {"suppression": suppression, "augmented": augmented, "batch_size": batch_size}
+        return [found for _, found in self.detect_stream(images, **how)]
+
+    def detect_stream(
+        self,
+        images: Iterable[UInt8[np.ndarray, "h w 3"]],
+        *,
+        suppression: Suppression | None = None,
+        augmented: bool = False,
+        batch_size: int = 8,
+    ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], Detections]]:
+        """Yields RGB images of any sizes, each with its objects.
+
+        A batch is fetched when the next one is on its way to the device.
+
+        Args:
+            images: taken a batch at a time.
+            suppression: what becomes of boxes that overlap; None: the detector's own way. Other
+                thresholds compile nothing anew.
+            augmented: look at each image three times, smaller and mirrored too.
+            batch_size: images that go through the network at once.
+
+        Raises:
+            ValueError: the batch size is no whole number above 0.
+        """
+        whole_number("batch_size", batch_size, 1)
+        how, rest = suppression or self.suppression, iter(images)
+        rows = 0
+        ahead: deque[tuple[Detections, list[tuple[Any, Letterbox]]]] = deque()
+        while group := list(islice(rest, batch_size)):
+            fitted = [self._letterbox(image, self.input_shape) for image in group]
             # One executable serves all batches: the last is filled up by its first image.
+            rows = rows or len(group)
             pixels = [pixels for pixels, _ in fitted]
-            pixels += pixels[:1] * (min(batch_size, len(images)) - len(pixels))
-            result = jax.device_get(self._run(self._state, np.stack(pixels)))
-            found += [_original(result, row, place) for row, (_, place) in enumerate(fitted)]
-        return found
+            pixels += pixels[:1] * (rows - len(pixels))
+            result = self._run(self._state, np.stack(pixels), how, augmented)
+            ahead.append((result, list(zip(group, (place for _, place in fitted), strict=True))))
+            if len(ahead) > 1:
+                yield from _fetched(*ahead.popleft())
+        for batch in ahead:
+            yield from _fetched(*batch)
 
     def detect_batches(self, batches: Iterator[Batch]) -> dict[int, Detections]:
         """Finds the objects of a loader's batches; by image_id, in pixels of the original."""
         found: dict[int, Detections] = {}
         for batch in batches:
-            result = jax.device_get(self._run(self._state, batch.image))
+            result = jax.device_get(self._run(self._state, batch.image, self.suppression))
             for row, image_id in enumerate(np.asarray(batch.image_id)):
                 if image_id >= 0:
                     height, width = map(int, batch.original_size[row])
                     place = letterbox_geometry((height, width), self.input_shape)
                     found[int(image_id)] = _original(result, row, place)
         return found
+
+
+def _fetched(
+    result: Detections, images: Sequence[tuple[Any, Letterbox]]
+) -> Iterator[tuple[Any, Detections]]:
+    """Fetches a batch; yields each image with its detections."""
+    result = jax.device_get(result)
+    for row, (image, place) in enumerate(images):
+        yield image, _original(result, row, place)
 
 
 def _original(result: Detections, row: int, place: Letterbox) -> Detections:

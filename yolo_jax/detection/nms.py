@@ -21,7 +21,7 @@ Kind = Literal["greedy", "soft", "fusion"]
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["score_threshold", "iou_threshold", "sigma"],
-    meta_fields=["kind", "class_agnostic", "max_candidates", "max_detections"],
+    meta_fields=["kind", "class_agnostic", "max_candidates", "max_detections", "views"],
 )
 @dataclass(frozen=True)
 class Suppression:
@@ -32,11 +32,13 @@ class Suppression:
         iou_threshold: overlap above which two boxes are of one object, 0–1. `soft` has none.
         kind: `greedy` drops the lower score; `soft` lowers it by exp(−IoU²/sigma) (Bodla et al.,
             arXiv:1704.04503, section 3); `fusion` averages the boxes, weighted by their scores, and
-            the scores (Solovyev et al., arXiv:1910.13302, section 3, of one model).
+            the scores (Solovyev et al., arXiv:1910.13302, section 3).
         class_agnostic: boxes of different classes meet too, not only those of one class.
         max_candidates: the best pairs of box and class of an image that are considered.
         max_detections: that are returned of an image.
         sigma: of `soft`.
+        views: of each image that the boxes are of. `fusion` takes it for a doubt when fewer boxes
+            than these were fused, and lowers the score by their share (equation 6).
 
     Raises:
         ValueError: a number is out of its range, or there is no such kind.
@@ -49,6 +51,7 @@ class Suppression:
     max_candidates: int = 1024
     max_detections: int = 100
     sigma: float = 0.5
+    views: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -56,6 +59,7 @@ class Suppression:
             raise ValueError(f"there is no suppression {self.kind!r}; expected one of {kinds}")
         whole_number("max_candidates", self.max_candidates, 1)
         whole_number("max_detections", self.max_detections, 1)
+        whole_number("views", self.views, 1)
         # Traced ones have no value yet, and trees of other things than numbers are made of this.
         if isinstance(self.score_threshold, numbers.Real):
             finite_number("the score threshold", self.score_threshold, 0, 1)
@@ -139,8 +143,8 @@ def _best_first(candidates: _Candidates, how: Suppression) -> Detections:
 def _fused(candidates: _Candidates, how: Suppression) -> Detections:
     """Puts each candidate, best first, to the fused box that it overlaps most, or begins another.
 
-    A fused box is the mean of its boxes by their scores, its score the mean of theirs, and its
-    class that of its best box.
+    A fused box is the mean of its boxes by their scores, its score the mean of theirs (less where
+    not all views found it), and its class that of its best box.
     """
     boxes, scores, classes = candidates
     room = len(scores)
@@ -170,7 +174,7 @@ def _fused(candidates: _Candidates, how: Suppression) -> Detections:
     zero = jnp.asarray(0)
     start = (zero, zero, jnp.zeros_like(boxes), nothing, nothing, jnp.full(room, -1))
     _, _, sums, total, members, owners = lax.while_loop(goes_on, add, start)
-    mean = total / jnp.maximum(members, 1)
+    mean = total / jnp.maximum(members, 1) * jnp.minimum(members, how.views) / how.views
     best, chosen = lax.top_k(mean, min(how.max_detections, room))
     fused = sums[chosen] / jnp.where(total > 0, total, 1)[chosen][:, None]
     return _filled(members[chosen] > 0, fused, best, owners[chosen])

@@ -6,6 +6,7 @@ from typing import cast
 from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.detection.detector import Detector
+from yolo_jax.detection.nms import Suppression
 from yolo_jax.experiment.data import Data
 from yolo_jax.model.callbacks import TensorBoard, Tracker
 from yolo_jax.model.model import Model
@@ -31,8 +32,7 @@ def make_detector(
         anchors,
         data.train.dataset.class_names,
         (side, side),
-        score_threshold=config.score_threshold,
-        iou_threshold=config.iou_threshold,
+        suppression=Suppression(config.score_threshold, config.iou_threshold),
     )
 
 

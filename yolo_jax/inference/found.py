@@ -23,6 +23,7 @@ class Found:
         pixels: the image, RGB.
         name: of the image, as messages and records call it.
         frame: its number in a video, from 0; None of what is no video.
+        rate: frames a second of the video, where it says so.
     """
 
     boxes: Float[np.ndarray, "n 4"]
@@ -32,6 +33,7 @@ class Found:
     pixels: UInt8[np.ndarray, "h w 3"]
     name: str = ""
     frame: int | None = None
+    rate: float | None = None
 
     def __len__(self) -> int:
         """Returns the number of objects."""

@@ -30,7 +30,7 @@ class Frame(NamedTuple):
 
     Attributes:
         pixels: RGB.
-        name: of the image, the video, the camera or the address.
+        name: the source that it is of.
         number: in a video or of a camera, from 0; None of an image.
         rate: frames a second of a video; None of an image.
     """
@@ -150,7 +150,7 @@ def _video(source: str) -> Iterator[Frame]:
             there, pixels = capture.read()
             if not there:
                 break
-            yield Frame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), name, number, rate)
+            yield Frame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), source, number, rate)
             number += 1
         if number == 0:
             raise ImageError(f"{name} has no frame that can be read")

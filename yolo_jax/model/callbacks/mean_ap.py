@@ -13,6 +13,7 @@ from yolo_jax.core.types import Detections
 from yolo_jax.data.images import load_image
 from yolo_jax.data.pipeline import Loader
 from yolo_jax.detection.detector import Detector
+from yolo_jax.detection.nms import Suppression
 from yolo_jax.evaluation.average_precision import coco_average_precision
 from yolo_jax.model.callbacks.callback import Callback, Logs
 from yolo_jax.model.graph import Graph
@@ -95,8 +96,7 @@ class MeanAP(Callback):
                 self.anchors,
                 self.loader.dataset.class_names,
                 self.loader.image_shape,
-                score_threshold=self.score_threshold,
-                iou_threshold=self.iou_threshold,
+                suppression=Suppression(self.score_threshold, self.iou_threshold),
             )
         else:
             self._detector.take_weights(network)
