@@ -56,6 +56,9 @@ function draw(place) {
   if (plot.data[0].type === "parcoords") {
     place.style.minWidth = `${plot.data[0].dimensions.length * AXIS_WIDTH}px`;
   }
+  if (plot.height !== undefined) {
+    place.style.height = `${plot.height}px`;
+  }
   Plotly.react(place, ...themed(plot), { responsive: true, displaylogo: false, displayModeBar: false });
   place.dataset.drawn = "";
 }

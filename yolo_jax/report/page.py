@@ -80,9 +80,11 @@ def _best(sets: Sequence[RunSet], count: int) -> set[Path]:
 def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[str, Any]:
     """Returns what the template shows of a set; its plots are added to those that are drawn."""
     varied = _labels(chosen.varied())
+    grouped = [(_group_name(group, varied, chosen), group) for group in chosen.groups()]
     compared = {}
     if len(chosen.runs) > 1:
         compared = {
+            "groups": plots.by_group(dict(grouped)),
             "coordinates": plots.parallel_coordinates(chosen, varied),
             "loss": plots.compared(chosen.runs, "val_loss", "Validation loss"),
             "ap": plots.compared(chosen.runs, "val_AP50", "Validation AP50"),
@@ -92,12 +94,12 @@ def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[
     figures = {k: v for k, v in _FIGURES.items() if k != "val_AP50" or is_scored}
     groups = [
         {
-            "name": _group_name(group, varied, chosen),
+            "name": name,
             "runs": [run.name for run in group.runs],
             "repeats": [run.name for run in group.repeats],
             "figures": [group.spread(name) for name in figures],
         }
-        for group in chosen.groups()
+        for name, group in grouped
     ]
     return {
         "set": chosen,

@@ -8,7 +8,7 @@ from typing import Any
 
 from yolo_jax.report.details import Details
 from yolo_jax.report.runs import Columns, Run
-from yolo_jax.report.sets import RunSet, figure
+from yolo_jax.report.sets import Group, RunSet, figure
 
 Plot = dict[str, Any]
 _SPREAD = 50  # greatest by least value of a field from which its axis is of powers of ten
@@ -17,6 +17,7 @@ _EPOCH_TICKS = 8
 _NAMES = 12  # of classes beside the matrix: more would lie on each other on a phone
 _CONFUSIONS = 20  # the largest, that are told in words
 _NAME = 16  # letters of a class's name beside the matrix
+_AROUND, _LINE, _GAP = 110, 16, 22  # px of the plot of groups, of a line of a name, between names
 _TICKS = 6  # values of a field up to which an axis names each
 
 
@@ -54,6 +55,43 @@ def compared(runs: Sequence[Run], column: str, title: str) -> Plot | None:
         return None
     axis = _whole_epochs(max(run.epochs for run in runs))
     return _plot(lines, "epoch", "", title=title, xaxis=axis)
+
+
+def by_group(groups: Mapping[str, Group]) -> Plot | None:
+    """Returns the held-out AP50 by group: a dot for each seed, and their mean and deviation.
+
+    None where no group has two seeds, or there is one group alone.
+
+    Args:
+        groups: by name, in their order.
+    """
+    spreads = {name: group.spread("AP50") for name, group in groups.items()}
+    known = {name: spread for name, spread in spreads.items() if spread is not None}
+    if len(known) < 2 or all(spread.deviation is None for spread in known.values()):
+        return None
+    dots = [
+        (figure(run, "AP50"), name)
+        for name in known
+        for run in groups[name].runs
+        if run.is_complete and figure(run, "AP50") is not None
+    ]
+    # A field a line, for a phone has no room for more.
+    labels = {name: escape(name).replace(", ", "<br>") for name in known}
+    height = _AROUND + sum(_LINE * (1 + label.count("<br>")) + _GAP for label in labels.values())
+    seeds = {
+        "type": "scatter", "mode": "markers", "name": "a seed", "marker": {"opacity": 0.6},
+        "x": [value for value, _ in dots], "y": [labels[name] for _, name in dots],
+    }  # fmt: skip
+    means = {
+        "type": "scatter", "mode": "markers", "name": "mean ± standard deviation",
+        "marker": {"symbol": "line-ns-open", "size": 16},
+        "x": [spread.mean for spread in known.values()], "y": list(labels.values()),
+        "error_x": {"type": "data", "array": [one.deviation or 0 for one in known.values()]},
+    }  # fmt: skip
+    # The first group stands at the top, as in the table.
+    axis = {"autorange": "reversed", "type": "category", "automargin": True}
+    plot = _plot([seeds, means], "held-out AP50", "", title="Held-out AP50 by group", yaxis=axis)
+    return plot | {"height": height}
 
 
 def losses(run: Run) -> Plot | None:
