@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -81,6 +82,8 @@ def parse_arguments(works: Iterable[str], arguments: Sequence[str] | None = None
     parser.add_argument("--processes", type=int, default=1, choices=[1, 2], help="of ours")
     parser.add_argument("--join", help="HOST:PORT of the first of these processes, by the second")
     parser.add_argument("--compile", action="store_true", help="PyTorch's torch.compile")
+    parser.add_argument("--photos", type=Path, help="folder of JPEGs, for detection")
+    parser.add_argument("--weights", type=Path, help="Darknet's, for detection; none: drawn ones")
     return parser.parse_args(arguments)
 
 

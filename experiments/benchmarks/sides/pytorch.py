@@ -1,4 +1,4 @@
-"""YOLOv3 and YOLOv3-tiny in plain PyTorch, channels last, with keras-yolo3's loss: a side.
+"""PyTorch's work, channels last, with keras-yolo3's loss: a side.
 
 Runs in `.venv-bench`, and knows nothing of yolo_jax. On a GPU, where there is one, the network
 computes in bfloat16 (autocast) and the loss in float32, as ours do.
@@ -13,128 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from experiments.benchmarks.sides import inputs
+from experiments.benchmarks.sides import inputs, photos
+from experiments.benchmarks.sides.pytorch_networks import NETWORKS, folded_network
 from experiments.benchmarks.sides.serving import serve
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-class ConvBlock(nn.Sequential):
-    """Convolution, batch normalisation, leaky ReLU in place."""
-
-    def __init__(self, channels: int, filters: int, size: int, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(channels, filters, size, stride, padding=size // 2, bias=False),
-            nn.BatchNorm2d(filters, eps=1e-6, momentum=0.01),
-            nn.LeakyReLU(0.1, inplace=True),
-        )
-
-    def folded(self) -> nn.Sequential:
-        """Returns the block of evaluation, with the normalisation in the convolution."""
-        convolution, norm, activation = self
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        return nn.Sequential(fuse_conv_bn_eval(convolution, norm), activation)
-
-
-class Residual(nn.Module):
-    """1×1 to half the channels, 3×3 back, added to the input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.reduce = ConvBlock(channels, channels // 2, 1)
-        self.expand = ConvBlock(channels // 2, channels, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the input plus what the two convolutions make of it."""
-        return x + self.expand(self.reduce(x))
-
-
-def _stage(channels: int, blocks: int) -> nn.Sequential:
-    down = ConvBlock(channels, 2 * channels, 3, stride=2)
-    return nn.Sequential(down, *(Residual(2 * channels) for _ in range(blocks)))
-
-
-def _neck(channels: int, filters: int) -> nn.Sequential:
-    blocks, inside = [], channels
-    for _ in range(2):
-        blocks += [ConvBlock(inside, filters, 1), ConvBlock(filters, 2 * filters, 3)]
-        inside = 2 * filters
-    return nn.Sequential(*blocks, ConvBlock(inside, filters, 1))
-
-
-def _head(filters: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(ConvBlock(filters, 2 * filters, 3), nn.Conv2d(2 * filters, outputs, 1))
-
-
-class YOLOv3(nn.Module):
-    """Darknet-53 and three scales."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        outputs = 3 * (5 + num_classes)
-        self.stem = ConvBlock(3, 32, 3)
-        blocks = (1, 2, 8, 8, 4)
-        self.stages = nn.ModuleList(_stage(32 << i, count) for i, count in enumerate(blocks))
-        self.necks = nn.ModuleList([_neck(1024, 512), _neck(768, 256), _neck(384, 128)])
-        self.lifts = nn.ModuleList([ConvBlock(512, 256, 1), ConvBlock(256, 128, 1)])
-        self.heads = nn.ModuleList(_head(filters, outputs) for filters in (512, 256, 128))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Returns the raw heads, coarse to fine."""
-        x = self.stem(x)
-        kept = []
-        for stage in self.stages:
-            x = stage(x)
-            kept.append(x)
-        found = []
-        for scale, (neck, head) in enumerate(zip(self.necks, self.heads, strict=True)):
-            if scale:
-                x = functional.interpolate(self.lifts[scale - 1](x), scale_factor=2.0)
-                x = torch.cat([x, kept[-1 - scale]], dim=1)
-            x = neck(x)
-            found.append(head(x))
-        return found
-
-
-class TinyYOLOv3(nn.Module):
-    """Seven convolutions between poolings, and two scales."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        outputs = 3 * (5 + num_classes)
-        widths = (3, 16, 32, 64, 128, 256, 512, 1024)
-        self.body = nn.ModuleList(
-            ConvBlock(channels, filters, 3)
-            for channels, filters in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.neck = ConvBlock(1024, 256, 1)
-        self.lift = ConvBlock(256, 128, 1)
-        self.coarse, self.fine = _head(256, outputs), _head_of(384, 256, outputs)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Returns the raw heads, coarse to fine."""
-        fine = x
-        for index, block in enumerate(self.body):
-            x = block(x)
-            if index == 4:
-                fine = x
-            if index < 5:
-                x = functional.max_pool2d(x, 2)
-            elif index == 5:
-                x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1), value=-torch.inf), 2, 1)
-        x = self.neck(x)
-        lifted = functional.interpolate(self.lift(x), scale_factor=2.0)
-        return [self.coarse(x), self.fine(torch.cat([lifted, fine], dim=1))]
-
-
-def _head_of(channels: int, filters: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(ConvBlock(channels, filters, 3), nn.Conv2d(filters, outputs, 1))
-
-
-NETWORKS = {"yolov3": YOLOv3, "tiny": TinyYOLOv3}
 
 
 class Loss(nn.Module):
@@ -230,17 +114,8 @@ def training(options: argparse.Namespace) -> Callable[[], object]:
 
 def inference(options: argparse.Namespace) -> Callable[[], object]:
     """Returns the network's forward pass, batch normalisation folded."""
-    given = inputs.inputs_of(options)
-    model = NETWORKS[options.network](options.classes).eval()
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, ConvBlock):
-                setattr(module, name, child.folded())
-    model = model.to(DEVICE, memory_format=torch.channels_last)
-    image = _on_host(given.image)
-    # Kernels laid out beforehand for the library that takes them, as ours are.
-    torch._inductor.config.freezing = True
-    run = torch.compile(model) if options.compile else model
+    run = compiled_network(options)
+    image = _on_host(inputs.inputs_of(options).image)
 
     @torch.inference_mode()
     def infer() -> list[Tensor]:
@@ -251,6 +126,27 @@ def inference(options: argparse.Namespace) -> Callable[[], object]:
         return found
 
     return infer
+
+
+def detection(options: argparse.Namespace) -> Callable[[], object]:
+    """Returns what finds the objects of photographs."""
+    model = compiled_network(options)
+
+    @torch.inference_mode()
+    def run(image: np.ndarray) -> list[np.ndarray]:
+        with _autocast():
+            heads = model(_to_unit(torch.from_numpy(image).to(DEVICE)))
+        return [head.permute(0, 2, 3, 1).float().cpu().numpy() for head in heads]
+
+    return photos.detecting(options.photos, run, options.network, options.batch, options.side)
+
+
+def compiled_network(options: argparse.Namespace) -> Callable[[Tensor], list[Tensor]]:
+    """Returns the network in channels last, by torch.compile where that is asked for."""
+    model = folded_network(options).to(DEVICE, memory_format=torch.channels_last)
+    # Kernels laid out beforehand for the library that takes them, as ours are.
+    torch._inductor.config.freezing = True
+    return torch.compile(model) if options.compile else model
 
 
 def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
@@ -294,7 +190,7 @@ def _to_unit(image: Tensor) -> Tensor:
 
 def main() -> None:
     """Serves one kind of work."""
-    works = {"train": training, "infer": inference, "loss": loss_alone}
+    works = {"train": training, "infer": inference, "loss": loss_alone, "detect": detection}
     options = inputs.parse_arguments(works)
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(0)

@@ -18,13 +18,16 @@ from experiments.benchmarks.sides import inputs
 from experiments.benchmarks.sides.serving import serve
 from yolo_jax.cli import use_compilation_cache
 from yolo_jax.core.allocator import keep_freed_memory
+from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.loss import DetectionLoss
+from yolo_jax.inference.yolo import YOLO
 from yolo_jax.launch.job import free_port
 from yolo_jax.model.callbacks import Callback, Logs
 from yolo_jax.model.graph import Input, apply
 from yolo_jax.model.losses import detection
 from yolo_jax.model.model import Model
 from yolo_jax.networks.blocks import prepare_to_infer
+from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.yolov3 import NETWORKS, create_network
 from yolo_jax.training import distributed
 
@@ -121,6 +124,17 @@ def inference(options: argparse.Namespace) -> Callable[[], object]:
     return lambda: jax.block_until_ready(run(state, given.image))
 
 
+def detecting(options: argparse.Namespace) -> Callable[[], object]:
+    """Returns what finds the objects of photographs, as `yolo_jax.load` does."""
+    network = create_network(options.network, options.classes)
+    if options.weights is not None:
+        load_weights(options.weights, network)
+    names, shape = [str(i) for i in range(options.classes)], (options.side, options.side)
+    model = YOLO(Detector(network, NETWORKS[options.network][1], names, shape))
+    paths = sorted(options.photos.glob("*.jpg"))
+    return lambda: model.detect(paths, batch_size=options.batch)
+
+
 def loss_alone(options: argparse.Namespace) -> Callable[[], object]:
     """Returns loss and gradients of the heads, from padded boxes."""
     given = inputs.inputs_of(options)
@@ -158,7 +172,7 @@ def main() -> None:
     """Serves one kind of work."""
     keep_freed_memory()
     use_compilation_cache()
-    works = {"infer": inference, "loss": loss_alone}
+    works = {"infer": inference, "loss": loss_alone, "detect": detecting}
     options = inputs.parse_arguments(["train", *works])
     if options.work == "train":
         train(options)
