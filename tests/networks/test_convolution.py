@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from yolo_jax.networks import convolution, cpu_convolution, winograd
-from yolo_jax.networks.convolution import conv2d, darknet_padding, max_pool_2x2, upsample_2x
+from yolo_jax.networks.convolution import conv2d, darknet_padding, max_pool, upsample
 
 # Kernel size, stride, padding; Darknet's three, and others.
 KINDS = [
@@ -46,7 +46,7 @@ def test_max_pool_against_windows(stride):
     for row, column in itertools.product(range(rows), range(columns)):
         top, left = row * stride, column * stride
         expected[:, row, column] = image[:, top : top + 2, left : left + 2].max((1, 2))
-    np.testing.assert_array_equal(max_pool_2x2(jnp.asarray(image), stride), expected)
+    np.testing.assert_array_equal(max_pool(jnp.asarray(image), 2, stride), expected)
 
 
 def test_the_first_of_a_windows_maxima_has_its_gradient():
@@ -57,14 +57,14 @@ def test_the_first_of_a_windows_maxima_has_its_gradient():
         window = image[b, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2, c]
         down, right = np.unravel_index(window.argmax(), (2, 2))
         expected[b, 2 * row + down, 2 * column + right, c] = weights[b, row, column, c]
-    found = jax.grad(lambda x: (weights * max_pool_2x2(x, 2)).sum())(jnp.asarray(image))
+    found = jax.grad(lambda x: (weights * max_pool(x, 2, 2)).sum())(jnp.asarray(image))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_upsample_repeats_pixels():
     image = jnp.arange(12.0).reshape(1, 2, 3, 2)
     expected = np.asarray(image).repeat(2, axis=1).repeat(2, axis=2)
-    np.testing.assert_array_equal(upsample_2x(image), expected)
+    np.testing.assert_array_equal(upsample(image), expected)
 
 
 def by_xla(image, kernel, stride, padding):
