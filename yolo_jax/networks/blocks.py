@@ -95,7 +95,9 @@ class ConvBlock(nnx.Module):
         kernel = self.kernel[...]
         if self.tile is None:
             kernel = jnp.asarray(kernel, inputs.dtype)
-            padding = darknet_padding(kernel.shape[0], self.stride, inputs.shape[1:3], self.padding)
+            _, height, width, _ = inputs.shape
+            sides = height, width
+            padding = darknet_padding(kernel.shape[0], self.stride, sides, self.padding)
             if self.groups == 1:
                 outputs = conv2d(inputs, kernel, self.stride, padding)
             else:

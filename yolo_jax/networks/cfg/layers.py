@@ -186,7 +186,9 @@ def _max_pool(section: Section, source: int, given: Features) -> MaxPool:
     size = section.whole("size", stride, least=1)
     padding = section.whole("padding", size - 1)
     if padding > 2 * (size - 1):
-        raise section.fault(f"padding={padding} has windows of size {size} beyond the border")
+        raise section.fault(
+            f"padding={padding} has windows of size {size} beyond the border", "padding"
+        )
     height, width = ((side + padding - size) // stride + 1 for side in given[:2])
     features = Features(height, width, given.channels, given.stride * stride)
     return MaxPool((source,), features, size, stride, padding)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Num
@@ -77,7 +78,8 @@ class CfgNetwork(nnx.Module):
         Raises:
             ValueError: the input size is no such multiple.
         """
-        check_input_size(*image.shape[1:3], max(self.anchors.strides))
+        _, height, width, _ = image.shape
+        check_input_size(height, width, max(self.anchors.strides))
         given = {IMAGE: image_to_unit(image, self.precision)}
         blocks = iter(self.blocks)
         for number, layer in enumerate(self.architecture.layers):
@@ -104,12 +106,12 @@ def load_cfg_network(
     """
     architecture = read_cfg(cfg)
     precision = precision or Precision.for_backend()
-
-    @nnx.jit
-    def create() -> CfgNetwork:
-        return CfgNetwork(architecture, precision=precision, rngs=nnx.Rngs(0))
-
-    network = create()
+    network = nnx.eval_shape(
+        lambda: CfgNetwork(architecture, precision=precision, rngs=nnx.Rngs(0))
+    )
+    # Not drawn, which takes longer than reading what takes the draws' place.
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), nnx.state(network))
+    nnx.update(network, zeros)
     load_weights(weights, network)
     return network
 

@@ -35,6 +35,7 @@ _MOST_BYTES = 1_000_000
 _MOST_SHOWN = 60
 
 NumberT = TypeVar("NumberT", int, float)
+ValueT = TypeVar("ValueT")
 
 
 class Option(NamedTuple):
@@ -134,7 +135,7 @@ class Section:
             raise self._is_none(name, f"one of {', '.join(sorted(choices))}")
         return found
 
-    def _default(self, name: str, default: NumberT | tuple | None):
+    def _default(self, name: str, default: ValueT | None) -> ValueT:
         if default is None:
             raise self.fault(f"has no {name}, which it needs: add {name}=…")
         return default
