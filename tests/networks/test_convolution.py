@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from jax import lax
 
 from yolo_jax.networks import convolution, cpu_convolution, winograd
@@ -259,3 +261,44 @@ def test_a_shape_that_the_table_lacks_is_treated_as_the_most_similar(monkeypatch
     # Winograd's way takes no other kernels, so no entry is like these.
     assert find((5, 5, 512, 1024), 1) == ("xla", "product", "xla", "xla")
     assert find((3, 1, 512, 1024), 1) == ("xla", "product", "xla", "xla")
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.none() | st.integers(0, 4),
+)
+def test_padding_is_darknets_less_what_no_window_reaches(sides, size, stride, before):
+    given_or_half = size // 2 if before is None else before
+    for side, (first, after) in zip(
+        sides, darknet_padding(size, stride, sides, before), strict=True
+    ):
+        windows = (side + 2 * given_or_half - size) // stride + 1
+        assert first == given_or_half
+        if windows > 0:
+            assert (side + first + after - size) // stride + 1 == windows
+            # Not one zero more than the last window reaches.
+            assert after in (0, (windows - 1) * stride + size - side - first)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.none() | st.integers(0, 6),
+)
+def test_maxima_of_windows_of_any_size(sides, size, stride, padding):
+    whole = size - 1 if padding is None else padding
+    assume(whole <= 2 * (size - 1) and min(sides) + whole >= size)
+    image = np.random.default_rng(0).uniform(-9, -1, (2, *sides, 3)).astype(np.float32)
+    rows, columns = ((side + whole - size) // stride + 1 for side in sides)
+    expected = np.empty((2, rows, columns, 3), np.float32)
+    for row, column in itertools.product(range(rows), range(columns)):
+        top, left = row * stride - whole // 2, column * stride - whole // 2
+        window = image[:, max(0, top) : top + size, max(0, left) : left + size]
+        expected[:, row, column] = window.max((1, 2))
+    found = max_pool(jnp.asarray(image), size, stride, padding)
+    np.testing.assert_array_equal(found, expected)

@@ -49,7 +49,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Convolution(Layer):
-    """A [convolutional]; see `ConvBlock`. Its filters are the channels of its features."""
+    """A [convolutional]; see `ConvBlock`. Its filters are the channels of its features.
+
+    A 1×1 kernel heeds its stride, as in YOLOv4's darknet; that of 2018 forgets it in computing.
+    """
 
     size: int
     stride: int
