@@ -26,7 +26,7 @@ from yolo_jax.core.types import Annotation, Dataset
 from yolo_jax.data.augment import Augment
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.yolov3 import create_network
-from yolo_jax.use import open_detector
+from yolo_jax.use.opening import open_detector
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -65,7 +65,7 @@ def test_a_run_of_other_forms_and_its_own_anchors(tmp_path: Path):
             assert all(np.array_equal(a[...], b[...]) for a, b in norms)
 
     # The run's own anchors: those of its boxes, and what uses the run has them.
-    anchors = open_detector(str(run), score_threshold=0.1, iou_threshold=0.5).anchors
+    anchors = open_detector(run).anchors
     assert anchors == experiment.choose_anchors(wanted, experiment.open_data(wanted).train.dataset)
     # The smallest is used too.
     assert anchors.masks == TINY_DARKNET.masks and anchors.sizes != TINY.sizes
@@ -76,7 +76,7 @@ def test_a_run_of_other_forms_and_its_own_anchors(tmp_path: Path):
     content["annotations"][-1]["bbox"] = [0, 0, 31, 9]
     train.write_text(json.dumps(content))
     experiment.train(dataclasses.replace(wanted, epochs=2))
-    assert open_detector(str(run), score_threshold=0.1, iou_threshold=0.5).anchors == anchors
+    assert open_detector(run).anchors == anchors
     network = NetworkConfig(input_size=32, weights=str(run / "final.weights"))
     tuned = experiment.pretrained_network(dataclasses.replace(wanted, network=network), 2)
     load_weights(run / "final.weights", ended)

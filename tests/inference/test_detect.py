@@ -20,7 +20,8 @@ from yolo_jax.inference.yolo import YOLO
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.pretrained import COCO_CLASSES, PretrainedUnavailable, fetch_pretrained
 from yolo_jax.networks.yolov3 import TinyYOLOv3
-from yolo_jax.use import Outputs, detect_sources, load
+from yolo_jax.use.detecting import Outputs, detect_sources
+from yolo_jax.use.opening import load
 
 GOLDEN_PIXELS, GOLDEN_SCORE = 1.0, 0.005
 
@@ -311,12 +312,6 @@ def test_supervision_is_asked_for(forest, monkeypatch):
     (found,) = forest.detect(noise((40, 60)), conf=0.2)
     with pytest.raises(ValueError, match=r"to_supervision needs supervision: pip install"):
         found.to_supervision()
-
-
-@pytest.mark.parametrize("size", [0, 100, -32])
-def test_sizes_that_no_grid_fits_are_refused(size):
-    with pytest.raises(ValueError, match=f"a multiple of 32 px; found {size}"):
-        load("no.weights", input_size=size)
 
 
 def test_weights_that_are_not_there():

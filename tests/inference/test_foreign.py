@@ -12,6 +12,7 @@ from yolo_jax.inference.foreign import TORCH_EPSILON, assign, is_foreign, read_l
 from yolo_jax.keras_yolo3 import tiny_yolo_body
 from yolo_jax.networks.normalisation import EPSILON
 from yolo_jax.networks.yolov3 import TinyYOLOv3
+from yolo_jax.use.opening import open_detector
 
 CLASSES = 2
 IMAGES = np.random.default_rng(0).uniform(0, 1, (1, 64, 64, 3)).astype(np.float32)
@@ -136,3 +137,18 @@ def test_damaged_files(tmp_path):
             read_layers(tmp_path / name)
         with pytest.raises(FileNotFoundError, match=f"gone_{name}"):
             read_layers(tmp_path / f"gone_{name}")
+
+
+def test_they_are_opened_by_their_suffix(tmp_path, trained):
+    path = tmp_path / "tiny.safetensors"
+    arrays = state_dict(trained)
+    save_file(arrays, path)
+    detector = open_detector(path, input_size=64)
+    assert (detector.class_names, detector.input_shape) == (("class 0", "class 1"), (64, 64))
+    last = max(arrays, key=lambda name: (name.endswith("conv.weight"), int(name.split(".")[1])))
+    save_file(arrays | {last: arrays[last][:-1]}, path)
+    with pytest.raises(ValueError, match=r"layers.12.conv, the last .* has 20 filters; expected 3"):
+        open_detector(path)
+    save_file(without(arrays, "layers.3.conv.weight"), path)
+    with pytest.raises(ValueError, match="has 12 convolutions; expected 13 of YOLOv3-tiny"):
+        open_detector(path)

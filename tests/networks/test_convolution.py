@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from jax import lax
 
 from yolo_jax.networks import convolution, cpu_convolution, winograd
-from yolo_jax.networks.convolution import conv2d, darknet_padding, max_pool_2x2, upsample_2x
+from yolo_jax.networks.convolution import conv2d, darknet_padding, max_pool, upsample
 
 # Kernel size, stride, padding; Darknet's three, and others.
 KINDS = [
@@ -46,7 +48,7 @@ def test_max_pool_against_windows(stride):
     for row, column in itertools.product(range(rows), range(columns)):
         top, left = row * stride, column * stride
         expected[:, row, column] = image[:, top : top + 2, left : left + 2].max((1, 2))
-    np.testing.assert_array_equal(max_pool_2x2(jnp.asarray(image), stride), expected)
+    np.testing.assert_array_equal(max_pool(jnp.asarray(image), 2, stride), expected)
 
 
 def test_the_first_of_a_windows_maxima_has_its_gradient():
@@ -57,14 +59,14 @@ def test_the_first_of_a_windows_maxima_has_its_gradient():
         window = image[b, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2, c]
         down, right = np.unravel_index(window.argmax(), (2, 2))
         expected[b, 2 * row + down, 2 * column + right, c] = weights[b, row, column, c]
-    found = jax.grad(lambda x: (weights * max_pool_2x2(x, 2)).sum())(jnp.asarray(image))
+    found = jax.grad(lambda x: (weights * max_pool(x, 2, 2)).sum())(jnp.asarray(image))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_upsample_repeats_pixels():
     image = jnp.arange(12.0).reshape(1, 2, 3, 2)
     expected = np.asarray(image).repeat(2, axis=1).repeat(2, axis=2)
-    np.testing.assert_array_equal(upsample_2x(image), expected)
+    np.testing.assert_array_equal(upsample(image), expected)
 
 
 def by_xla(image, kernel, stride, padding):
@@ -259,3 +261,44 @@ def test_a_shape_that_the_table_lacks_is_treated_as_the_most_similar(monkeypatch
     # Winograd's way takes no other kernels, so no entry is like these.
     assert find((5, 5, 512, 1024), 1) == ("xla", "product", "xla", "xla")
     assert find((3, 1, 512, 1024), 1) == ("xla", "product", "xla", "xla")
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.none() | st.integers(0, 4),
+)
+def test_padding_is_darknets_less_what_no_window_reaches(sides, size, stride, before):
+    given_or_half = size // 2 if before is None else before
+    for side, (first, after) in zip(
+        sides, darknet_padding(size, stride, sides, before), strict=True
+    ):
+        windows = (side + 2 * given_or_half - size) // stride + 1
+        assert first == given_or_half
+        if windows > 0:
+            assert (side + first + after - size) // stride + 1 == windows
+            # Not one zero more than the last window reaches.
+            assert after in (0, (windows - 1) * stride + size - side - first)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.none() | st.integers(0, 6),
+)
+def test_maxima_of_windows_of_any_size(sides, size, stride, padding):
+    whole = size - 1 if padding is None else padding
+    assume(whole <= 2 * (size - 1) and min(sides) + whole >= size)
+    image = np.random.default_rng(0).uniform(-9, -1, (2, *sides, 3)).astype(np.float32)
+    rows, columns = ((side + whole - size) // stride + 1 for side in sides)
+    expected = np.empty((2, rows, columns, 3), np.float32)
+    for row, column in itertools.product(range(rows), range(columns)):
+        top, left = row * stride - whole // 2, column * stride - whole // 2
+        window = image[:, max(0, top) : top + size, max(0, left) : left + size]
+        expected[:, row, column] = window.max((1, 2))
+    found = max_pool(jnp.asarray(image), size, stride, padding)
+    np.testing.assert_array_equal(found, expected)

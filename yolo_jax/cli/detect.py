@@ -7,18 +7,24 @@ from typing import Any, get_args
 from yolo_jax.detection.detector import Resize
 from yolo_jax.detection.nms import Kind, Suppression
 from yolo_jax.inference.sources import expand
-from yolo_jax.use import Outputs, detect_sources, load
+from yolo_jax.use.detecting import Outputs, detect_sources
+from yolo_jax.use.opening import load
 
 
 def add_parsers(commands: Any) -> None:
     """Adds the subcommand."""
     detect = commands.add_parser("detect", help="find objects in images, videos or a camera's view")
-    detect.add_argument("weights", help="a run folder, a .weights file (COCO), or yolov3-tiny")
+    detect.add_argument(
+        "weights",
+        help="a run folder, a weights file (.weights, .h5, .safetensors), or yolov3-tiny",
+    )
     detect.add_argument(
         "sources", nargs="+", metavar="source",
         help="an image, a video, a folder, a pattern such as 'a/*.jpg', the number of a camera, or "
         "the address of an image",
     )  # fmt: skip
+    detect.add_argument("--cfg", type=Path, help="Darknet's .cfg file of the weights' network")
+    detect.add_argument("--names", type=Path, help="file of the weights' class names, one a line")
     places = detect.add_argument_group("what is found goes to")
     places.add_argument("--out", type=Path, help="a folder, drawn: images, and videos as MP4")
     places.add_argument("--json", type=Path, help="a file, by image")
@@ -68,6 +74,8 @@ def _detect(options: argparse.Namespace, _: list[str]) -> None:
     outputs.prepare(sources)
     model = load(
         options.weights,
+        cfg=options.cfg,
+        names=options.names,
         input_size=options.size,
         letterbox=options.letterbox,
         darknet=options.darknet,

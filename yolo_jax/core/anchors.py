@@ -17,20 +17,29 @@ class AnchorSet:
         sizes: (width, height) of each anchor, in pixels of the network's input.
         masks: for each scale the indices into `sizes` of its anchors.
         strides: for each scale the pixels of the input that one cell covers.
+        xy_scales: for each scale YOLOv4's scale_x_y, by which a centre's offset in its cell is
+            stretched around the cell's middle; empty: 1 everywhere.
 
     Raises:
-        ValueError: masks and strides differ in length, or a mask names an anchor that is not there.
+        ValueError: masks, strides and xy_scales differ in length, or a mask names an anchor that
+            is not there.
     """
 
     sizes: tuple[tuple[float, float], ...]
     masks: tuple[tuple[int, ...], ...]
     strides: tuple[int, ...]
+    xy_scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.masks) != len(self.strides):
             raise ValueError(
                 f"an anchor set needs one stride a mask: found {len(self.masks)} masks "
                 f"and {len(self.strides)} strides"
+            )
+        if self.xy_scales and len(self.xy_scales) != len(self.masks):
+            raise ValueError(
+                f"an anchor set needs one xy_scale a mask, or none: found {len(self.masks)} masks "
+                f"and {len(self.xy_scales)} xy_scales"
             )
         unknown = sorted({i for mask in self.masks for i in mask} - set(range(len(self.sizes))))
         if unknown:
@@ -42,6 +51,18 @@ class AnchorSet:
     def scale_sizes(self, scale: int) -> Float[np.ndarray, "a 2"]:
         """Returns the (width, height) in input pixels of the anchors of one scale."""
         return np.asarray([self.sizes[i] for i in self.masks[scale]], np.float32)
+
+    def xy_scale(self, scale: int) -> float:
+        """Returns the xy_scale of one scale."""
+        return self.xy_scales[scale] if self.xy_scales else 1.0
+
+    def check_plain_centres(self) -> None:
+        """Raises ValueError where centres are stretched, which training knows nothing of."""
+        if any(scale != 1 for scale in self.xy_scales):
+            raise ValueError(
+                f"the anchors have xy_scales {self.xy_scales} (scale_x_y of a .cfg file); such "
+                "networks detect, but the loss and its targets have no such scale: train with 1"
+            )
 
     def grid_shapes(self, input_shape: tuple[int, int]) -> list[tuple[int, int]]:
         """Returns (rows, columns) of each scale's grid for an input of (height, width) pixels."""

@@ -1,7 +1,8 @@
 """Raw predictions to boxes.
 
 Source: YOLOv3 (arXiv:1804.02767), section 2.1: b_xy = (σ(t_xy) + cell) / grid,
-b_wh = anchor · exp(t_wh).
+b_wh = anchor · exp(t_wh); YOLOv4 (arXiv:2004.10934), section 3.4, has s · σ(t_xy) − (s − 1) / 2 in
+place of σ(t_xy), so that centres reach their cells' borders.
 """
 
 from typing import NamedTuple
@@ -45,6 +46,7 @@ def decode_boxes(
     anchor_sizes: Float[np.ndarray, "a 2"],
     grid: tuple[int, int],
     stride: int,
+    xy_scale: float = 1.0,
 ) -> Float[Array, "b n 4"]:
     """Decodes the four box numbers of one scale to cxcywh in pixels of the input.
 
@@ -53,12 +55,14 @@ def decode_boxes(
         anchor_sizes: (width, height) of the scale's anchors, px.
         grid: (rows, columns).
         stride: pixels of the input that a cell covers.
+        xy_scale: s of above.
     """
     rows, columns = grid
     sizes = np.tile(np.asarray(anchor_sizes, np.float32), (rows * columns, 1))
-    centre = (
-        jax.nn.sigmoid(raw[..., :2]) + cell_origins(rows, columns, len(anchor_sizes))
-    ) * stride
+    offset = jax.nn.sigmoid(raw[..., :2])
+    if xy_scale != 1:
+        offset = xy_scale * offset - (xy_scale - 1) / 2
+    centre = (offset + cell_origins(rows, columns, len(anchor_sizes))) * stride
     return jnp.concatenate([centre, jnp.exp(raw[..., 2:4]) * sizes], axis=-1)
 
 
@@ -82,7 +86,8 @@ def decode(heads: list[Array] | tuple[Array, ...], anchors: AnchorSet) -> Predic
         sizes = anchors.scale_sizes(scale)
         raw = flat_head(head, len(sizes)).astype(jnp.float32)
         rows, columns = head.shape[1:3]
-        cxcywh = decode_boxes(raw[..., :4], sizes, (rows, columns), anchors.strides[scale])
+        stride, xy_scale = anchors.strides[scale], anchors.xy_scale(scale)
+        cxcywh = decode_boxes(raw[..., :4], sizes, (rows, columns), stride, xy_scale)
         boxes.append(box_cxcywh_to_xyxy(cxcywh))
         scores.append(jax.nn.sigmoid(raw[..., 4:5]) * jax.nn.sigmoid(raw[..., 5:]))
     return Predictions(jnp.concatenate(boxes, axis=1), jnp.concatenate(scores, axis=1))

@@ -70,7 +70,7 @@ class DetectionLoss:
         classification_weight: of the class term.
 
     Raises:
-        ValueError: there is no such form.
+        ValueError: there is no such form, or the anchors' centres are stretched.
     """
 
     anchors: AnchorSet
@@ -88,6 +88,7 @@ class DetectionLoss:
     classification_weight: float | Array = 1.0
 
     def __post_init__(self) -> None:
+        self.anchors.check_plain_centres()
         check_form("box", self.box, BoxForm)
         check_form("objectness", self.objectness, ObjectnessTarget)
         check_form("classification", self.classification, ClassificationForm)
@@ -237,8 +238,10 @@ def dense_terms(
         ignore_thresh: IoU from which a prediction without an object is not punished.
 
     Raises:
-        ValueError: heads and targets do not fit each other or the anchors.
+        ValueError: heads and targets do not fit each other or the anchors, or the anchors' centres
+            are stretched.
     """
+    anchors.check_plain_centres()
     _check_heads(heads, anchors, targets[0].shape[-1] - 5)
     input_shape = _input_shape(heads[0], anchors)
     scales = []

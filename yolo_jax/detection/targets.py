@@ -77,7 +77,11 @@ def match_boxes(
     Returns:
         One `Matches` for each scale, coarse to fine: of t boxes, or with `match_iou` of the t·a
         pairs of a box with an anchor of the scale.
+
+    Raises:
+        ValueError: the anchors' centres are stretched.
     """
+    anchors.check_plain_centres()
     valid = valid_boxes(boxes, classes)
     relative = relative_boxes(boxes, input_shape, exact_centres=exact_centres)
     sizes = jnp.asarray(anchors.sizes, boxes.dtype)
@@ -131,6 +135,9 @@ def dense_targets(
 
     Returns:
         One grid for each scale, coarse to fine.
+
+    Raises:
+        ValueError: the anchors' centres are stretched.
     """
 
     def one_image(boxes: Float[Array, "t 4"], classes: Int[Array, "t"]) -> list[Array]:

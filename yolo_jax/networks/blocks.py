@@ -1,5 +1,6 @@
 """Darknet's building blocks: batch-normalised convolutions, residuals and the plain output."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -8,13 +9,33 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from yolo_jax.core.precision import Precision
-from yolo_jax.networks.convolution import conv2d, darknet_padding, inference_tile
-from yolo_jax.networks.normalisation import BatchNorm, RowMask, Shift
+from yolo_jax.networks.convolution import (
+    conv2d,
+    darknet_padding,
+    forward_by_xla,
+    inference_tile,
+)
+from yolo_jax.networks.normalisation import BatchNorm, Bias, RowMask, Shift
 from yolo_jax.networks.winograd import convolve_transformed, transform_kernel
 
 LEAKY_SLOPE = 0.1  # Darknet's
 
+# By Darknet's names.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "leaky": lambda values: jnp.maximum(values, LEAKY_SLOPE * values),
+    "linear": lambda values: values,
+    "logistic": jax.nn.sigmoid,
+    "mish": jax.nn.mish,
+    "relu": jax.nn.relu,
+    "swish": jax.nn.silu,
+}
+
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
+
+
+def activate(values: Float[Array, "..."], activation: str) -> Float[Array, "..."]:
+    """Applies one of `ACTIVATIONS`, in float32; the result has the values' dtype."""
+    return ACTIVATIONS[activation](values.astype(jnp.float32)).astype(values.dtype)
 
 
 def image_to_unit(image: Num[Array, "b h w 3"], precision: Precision) -> Float[Array, "b h w 3"]:
@@ -25,7 +46,19 @@ def image_to_unit(image: Num[Array, "b h w 3"], precision: Precision) -> Float[A
 
 
 class ConvBlock(nnx.Module):
-    """Convolution without bias, batch normalisation, leaky ReLU: Darknet's [convolutional].
+    """Convolution, batch normalisation or a bias, activation: Darknet's [convolutional].
+
+    Args:
+        channels: of the inputs.
+        filters: channels of the outputs.
+        kernel_size: rows and columns of the kernel.
+        stride: along rows and columns.
+        padding: zeros on each side; None: half the kernel's size.
+        groups: of channels, each of which has its own share of the filters.
+        batch_normalize: False has a bias instead.
+        activation: one of `ACTIVATIONS`.
+        precision: number formats.
+        rngs: `params` is drawn from.
 
     Attributes:
         tile: of Winograd's way, into whose domain `prepare_to_infer` has brought the kernel; None:
@@ -39,14 +72,20 @@ class ConvBlock(nnx.Module):
         kernel_size: int,
         *,
         stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        batch_normalize: bool = True,
+        activation: str = "leaky",
         precision: Precision,
         rngs: nnx.Rngs,
     ) -> None:
-        shape = (kernel_size, kernel_size, channels, filters)
+        shape = (kernel_size, kernel_size, channels // groups, filters)
         initialise = jax.nn.initializers.he_normal()
         self.kernel = nnx.Param(initialise(rngs.params(), shape, precision.params))
-        self.norm: BatchNorm | Shift = BatchNorm(filters, precision=precision)
-        self.stride = stride
+        norm = BatchNorm if batch_normalize else Bias
+        self.norm: BatchNorm | Shift = norm(filters, precision=precision)
+        self.stride, self.padding, self.groups = stride, padding, groups
+        self.activation = activation
         self.tile: int | None = None
 
     def __call__(
@@ -55,11 +94,19 @@ class ConvBlock(nnx.Module):
         """Applies the three in turn."""
         kernel = self.kernel[...]
         if self.tile is None:
-            padding = darknet_padding(kernel.shape[0], self.stride)
-            outputs = conv2d(inputs, jnp.asarray(kernel, inputs.dtype), self.stride, padding)
+            kernel = jnp.asarray(kernel, inputs.dtype)
+            _, height, width, _ = inputs.shape
+            sides = height, width
+            padding = darknet_padding(kernel.shape[0], self.stride, sides, self.padding)
+            if self.groups == 1:
+                outputs = conv2d(inputs, kernel, self.stride, padding)
+            else:
+                outputs = forward_by_xla(inputs, kernel, self.stride, padding, self.groups)
         else:
             outputs = convolve_transformed(inputs, kernel, darknet_padding(3, 1), self.tile)
-        return self.norm(outputs, row_mask, slope=LEAKY_SLOPE)
+        if self.activation == "leaky":  # which the normalisation takes along
+            return self.norm(outputs, row_mask, slope=LEAKY_SLOPE)
+        return activate(self.norm(outputs, row_mask), self.activation)
 
     def darknet_parts(self) -> list[nnx.Variable]:
         """Returns the variables in the order of Darknet's weight files.
@@ -67,12 +114,16 @@ class ConvBlock(nnx.Module):
         Raises:
             ValueError: the block is folded.
         """
-        if isinstance(self.norm, Shift):
-            raise ValueError(
-                "a network with folded BatchNorm has no Darknet weights; take those of the network "
-                "that was folded"
-            )
-        return [self.norm.bias, self.norm.scale, self.norm.mean, self.norm.var, self.kernel]
+        match self.norm:
+            case Bias(bias=bias):
+                return [bias, self.kernel]
+            case BatchNorm(bias=bias, scale=scale, mean=mean, var=var):
+                return [bias, scale, mean, var, self.kernel]
+            case _:
+                raise ValueError(
+                    "a network with folded BatchNorm has no Darknet weights; take those of the "
+                    "network that was folded"
+                )
 
 
 class OutputConv(nnx.Module):
@@ -126,11 +177,11 @@ def fold_batch_norm(module: ModuleT) -> ModuleT:
     folded.eval()
     for _, part in nnx.iter_graph(folded):
         if isinstance(part, ConvBlock) and isinstance(part.norm, BatchNorm):
-            factor, _ = part.norm.moving_affine()
+            factor, shift = part.norm.moving_affine()
             # A new variable: a kernel on the host may not be written to.
             kernel = part.kernel[...]
             part.kernel = nnx.Param((kernel * factor).astype(kernel.dtype))
-            part.norm = Shift(part.norm)
+            part.norm = Shift(shift)
     return folded
 
 
@@ -154,6 +205,8 @@ def prepare_to_infer(module: ModuleT) -> ModuleT:
         if not isinstance(part, ConvBlock) or part.tile is not None:
             continue
         kernel = part.kernel[...]
+        if part.groups > 1 or part.padding not in (None, kernel.shape[0] // 2):
+            continue
         part.tile = inference_tile(kernel, part.stride)
         if part.tile is not None:
             part.kernel = nnx.Param(transform_kernel(kernel, part.tile))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from yolo_jax.core.precision import Precision
 from yolo_jax.networks.bands import fills_lanes, halved, joined
 from yolo_jax.networks.blocks import ConvBlock, Residual
-from yolo_jax.networks.convolution import max_pool_2x2
+from yolo_jax.networks.convolution import max_pool
 from yolo_jax.networks.normalisation import RowMask
 
 
@@ -106,7 +106,7 @@ class TinyBody(nnx.Module):
             if index == 4:
                 fine = x
             if index < 6:
-                x = max_pool_2x2(x, stride=2 if index < 5 else 1)
+                x = max_pool(x, 2, stride=2 if index < 5 else 1)
         return fine, self.reduce(x, row_mask)
 
     def convolutions(self) -> list[ConvBlock]:

@@ -32,15 +32,28 @@ from yolo_jax.networks.winograd import (
 )
 
 
-def darknet_padding(kernel_size: int, stride: int) -> Padding:
-    """Returns Darknet's padding: as much before as after, but left and top alone on stride 2.
+def darknet_padding(
+    kernel_size: int, stride: int, sides: tuple[int, int] = (0, 0), before: int | None = None
+) -> Padding:
+    """Returns Darknet's padding, less what no window reaches.
 
-    Darknet pads k // 2 on both sides and rounds the output size down, so on inputs of even size
-    a stride of 2 never reads the right and bottom padding.
+    Darknet pads as much after as before and rounds the output size down, so a 3×3 kernel of stride
+    2 never reads the right and bottom padding of inputs of even size.
+
+    Args:
+        kernel_size: k.
+        stride: along rows and columns.
+        sides: (height, width) of the inputs; only what the stride leaves of them counts.
+        before: zeros above and to the left; None: k // 2.
     """
-    before = kernel_size // 2
-    after = before if stride == 1 else 0
-    return (before, after), (before, after)
+    before = kernel_size // 2 if before is None else before
+
+    def along(side: int) -> tuple[int, int]:
+        rest = side % stride
+        last = (rest + 2 * before - kernel_size) // stride * stride - before
+        return before, max(0, last + kernel_size - rest)
+
+    return along(sides[0]), along(sides[1])
 
 
 def forward_by_xla(
@@ -48,14 +61,16 @@ def forward_by_xla(
     kernel: Float[Array, "kh kw c d"],
     stride: int,
     padding: Padding,
+    groups: int = 1,
 ) -> Float[Array, "b h2 w2 d"]:
-    """Convolves by XLA's own operation."""
+    """Convolves by XLA's own operation; in groups of channels where the kernel takes so few."""
     return lax.conv_general_dilated(
         inputs,
         kernel,
         window_strides=(stride, stride),
         padding=padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 
@@ -191,19 +206,40 @@ def inference_tile(kernel: Float[Array, "kh kw c d"], stride: int) -> int | None
     return WINOGRAD_TILES.get(ways_for(kernel.shape, stride)[3])
 
 
-def max_pool_2x2(inputs: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h2 w2 c"]:
-    """Takes the maximum of 2×2 windows; on stride 1 Darknet pads right and bottom with −∞.
+def max_pool(
+    inputs: Float[Array, "b h w c"], size: int, stride: int, padding: int | None = None
+) -> Float[Array, "b h2 w2 c"]:
+    """Takes the maximum of square windows, as Darknet does: beyond the border is −∞.
 
-    On stride 2 height and width must be even. Of equal values in a window the first has the
-    gradient then, as in Darknet and PyTorch; on stride 1 they share it.
+    Where windows halve an even height and width, the first of equal values in one has the gradient,
+    as in Darknet and PyTorch; elsewhere they share it.
+
+    Args:
+        inputs: features.
+        size: of a window, rows and columns.
+        stride: from window to window.
+        padding: places beyond the border along an axis, half of them before, or one less; None:
+            size − 1.
+
+    Returns:
+        Features of (h + padding − size) // stride + 1 rows, columns likewise.
     """
-    if stride == 2:
+    padding = size - 1 if padding is None else padding
+    if (size, stride, padding) == (2, 2, 1) and not any(side % 2 for side in inputs.shape[1:3]):
         return _pool_halving(inputs)
-    padding = ((0, 0), (0, 1), (0, 1), (0, 0))
-    padded = jnp.pad(inputs, padding, constant_values=-jnp.inf)
-    # Slices: the gradient of XLA's window reduction is nine times slower on CPU.
-    rows = jnp.maximum(padded[:, :-1], padded[:, 1:])
-    return jnp.maximum(rows[:, :, :-1], rows[:, :, 1:])
+    before = padding // 2
+    for axis in (1, 2):
+        side = inputs.shape[axis]
+        last = (side + padding - size) // stride * stride  # where the last window starts
+        around = [(0, 0)] * 4
+        around[axis] = before, max(0, last + size - side - before)
+        padded = jnp.pad(inputs, around, constant_values=-jnp.inf)
+        # Slices: the gradient of XLA's window reduction is nine times slower on CPU.
+        windows = [
+            lax.slice_in_dim(padded, i, i + last + 1, stride, axis=axis) for i in range(size)
+        ]
+        inputs = reduce(jnp.maximum, windows)
+    return inputs
 
 
 def spatial_pyramid(inputs: Float[Array, "b h w c"]) -> Float[Array, "b h w 4*c"]:
@@ -211,21 +247,9 @@ def spatial_pyramid(inputs: Float[Array, "b h w c"]) -> Float[Array, "b h w 4*c"
 
     Windows end at the border. Source: darknet's yolov3-spp.cfg.
     """
-    by_5 = _max_of_5x5(inputs)
-    by_9 = _max_of_5x5(by_5)  # a maximum of maxima
-    return jnp.concatenate([_max_of_5x5(by_9), by_9, by_5, inputs], axis=-1)
-
-
-def _max_of_5x5(values: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    for axis in (1, 2):
-        around = [(0, 0)] * 4
-        around[axis] = (2, 2)
-        padded = jnp.pad(values, around, constant_values=-jnp.inf)
-        size = values.shape[axis]
-        # Slices: as in `max_pool_2x2`.
-        windows = [lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(5)]
-        values = reduce(jnp.maximum, windows)
-    return values
+    by_5 = max_pool(inputs, 5, 1)
+    by_9 = max_pool(by_5, 5, 1)  # a maximum of maxima
+    return jnp.concatenate([max_pool(by_9, 5, 1), by_9, by_5, inputs], axis=-1)
 
 
 @jax.custom_vjp
@@ -253,9 +277,9 @@ def _pool_backward(places: UInt8[Array, "b h/2 w/2 c"], grad: Array) -> tuple[Ar
 _pool_halving.defvjp(_pool_keeping_places, _pool_backward)
 
 
-def upsample_2x(inputs: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Repeats every pixel twice along rows and columns."""
+def upsample(inputs: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b h2 w2 c"]:
+    """Repeats every pixel as often along rows and along columns."""
     batch, height, width, channels = inputs.shape
-    shape = (batch, height, 2, width, 2, channels)
+    shape = (batch, height, factor, width, factor, channels)
     repeated = jnp.broadcast_to(inputs[:, :, None, :, None], shape)
-    return repeated.reshape(batch, 2 * height, 2 * width, channels)
+    return repeated.reshape(batch, factor * height, factor * width, channels)

@@ -136,9 +136,8 @@ class Shift(nnx.Module):
         bias: added to each channel.
     """
 
-    def __init__(self, norm: BatchNorm) -> None:
-        _, shift = norm.moving_affine()
-        self.bias = nnx.Param(shift)
+    def __init__(self, bias: Float[Array, "c"]) -> None:
+        self.bias = nnx.Param(bias)
 
     def __call__(
         self,
@@ -151,6 +150,13 @@ class Shift(nnx.Module):
         del row_mask
         shifted = inputs.astype(jnp.float32) + self.bias[...]
         return _leaky(shifted, slope).astype(inputs.dtype)
+
+
+class Bias(Shift):
+    """A convolution's own bias, in place of a BatchNorm; it starts as 0."""
+
+    def __init__(self, channels: int, *, precision: Precision) -> None:
+        super().__init__(jnp.zeros(channels, precision.params))
 
 
 def _root(var: Float[Array, "c"]) -> Float[Array, "c"]:

@@ -17,7 +17,7 @@ from yolo_jax.core.anchors import TINY, YOLOV3, AnchorSet
 from yolo_jax.core.precision import Precision
 from yolo_jax.networks.blocks import ConvBlock, OutputConv, image_to_unit
 from yolo_jax.networks.bodies import Darknet53, TinyBody
-from yolo_jax.networks.convolution import spatial_pyramid, upsample_2x
+from yolo_jax.networks.convolution import spatial_pyramid, upsample
 from yolo_jax.networks.normalisation import BatchNorm, RowMask
 
 ANCHORS_PER_SCALE = 3
@@ -25,17 +25,14 @@ _OBJECTNESS_PRIOR = 0.01
 STRIDE = 32  # of the coarsest scale: input sizes are its multiples
 
 
-def check_input_size(height: int, width: int) -> None:
-    """Raises ValueError unless both sides are positive multiples of 32 px."""
-    if height % STRIDE or width % STRIDE or height <= 0 or width <= 0:
+def check_input_size(height: int, width: int, stride: int = STRIDE) -> None:
+    """Raises ValueError unless both sides are positive multiples of a network's stride, in px."""
+    if height % stride or width % stride or height <= 0 or width <= 0:
+        nearest = [max(stride, round(side / stride) * stride) for side in (height, width)]
         raise ValueError(
-            f"the input size must be a multiple of {STRIDE} px in height and width; found "
-            f"{height}×{width} (nearest: {_nearest(height)}×{_nearest(width)})"
+            f"the input size must be a multiple of {stride} px in height and width; found "
+            f"{height}×{width} (nearest: {nearest[0]}×{nearest[1]})"
         )
-
-
-def _nearest(side: int) -> int:
-    return max(STRIDE, round(side / STRIDE) * STRIDE)
 
 
 class DetectionHead(nnx.Module):
@@ -133,9 +130,9 @@ class YOLOv3(nnx.Module):
         check_input_size(*image.shape[1:3])
         fine, medium, x = self.body(image_to_unit(image, self.precision), row_mask)
         x, coarse_output = self.coarse(x, row_mask)
-        x = upsample_2x(self.medium_reduce(x, row_mask))
+        x = upsample(self.medium_reduce(x, row_mask))
         x, medium_output = self.medium(jnp.concatenate([x, medium], axis=-1), row_mask)
-        x = upsample_2x(self.fine_reduce(x, row_mask))
+        x = upsample(self.fine_reduce(x, row_mask))
         _, fine_output = self.fine(jnp.concatenate([x, fine], axis=-1), row_mask)
         return coarse_output, medium_output, fine_output
 
@@ -199,7 +196,7 @@ class TinyYOLOv3(nnx.Module):
         check_input_size(*image.shape[1:3])
         fine, x = self.body(image_to_unit(image, self.precision), row_mask)
         coarse_output = self.coarse_output(self.coarse_expand(x, row_mask))
-        x = upsample_2x(self.fine_reduce(x, row_mask))
+        x = upsample(self.fine_reduce(x, row_mask))
         x = self.fine_expand(jnp.concatenate([x, fine], axis=-1), row_mask)
         return coarse_output, self.fine_output(x)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Num
 
 from yolo_jax.model.layers.arguments import check_window, padding_name, pair
 from yolo_jax.model.layers.images import ImageLayer, ImageOptions
-from yolo_jax.networks.convolution import max_pool_2x2
+from yolo_jax.networks.convolution import max_pool
 
 Pair = int | Sequence[int]
 
@@ -53,9 +53,9 @@ class MaxPooling2D(_Pooling):
         match self.pool_size, self.strides, self.padding:
             # Symbolic sizes are neither even nor odd: shapes are inferred the general way.
             case (2, 2), (2, 2), _ if even and isinstance(height, int) and isinstance(width, int):
-                return max_pool_2x2(inputs, 2)
+                return max_pool(inputs, 2, 2)
             case (2, 2), (1, 1), "same":
-                return max_pool_2x2(inputs, 1)
+                return max_pool(inputs, 2, 1)
         return nnx.max_pool(inputs, self.pool_size, self.strides, self.padding.upper())
 
 

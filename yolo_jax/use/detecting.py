@@ -1,4 +1,4 @@
-"""A trained network put to use: opened, and shown images, videos and cameras."""
+"""Detection in files and streams: what is found goes to drawings, records and the terminal."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from yolo_jax.core.anchors import TINY_DARKNET
 from yolo_jax.data.images import ImageError
-from yolo_jax.detection.detector import Detector, Resize
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.inference.drawings import Drawings, check_places
 from yolo_jax.inference.records import (
@@ -22,83 +20,6 @@ from yolo_jax.inference.records import (
 )
 from yolo_jax.inference.sources import Frame, frames, is_camera
 from yolo_jax.inference.yolo import YOLO
-from yolo_jax.networks.darknet import load_weights
-from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
-from yolo_jax.networks.yolov3 import NETWORKS, create_network
-from yolo_jax.run_folder import RunFolder
-
-_COCO_INPUT = 416
-_STRIDE = 32  # of the coarsest scale
-
-
-def load(
-    weights: str | Path,
-    *,
-    input_size: int | None = None,
-    letterbox: Resize | None = None,
-    darknet: bool = False,
-) -> YOLO:
-    """Opens a trained network to show it images.
-
-    `yolo_jax.load("yolov3-tiny").detect("photo.jpg")[0].plot()` is a picture of what is seen.
-
-    Args:
-        weights: a run folder, a `.weights` file of YOLOv3 or YOLOv3-tiny on COCO, or the text
-            `yolov3-tiny` for the official weights.
-        input_size: side of the network's input, px; None: the run's, or 416.
-        letterbox: how images are fitted into it: `opencv` (as in training), `pillow` (as
-            keras-yolo3 does), `darknet`; None: `opencv`, or `darknet` with `darknet`.
-        darknet: do as the darknet program does: its letterbox, its reading of the anchors.
-
-    Raises:
-        ValueError: the folder has no finished run, or the file does not fit the network, or the
-            size is no multiple of 32.
-        FileNotFoundError: there is no such file or folder.
-    """
-    return YOLO(
-        open_detector(str(weights), input_size=input_size, letterbox=letterbox, darknet=darknet)
-    )
-
-
-def open_detector(
-    weights: str,
-    *,
-    input_size: int | None = None,
-    letterbox: Resize | None = None,
-    darknet: bool = False,
-    suppression: Suppression | None = None,
-) -> Detector:
-    """Returns the detector of a run folder, a COCO weights file, or `yolov3-tiny`; see `load`.
-
-    Raises:
-        ValueError: the folder has no finished run, or the file does not fit the network, or the
-            size is no multiple of 32.
-        FileNotFoundError: there is no such file or folder.
-    """
-    if input_size is not None and (input_size < _STRIDE or input_size % _STRIDE):
-        raise ValueError(f"the input's size is a multiple of {_STRIDE} px; found {input_size}")
-    path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
-    names, side, anchors = COCO_CLASSES, _COCO_INPUT, None
-    if path.is_dir():
-        run = RunFolder(path)
-        if not run.weights.is_file():
-            raise ValueError(f"{path} holds no finished run: it lacks {run.weights.name}")
-        config, names = run.config(), run.class_names()
-        side, kind = config.network.input_size, config.network.kind
-        anchors = run.anchors(kind)
-        path = run.weights
-    elif not path.is_file():
-        raise FileNotFoundError(f"there is no run folder or weights file {path}")
-    else:
-        kind = "tiny" if path.stat().st_size <= SIZE else "yolov3"
-    network = create_network(kind, len(names))
-    load_weights(path, network)
-    # That program's reading of the anchors is for weights of its own, not for runs of this one.
-    if anchors is None:
-        anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
-    side = input_size or side
-    resize = letterbox or ("darknet" if darknet else "opencv")
-    return Detector(network, anchors, names, (side, side), resize=resize, suppression=suppression)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Darknet's `.cfg` files: read, checked and built as networks."""

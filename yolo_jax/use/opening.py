@@ -1,0 +1,180 @@
+"""Trained networks opened: run folders, Darknet's files, with a .cfg or not, other programs'."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from yolo_jax.core.anchors import TINY_DARKNET, AnchorSet
+from yolo_jax.data.readers.records import read_class_names
+from yolo_jax.detection.detector import Detector, Resize
+from yolo_jax.detection.nms import Suppression
+from yolo_jax.inference.foreign import assign, is_foreign, read_layers
+from yolo_jax.inference.yolo import YOLO
+from yolo_jax.networks.cfg.network import CfgNetwork, load_cfg_network
+from yolo_jax.networks.darknet import load_weights
+from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
+from yolo_jax.networks.yolov3 import NETWORKS, Network, create_network
+from yolo_jax.run_folder import RunFolder
+
+_COCO_INPUT = 416
+_ANCHORS = 3  # of a scale
+# By which other programs' files are told apart: tiny's convolutions, YOLOv3's, and with SPP.
+_KINDS = {13: "tiny", 75: "yolov3", 76: "yolov3_spp"}
+
+
+class _Opened(NamedTuple):
+    """A network with its weights, and what goes with it.
+
+    Attributes:
+        network: itself.
+        anchors: of the network.
+        class_names: by index; None where the weights do not say.
+        input_shape: (height, width), px.
+    """
+
+    network: Network | CfgNetwork
+    anchors: AnchorSet
+    class_names: Sequence[str] | None
+    input_shape: tuple[int, int]
+
+
+def load(
+    weights: str | Path,
+    *,
+    cfg: str | Path | None = None,
+    names: str | Path | None = None,
+    input_size: int | None = None,
+    letterbox: Resize | None = None,
+    darknet: bool = False,
+) -> YOLO:
+    """Opens a trained network to show it images.
+
+    `yolo_jax.load("yolov3-tiny").detect("photo.jpg")[0].plot()` is a picture of what is seen.
+
+    Args:
+        weights: a run folder; a `.weights` file of YOLOv3 or YOLOv3-tiny, or of any network with
+            its `cfg`; keras-yolo3's `.h5`; a PyTorch state dict as `.safetensors`; or the text
+            `yolov3-tiny` for the official weights.
+        cfg: Darknet's file of what the network is.
+        names: a text file of class names, one a line; None: the run's, or COCO's for 80 classes,
+            else `class 0` and so on. A run has names of its own.
+        input_size: side of the network's input, px; None: the run's, the cfg's, or 416.
+        letterbox: how images are fitted into it: `opencv` (as in training), `pillow` (as
+            keras-yolo3 does), `darknet`; None: `opencv`, or `darknet` with `darknet`.
+        darknet: do as the darknet program does: its letterbox, its reading of tiny's anchors.
+
+    Raises:
+        ValueError: the folder has no finished run, a file is damaged, not supported or of another
+            network, the names are not as many as the classes, or no such input can be.
+        FileNotFoundError: there is no such file or folder.
+    """
+    detector = open_detector(
+        weights, cfg=cfg, names=names, input_size=input_size, letterbox=letterbox, darknet=darknet
+    )
+    return YOLO(detector)
+
+
+def open_detector(
+    weights: str | Path,
+    *,
+    cfg: str | Path | None = None,
+    names: str | Path | None = None,
+    input_size: int | None = None,
+    letterbox: Resize | None = None,
+    darknet: bool = False,
+    suppression: Suppression | None = None,
+) -> Detector:
+    """Returns the detector of a trained network; see `load`."""
+    given = None if names is None else read_class_names(names)
+    path = fetch_pretrained() if str(weights) == "yolov3-tiny" else Path(weights)
+    if path.is_dir():
+        for option, value in (("cfg", cfg), ("names", names)):
+            if value is not None:
+                raise ValueError(
+                    f"{option} {value} is for weights files; the run {path} has its own"
+                )
+        opened = _of_run(path)
+    elif not path.is_file():
+        raise FileNotFoundError(f"there is no run folder or weights file {path}")
+    elif cfg is not None:
+        network = load_cfg_network(Path(cfg), path)
+        opened = _Opened(network, network.anchors, given, network.input_shape)
+    elif is_foreign(path):
+        opened = _of_other_program(path, given)
+    else:
+        kind = "tiny" if path.stat().st_size <= SIZE else "yolov3"
+        # That program's reading of the anchors is for weights of its own, not for runs of this one.
+        anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
+        network = create_network(kind, len(given or COCO_CLASSES))
+        load_weights(path, network)
+        opened = _Opened(network, anchors, given, (_COCO_INPUT, _COCO_INPUT))
+    return Detector(
+        opened.network,
+        opened.anchors,
+        _names_of(opened, given, names),
+        _input_of(opened, input_size),
+        resize=letterbox or ("darknet" if darknet else "opencv"),
+        suppression=suppression,
+    )
+
+
+def _of_run(path: Path) -> _Opened:
+    run = RunFolder(path)
+    if not run.weights.is_file():
+        raise ValueError(f"{path} holds no finished run: it lacks {run.weights.name}")
+    config, names = run.config(), run.class_names()
+    network = create_network(config.network.kind, len(names))
+    load_weights(run.weights, network)
+    side = config.network.input_size
+    return _Opened(network, run.anchors(config.network.kind), names, (side, side))
+
+
+def _of_other_program(path: Path, names: Sequence[str] | None) -> _Opened:
+    layers = read_layers(path)
+    count = len(layers.convolutions)
+    if count not in _KINDS:
+        raise ValueError(
+            f"{path} has {count} convolutions; expected 13 of YOLOv3-tiny, 75 of YOLOv3 or 76 of "
+            "YOLOv3 with SPP"
+        )
+    kind = _KINDS[count]
+    name, (kernel, *_) = layers.convolutions[-1]
+    classes, rest = divmod(kernel.shape[-1], _ANCHORS)
+    if rest or classes < 6:
+        raise ValueError(
+            f"{path}: {name}, the last convolution, has {kernel.shape[-1]} filters; expected "
+            f"{_ANCHORS} · (5 + classes)"
+        )
+    network = create_network(kind, classes - 5)
+    assign(layers, network, path)
+    return _Opened(network, NETWORKS[kind][1], names, (_COCO_INPUT, _COCO_INPUT))
+
+
+def _names_of(
+    opened: _Opened, given: Sequence[str] | None, source: str | Path | None
+) -> Sequence[str]:
+    """Returns the class names of a network, made up where nothing has any."""
+    count = opened.network.num_classes
+    names = opened.class_names
+    if names is None:
+        numbered = tuple(f"class {index}" for index in range(count))
+        names = COCO_CLASSES if count == len(COCO_CLASSES) else numbered
+    if given is not None and len(given) != count:
+        raise ValueError(
+            f"{source} has {len(given)} class names, and the network has {count} classes"
+        )
+    return names
+
+
+def _input_of(opened: _Opened, size: int | None) -> tuple[int, int]:
+    """Returns (height, width) of a network's input.
+
+    Raises:
+        ValueError: the size that is asked for is no multiple of the coarsest stride.
+    """
+    stride = max(opened.anchors.strides)
+    if size is None:
+        return opened.input_shape
+    if size < stride or size % stride:
+        raise ValueError(f"the input's size is a multiple of {stride} px; found {size}")
+    return size, size
