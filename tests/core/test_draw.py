@@ -53,3 +53,17 @@ def test_contact_sheet_holds_every_picture():
     sheet = contact_sheet(pictures, columns=3)
     for i, picture in enumerate(pictures):
         assert (sheet == i).all(axis=-1).sum() == picture.shape[0] * picture.shape[1]
+
+
+def test_labels_of_boxes_in_one_place_lie_beside_each_other():
+    image, boxes = np.zeros((200, 300, 3), np.uint8), [[100, 80, 250, 160]] * 4
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 0, 255)]
+    alone = _filled(draw_boxes(image, boxes[:1], colours, ["ash 0.50"]), colours[0])
+    drawn = draw_boxes(image, boxes, colours, ["ash 0.50"] * 4)
+    # Outlines lie on each other, so of each but the last something is missing.
+    for colour in colours:
+        assert _filled(drawn, colour) > 0.9 * (alone - 2 * (150 + 80))
+
+
+def _filled(image, colour):
+    return int((image == colour).all(axis=-1).sum())

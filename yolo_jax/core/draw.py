@@ -7,6 +7,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Place = tuple[float, float, float, float]  # xyxy, px
 
 # Tol's bright palette, told apart by colour-blind readers too.
 _PALETTE: tuple[Colour, ...] = (
@@ -43,17 +44,48 @@ def draw_boxes(
     font = ImageFont.load_default(size=max(10, max(canvas.size) / 45))
     for index, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, float)):
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colours[index], width=width)
-    for index, (x1, y1, _, _) in enumerate(np.asarray(boxes, float)):
-        if labels is None:
-            break
+    placed: list[Place] = []
+    for index, box in enumerate(np.asarray(boxes, float) if labels is not None else ()):
+        assert labels is not None
         _, _, right, bottom = draw.textbbox((0, 0), labels[index], font=font)
-        # A filled rectangle includes its last row and column: the label is one px larger.
-        left = min(max(x1, 0), max(canvas.width - right - 5, 0))
-        top = y1 - bottom - 4 if y1 > bottom + 4 else max(y1, 0)
-        top = min(top, max(canvas.height - bottom - 5, 0))
-        draw.rectangle((left, top, left + right + 4, top + bottom + 4), fill=colours[index])
+        place = _label_place(tuple(box), (right + 5, bottom + 5), canvas.size, placed)
+        placed.append(place)
+        left, top, right, bottom = place
+        # A filled rectangle includes its last row and column.
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=colours[index])
         draw.text((left + 2, top + 1), labels[index], fill="white", font=font)
     return np.asarray(canvas)
+
+
+def _label_place(
+    box: Place, size: tuple[float, float], canvas: tuple[int, int], placed: Sequence[Place]
+) -> Place:
+    """Returns where a label of (width, height) goes: by its box, and on no other if it can be.
+
+    Above the box's left or right end, within it, or below; always inside the canvas. Where each of
+    these lies on another label it is the first that fits the canvas.
+    """
+    x1, y1, x2, y2 = box
+    width, height = size
+    # Above first; a box at the upper edge has no room there.
+    rows = [y1 - height + 1] if y1 >= height else []
+    rows += [y1, y2 - height, y2]
+    found = []
+    for top in rows:
+        for left in (x1, x2 - width):
+            left = min(max(left, 0), max(canvas[0] - width, 0))
+            top = min(max(top, 0), max(canvas[1] - height, 0))
+            place = (left, top, left + width, top + height)
+            if not any(_share(place, other) for other in placed):
+                return place
+            found.append(place)
+    return found[0]
+
+
+def _share(first: Place, second: Place) -> bool:
+    """Tells whether two rectangles share more than an edge."""
+    across = min(first[2], second[2]) > max(first[0], second[0])
+    return across and min(first[3], second[3]) > max(first[1], second[1])
 
 
 def contact_sheet(
