@@ -122,9 +122,7 @@ def metrics(whole: AveragePrecision, sources: Mapping[str, AveragePrecision]) ->
     def figures(result: AveragePrecision) -> dict[str, object]:
         named = result.per_class.items()
         return {
-            "AP": known(result.ap),
-            "AP50": known(result.ap50),
-            "AP75": known(result.ap75),
+            **{name: known(value) for name, value in result.figures.items()},
             "per_class": {n: {"AP": known(a), "AP50": known(b)} for n, (a, b) in named},
         }
 

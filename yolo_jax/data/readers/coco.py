@@ -4,6 +4,7 @@ Source: https://cocodataset.org/#format-data.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -262,7 +263,14 @@ def _box(
         return None, fault
     if "id" in record:
         place = f"{place} (id {record['id']})"
-    return Box(place, bbox, placed, class_of[category], bool(crowd)), fault
+    area = _number(record.get("area"))
+    return Box(place, bbox, placed, class_of[category], bool(crowd), area), fault
+
+
+def _number(value: Any) -> float:
+    """Returns an area as a float, NaN where it is not a finite number of 0 or more."""
+    number = _four_numbers([value] * 4)
+    return number[0] if number and number[0] >= 0 else math.nan
 
 
 def _four_numbers(values: Any) -> tuple[float, ...] | None:
