@@ -15,6 +15,7 @@ from yolo_jax.core.types import Annotation, Dataset, Detections
 
 MATCH_IOU = 0.5
 LEAST_IOU = 0.1  # TIDE's t_b: what overlaps by less is background
+NOTHING = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
 
 
 class Pairs(NamedTuple):
@@ -75,17 +76,17 @@ def find_overlaps(dataset: Dataset, detections: Mapping[int, Detections]) -> Ove
     """
     scores, found, in_crowd, true, crowd, pairs = ([] for _ in range(6))
     rows = boxes = 0
-    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     for annotation in sorted(dataset.annotations, key=lambda one: one.image_id):
-        given = Detections(*map(np.asarray, detections.get(annotation.image_id, nothing)))
-        corners = given.boxes.astype(np.float64).reshape(-1, 4)
+        given = detections.get(annotation.image_id, NOTHING)
+        corners = np.asarray(given.boxes, np.float64).reshape(-1, 4)
+        classes = np.asarray(given.classes)
         targets = annotation.boxes.astype(np.float64)
         iou = box_iou_xyxy(corners[:, None], targets[None])
         here, there = np.nonzero(iou >= LEAST_IOU)
         pairs.append((here + rows, there + boxes, iou[here, there]))
-        in_crowd.append(lies_in_crowd(corners, given.classes, annotation))
-        scores.append(given.scores)
-        found.append(given.classes)
+        in_crowd.append(lies_in_crowd(corners, classes, annotation))
+        scores.append(np.asarray(given.scores))
+        found.append(classes)
         true.append(annotation.classes)
         crowd.append(annotation.crowd)
         rows, boxes = rows + len(corners), boxes + len(targets)
