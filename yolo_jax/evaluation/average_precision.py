@@ -79,10 +79,10 @@ def coco_average_precision(
     return AveragePrecision(
         figures=_figures(by_area, recall),
         per_class={
-            name: (_mean(precision[:, :, index]), _mean(precision[0, :, index]))
+            name: (mean_known(precision[:, :, index]), mean_known(precision[0, :, index]))
             for index, name in enumerate(dataset.class_names)
         },
-        precision=np.asarray([_mean(row) for row in precision[0]]),
+        precision=np.asarray([mean_known(row) for row in precision[0]]),
         class_precision=dict(zip(dataset.class_names, precision[0].T, strict=True)),
     )
 
@@ -94,12 +94,15 @@ def _figures(
     """Returns COCO's summary, in its order, by the definitions of `COCOeval.summarize`."""
     whole = precision[..., 0]
     return {
-        "AP": _mean(whole),
-        "AP50": _mean(whole[0]),
-        "AP75": _mean(whole[5]),
-        **{f"AP{name}": _mean(precision[..., area]) for name, area in _AREAS.items()},
-        **{f"AR{most}": _mean(recall[:, :, 0, place]) for place, most in enumerate((1, 10, 100))},
-        **{f"AR{name}": _mean(recall[:, :, area, -1]) for name, area in _AREAS.items()},
+        "AP": mean_known(whole),
+        "AP50": mean_known(whole[0]),
+        "AP75": mean_known(whole[5]),
+        **{f"AP{name}": mean_known(precision[..., area]) for name, area in _AREAS.items()},
+        **{
+            f"AR{most}": mean_known(recall[:, :, 0, place])
+            for place, most in enumerate((1, 10, 100))
+        },
+        **{f"AR{name}": mean_known(recall[:, :, area, -1]) for name, area in _AREAS.items()},
     }
 
 
@@ -122,7 +125,8 @@ def _part(dataset: Dataset, chosen: Callable[[Annotation], bool]) -> Dataset:
     return dataclasses.replace(dataset, annotations=annotations)
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_known(values: np.ndarray) -> float:
+    """Returns the mean of what is not NaN; NaN of nothing."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 

@@ -55,7 +55,7 @@ class Scores:
         """Returns what JSON holds; None where there was nothing to find."""
         return {
             "COCO": _known(self.coco.figures),
-            "VOC": _known({"AP11": _mean(self.voc.eleven_points), "AP_area": _mean(self.voc.area)}),
+            "VOC": _known(self.voc.figures),
             "confidence": {
                 "iou": MATCH_IOU,
                 "best_F1": _operation(self.confidence.best),
@@ -149,8 +149,3 @@ def _known(values: Mapping[str, float]) -> dict[str, float | None]:
 
 def _operation(operation: Operation) -> dict[str, float | None]:
     return _known(operation._asdict())
-
-
-def _mean(values: np.ndarray) -> float:
-    found = values[~np.isnan(values)]
-    return float(found.mean()) if found.size else float("nan")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from yolo_jax.evaluation.average_precision import mean_known
 from yolo_jax.evaluation.overlaps import MATCH_IOU, Overlaps
 
 
@@ -19,6 +20,11 @@ class VOCAveragePrecision:
 
     eleven_points: Float[np.ndarray, "c"]
     area: Float[np.ndarray, "c"]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Returns the means over the classes that have true boxes, by name."""
+        return {"AP11": mean_known(self.eleven_points), "AP_area": mean_known(self.area)}
 
 
 def voc_average_precision(overlaps: Overlaps, classes: int) -> VOCAveragePrecision:

@@ -87,6 +87,12 @@ def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple
     return Dataset(annotations, names, path, not_kept=lost), tuple(problems)
 
 
+def category_ids(path: Path) -> dict[str, int]:
+    """Returns the id that a COCO JSON file gives each class; see `read_coco` for errors."""
+    categories = _categories(path, _load(path)["categories"])
+    return {name: number for number, name in categories.items()}
+
+
 def _load(path: Path) -> dict[str, list[Any]]:
     text = read_text(path, "a COCO JSON file", "JSON")
     try:
