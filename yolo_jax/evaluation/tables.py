@@ -49,7 +49,7 @@ def _errors(scores: Scores) -> Table:
 
 def _classes(scores: Scores) -> Table:
     table = Table("class", box=box.SIMPLE)
-    titles = ("boxes", "AP", "AP50", "VOC area", "P", "R", "F1", "best F1")
+    titles = ("boxes", "AP", "AP50", "VOC", "P", "R", "F1", "best F1")
     for title in titles:
         table.add_column(title, justify="right")
     for index, name in enumerate(scores.class_names):
@@ -65,7 +65,7 @@ def _classes(scores: Scores) -> Table:
         )
         # As it is: rich takes what stands in brackets for its own.
         table.add_row(Text(name), f"{scores.boxes[index]:,}", *map(_shown, values))
-    table.caption = f"P, R and F1 are of detections that score {SHOWN_SCORE:g} or more"
+    table.caption = f"VOC is the area; P, R and F1 are at confidence {SHOWN_SCORE:g}"
     return table
 
 
