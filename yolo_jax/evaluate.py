@@ -65,6 +65,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores a network on a data set, prints the figures, and writes them where asked for.
 
+    What is scored is what the reader keeps of the data: bad records, which it reports, count
+    nowhere, while COCO's own program would count them.
+
     Args:
         weights: a run folder, a file of COCO weights, or `yolov3-tiny`.
         data: what `read_dataset` takes; None: the run's own held-out images.
@@ -89,12 +92,14 @@ def evaluate(
     """
     _check_places(out, results_file)
     config = _config_of(weights)
+    if data is None:
+        _check_own(weights, config, {"--split": split, "--classes": class_names_file})
     thresholds = {
         "score_threshold": _first(score_threshold, config and config.score_threshold, _SCORE),
         "iou_threshold": _first(iou_threshold, config and config.iou_threshold, _IOU),
     }
     detector = open_detector(weights, **thresholds, darknet=darknet)
-    given = _given(weights, config, data, split, class_names_file, detector)
+    given = _given(config, data, split, class_names_file, detector.class_names)
     rows = batch_size or (config and config.batch_size) or _ROWS
     found, skipped = _detect(detector, given.dataset, rows, darknet=darknet)
     read = tuple(one for one in given.dataset.annotations if one.image_id in found)
@@ -148,27 +153,31 @@ def _config_of(weights: str) -> ExperimentConfig | None:
     return run.config() if run.is_begun else None
 
 
+def _check_own(weights: str, config: ExperimentConfig | None, of_data: dict[str, Any]) -> None:
+    """Checks that there is a run to score on its own images, and nothing given of others."""
+    if config is None:
+        raise ValueError(f"{weights} is no run folder, with images of its own; name --data DATA")
+    for name, value in of_data.items():
+        if value is not None:
+            raise ValueError(f"{name} {value} is of --data, and there is none; name it, or leave")
+
+
 def _given(
-    weights: str,
     config: ExperimentConfig | None,
     data: str | None,
     split: str | None,
     class_names_file: Path | None,
-    detector: Detector,
+    class_names: Sequence[str],
 ) -> _Given:
-    """Reads what is to be scored."""
+    """Reads what is to be scored by a network of some classes."""
     if data is not None:
         if split is None:
             split = config_of_data(Path(data)).data.held_out_split
         dataset, problems = read_dataset(data, split=split, class_names_file=class_names_file)
-        _check_classes(dataset, detector.class_names)
+        _check_classes(dataset, class_names)
         lost = {f"{p.file}: {p.record}": p.reason for p in problems if p.loses_image}
         return _Given(dataset, split, lost)
-    if config is None:
-        raise ValueError(f"{weights} is no run folder, with images of its own; name --data DATA")
-    for name, value in (("--split", split), ("--classes", class_names_file)):
-        if value is not None:
-            raise ValueError(f"{name} {value} is of --data, and there is none; name it, or leave")
+    assert config is not None  # see `_check_own`
     own = dataclasses.replace(config.data, cache="none", workers=0)
     held_out = open_data(dataclasses.replace(config, data=own)).held_out
     return _Given(held_out.dataset, None, dict(held_out.skipped))
