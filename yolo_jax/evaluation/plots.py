@@ -85,7 +85,7 @@ def plot_tide(tide: Tide, path: Path) -> None:
     names = [*kinds, "all false positives", "all false negatives"]
     colours = [_RED] * len(kinds) + ["0.6"] * 2
     _bars(right, names, np.nan_to_num(rises).tolist(), labels, colours)
-    right.set_title(f"What mending adds to AP50, {tide.ap50:.3f}")
+    right.set_title(f"dAP50, of an AP50 of {tide.ap50:.3f}")
     figure.savefig(path)
 
 
