@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from yolo_jax.data.doctor import check_trainable
-from yolo_jax.data.readers.coco import read_coco
+from yolo_jax.data.readers.coco import category_ids, read_coco
 
 TREES = Path(__file__).parents[2] / "experiments" / "data" / "tree_crowns"
 GOOD = {
@@ -349,3 +349,18 @@ def test_a_set_without_a_box_cannot_be_trained_on(write):
     none = read_coco(write(lambda content: content["annotations"].clear()))[0]
     with pytest.raises(ValueError, match="none has a box to learn .0 crowd boxes"):
         check_trainable(none)
+
+
+def test_areas_are_those_of_the_file_where_it_states_them(write):
+    def given(*areas):
+        records = [
+            {"image_id": 7, "category_id": 4, "bbox": [1 + i, 1, 3, 4]} | area
+            for i, area in enumerate(areas)
+        ]
+        path = write(lambda content: content.update(annotations=records))
+        return read_coco(path)[0].annotations[0].areas
+
+    unstated = ({}, {"area": "large"}, {"area": -1}, {"area": None})
+    np.testing.assert_array_equal(given({"area": 12.5}, *unstated), [12.5, *[np.nan] * 4])
+    assert given(*unstated) is None
+    assert category_ids(write()) == {"cat": 4, "brush": 90}

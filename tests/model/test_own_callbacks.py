@@ -58,6 +58,7 @@ Y = X[:, :2]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
 def test_mean_ap_is_what_detecting_and_scoring_give(loader, tmp_path):
     model = make_detector_model()
     mean_ap = MeanAP(loader, TINY, freq=2)
@@ -109,6 +110,7 @@ def make_body():
     return image, Model(image, heads)
 
 
+@pytest.mark.usefixtures("one_device")
 def test_mean_ap_of_a_body_scores_the_average_as_evaluation_does(loader, tmp_path):
     """keras-yolo3 trains a model with its loss within; the heads are those of another."""
     image, body = make_body()

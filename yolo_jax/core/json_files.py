@@ -21,6 +21,11 @@ def save_json(path: Path, content: object) -> None:
     partial.replace(path)
 
 
+def known(value: float) -> float | None:
+    """Returns a number that JSON holds: None for NaN."""
+    return None if math.isnan(value) else value
+
+
 def partial_of(path: Path) -> Path:
     """Returns the file that one is written to before it is whole."""
     return path.with_suffix(".partial")

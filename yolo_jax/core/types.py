@@ -25,6 +25,8 @@ class Annotation:
         classes: indices into the data set's class names.
         crowd: True for a region of many objects, which is neither target nor error.
         source: which part of the data the image comes from; figures are also given per source.
+        areas: px², by which COCO's scoring tells small, medium and large objects; NaN, and None of
+            all of them, stands for the box's own. COCO's files state the objects' outlines'.
     """
 
     image_id: int
@@ -35,6 +37,7 @@ class Annotation:
     classes: Int[np.ndarray, "n"]
     crowd: Bool[np.ndarray, "n"]
     source: str = ""
+    areas: Float[np.ndarray, "n"] | None = None
 
 
 @dataclass(frozen=True)

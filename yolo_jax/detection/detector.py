@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from yolo_jax.core.anchors import AnchorSet
@@ -28,6 +29,7 @@ from yolo_jax.detection.views import VIEWS, predict_views
 from yolo_jax.networks.blocks import prepare_to_infer
 
 Resize = Literal["opencv", "pillow", "darknet"]
+_ROWS = "rows"  # axis of the devices that share a batch
 _LETTERBOXES = {"opencv": letterbox, "pillow": letterbox_bicubic, "darknet": letterbox_darknet}
 
 
@@ -76,6 +78,18 @@ class Detector:
             return non_max_suppression(predict_views(forward, images, anchors), how)
 
         self._run = run
+        self._mesh = Mesh(np.asarray(_devices()), (_ROWS,))
+        everywhere, by_rows = PartitionSpec(), PartitionSpec(_ROWS)
+        # Each device goes through its own rows, suppression too, without a word to the others.
+        self._run_shared = jax.jit(
+            jax.shard_map(
+                partial(run, how=self.suppression),
+                mesh=self._mesh,
+                in_specs=(everywhere, by_rows),
+                out_specs=by_rows,
+                check_vma=False,
+            )
+        )
 
     def take_weights(self, network: nnx.Module) -> None:
         """Goes on with the weights of another network of the same structure."""
@@ -136,17 +150,51 @@ class Detector:
         for batch in ahead:
             yield from _fetched(*batch)
 
-    def detect_batches(self, batches: Iterator[Batch]) -> dict[int, Detections]:
-        """Finds the objects of a loader's batches; by image_id, in pixels of the original."""
+    def detect_batches(self, batches: Iterable[Batch]) -> dict[int, Detections]:
+        """Finds the objects of a loader's batches; by image_id, in pixels of the original.
+
+        Each batch is shared among the devices of this process, or given to the one that
+        `jax.default_device` names. Its detections are fetched when the next one is on its way. Rows
+        that are missing, of a last batch or to divide among the devices, are filled up by blank
+        ones, so that one executable serves all.
+        """
+        state = jax.device_put(self._state, NamedSharding(self._mesh, PartitionSpec()))
+        by_rows = NamedSharding(self._mesh, PartitionSpec(_ROWS))
         found: dict[int, Detections] = {}
+        ahead: tuple[Detections, Batch] | None = None
+        rows = 0
         for batch in batches:
-            result = jax.device_get(self._run(self._state, batch.image, self.suppression))
-            for row, image_id in enumerate(np.asarray(batch.image_id)):
-                if image_id >= 0:
-                    height, width = map(int, batch.original_size[row])
-                    place = letterbox_geometry((height, width), self.input_shape)
-                    found[int(image_id)] = _original(result, row, place)
+            rows = max(rows, -(-len(batch.image) // self._mesh.size) * self._mesh.size)
+            images = jax.device_put(_filled_up(np.asarray(batch.image), rows), by_rows)
+            result = self._run_shared(state, images)
+            if ahead is not None:
+                found |= self._originals(*ahead)
+            ahead = result, batch._replace(image=np.zeros(0))  # whose pixels may go
+        return found if ahead is None else found | self._originals(*ahead)
+
+    def _originals(self, result: Detections, batch: Batch) -> dict[int, Detections]:
+        """Fetches the detections of a batch; of each image, in its own pixels."""
+        result = jax.device_get(result)
+        found = {}
+        for row, image_id in enumerate(np.asarray(batch.image_id)):
+            if image_id >= 0:
+                height, width = map(int, batch.original_size[row])
+                place = letterbox_geometry((height, width), self.input_shape)
+                found[int(image_id)] = _original(result, row, place)
         return found
+
+
+def _devices() -> list[Any]:
+    """Returns the devices that share a batch."""
+    default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return [default] if isinstance(default, jax.Device) else jax.local_devices()
+
+
+def _filled_up(images: UInt8[np.ndarray, "b h w 3"], rows: int) -> UInt8[np.ndarray, "r h w 3"]:
+    missing = rows - len(images)
+    if not missing:
+        return images
+    return np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
 
 
 def _fetched(

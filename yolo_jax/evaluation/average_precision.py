@@ -15,26 +15,42 @@ from pycocotools.cocoeval import COCOeval
 from yolo_jax.core.boxes import box_xyxy_to_xywh
 from yolo_jax.core.types import Annotation, Dataset, Detections
 
+_AREAS = {"s": 1, "m": 2, "l": 3}  # their places in COCOeval's results; 0 is of all
+
 
 @dataclass(frozen=True)
 class AveragePrecision:
     """COCO's figures; NaN where there is no true box to find.
 
     Attributes:
-        ap: mean over IoU .50:.05:.95.
-        ap50: at IoU .50.
-        ap75: at IoU .75.
+        figures: the twelve of COCO's summary by name: AP, mean over IoU .50:.05:.95, and at one IoU
+            AP50, AP75; of small (< 32² px), medium and large (> 96² px) objects APs, APm, APl; the
+            mean recall of the best 1, 10 and 100 detections of a class in an image AR1, AR10,
+            AR100, and of all 100 by size ARs, ARm, ARl.
         per_class: (AP, AP50) by class name.
         precision: at IoU .50 by recall 0:.01:1, mean over the classes that have true boxes.
         class_precision: the same by class name; NaN of a class without true boxes.
     """
 
-    ap: float
-    ap50: float
-    ap75: float
+    figures: dict[str, float]
     per_class: dict[str, tuple[float, float]]
     precision: Float[np.ndarray, "101"]
     class_precision: dict[str, Float[np.ndarray, "101"]]
+
+    @property
+    def ap(self) -> float:
+        """Returns the mean over IoU .50:.05:.95."""
+        return self.figures["AP"]
+
+    @property
+    def ap50(self) -> float:
+        """Returns the figure at IoU .50."""
+        return self.figures["AP50"]
+
+    @property
+    def ap75(self) -> float:
+        """Returns the figure at IoU .75."""
+        return self.figures["AP75"]
 
 
 def coco_average_precision(
@@ -53,20 +69,41 @@ def coco_average_precision(
         scorer = COCOeval(truth, found, "bbox")
         scorer.evaluate()
         scorer.accumulate()
-    # [iou, recall, class, area, detections an image]; −1 where a class has no true boxes.
-    precision = np.asarray(scorer.eval["precision"])[:, :, :, 0, -1]
-    precision = np.where(precision < 0, np.nan, precision)
+    # −1 stands where a class has no true boxes.
+    by_area, recall = (
+        np.where(values < 0, np.nan, values)
+        for values in (np.asarray(scorer.eval[name]) for name in ("precision", "recall"))
+    )
+    by_area = by_area[..., -1]  # of 100 detections
+    precision = by_area[:, :, :, 0]
     return AveragePrecision(
-        ap=_mean(precision),
-        ap50=_mean(precision[0]),
-        ap75=_mean(precision[5]),
+        figures=_figures(by_area, recall),
         per_class={
-            name: (_mean(precision[:, :, index]), _mean(precision[0, :, index]))
+            name: (mean_known(precision[:, :, index]), mean_known(precision[0, :, index]))
             for index, name in enumerate(dataset.class_names)
         },
-        precision=np.asarray([_mean(row) for row in precision[0]]),
+        precision=np.asarray([mean_known(row) for row in precision[0]]),
         class_precision=dict(zip(dataset.class_names, precision[0].T, strict=True)),
     )
+
+
+def _figures(
+    precision: Float[np.ndarray, "iou recall class area"],
+    recall: Float[np.ndarray, "iou class area limit"],
+) -> dict[str, float]:
+    """Returns COCO's summary, in its order, by the definitions of `COCOeval.summarize`."""
+    whole = precision[..., 0]
+    return {
+        "AP": mean_known(whole),
+        "AP50": mean_known(whole[0]),
+        "AP75": mean_known(whole[5]),
+        **{f"AP{name}": mean_known(precision[..., area]) for name, area in _AREAS.items()},
+        **{
+            f"AR{most}": mean_known(recall[:, :, 0, place])
+            for place, most in enumerate((1, 10, 100))
+        },
+        **{f"AR{name}": mean_known(recall[:, :, area, -1]) for name, area in _AREAS.items()},
+    }
 
 
 def per_source(
@@ -88,7 +125,8 @@ def _part(dataset: Dataset, chosen: Callable[[Annotation], bool]) -> Dataset:
     return dataclasses.replace(dataset, annotations=annotations)
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_known(values: np.ndarray) -> float:
+    """Returns the mean of what is not NaN; NaN of nothing."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
@@ -110,7 +148,11 @@ def _ground_truth(dataset: Dataset) -> Any:
     coco = _index(dataset)
     for annotation in dataset.annotations:
         boxes = box_xyxy_to_xywh(annotation.boxes.astype(np.float64))
-        for box, index, crowd in zip(boxes, annotation.classes, annotation.crowd, strict=True):
+        areas = own = boxes[:, 2] * boxes[:, 3]
+        if annotation.areas is not None:
+            areas = np.where(np.isnan(annotation.areas), own, annotation.areas)
+        columns = (boxes, areas, annotation.classes, annotation.crowd)
+        for box, area, index, crowd in zip(*columns, strict=True):
             coco.dataset["annotations"].append(
                 {
                     # COCO takes the id 0 for "no match".
@@ -118,7 +160,7 @@ def _ground_truth(dataset: Dataset) -> Any:
                     "image_id": annotation.image_id,
                     "category_id": int(index),
                     "bbox": box.tolist(),
-                    "area": float(box[2] * box[3]),
+                    "area": float(area),
                     "iscrowd": int(crowd),
                 }
             )

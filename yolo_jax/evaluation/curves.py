@@ -9,14 +9,28 @@ from matplotlib.figure import Figure
 from yolo_jax.evaluation.average_precision import AveragePrecision
 
 
-def plot_precision_recall(results: Sequence[tuple[str, AveragePrecision]], path: Path) -> None:
-    """Draws precision by recall at IoU .50, a line for each name; two may have the same."""
+def plot_precision_recall(
+    results: Sequence[tuple[str, AveragePrecision]], path: Path, *, images: str = "Held-out images"
+) -> None:
+    """Draws precision by recall at IoU .50, a line for each name; two may have the same.
+
+    Thin lines are of the first result's classes, where they are several.
+
+    Args:
+        results: by name.
+        path: of the picture.
+        images: what they are of.
+    """
     figure = Figure(figsize=(5.5, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
+    if len(classes := results[0][1].class_precision) > 1:
+        for curve in classes.values():
+            axes.plot(np.linspace(0, 1, 101), curve, color="0.7", linewidth=0.6)
+        axes.plot([], [], color="0.7", linewidth=0.6, label=f"each of {len(classes)} classes")
     for name, result in results:
         axes.plot(np.linspace(0, 1, 101), result.precision, label=f"{name}: AP50 {result.ap50:.3f}")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_title("Held-out images, IoU ≥ 0.5")
+    axes.set_title(f"{images}, IoU ≥ 0.5")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
     figure.savefig(path)

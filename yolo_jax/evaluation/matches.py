@@ -6,10 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from yolo_jax.core.boxes import box_area_xyxy, box_intersection_xyxy, box_iou_xyxy
+from yolo_jax.core.boxes import box_iou_xyxy
 from yolo_jax.core.types import Annotation, Dataset, Detections
-
-MATCH_IOU = 0.5
+from yolo_jax.evaluation.overlaps import MATCH_IOU, Pairs, lies_in_crowd, match_pairs
 
 
 class Matches(NamedTuple):
@@ -45,9 +44,9 @@ class Matches(NamedTuple):
 def match_boxes(annotation: Annotation, detections: Detections, threshold: float) -> Matches:
     """Matches detections, best score first, each to the free true box that it overlaps most.
 
-    First those of the box's own class are matched, then what is left whatever its class, so that a
-    confusion never takes the place of a hit. A detection that is left and lies in a crowd region by
-    half is neither right nor wrong.
+    First those of the box's own class are matched, by COCO's rules, then what is left whatever its
+    class, so that a confusion never takes the place of a hit. A detection that hits none and lies
+    by half in a crowd region of its class is neither right nor wrong.
 
     Args:
         annotation: of the image.
@@ -61,34 +60,21 @@ def match_boxes(annotation: Annotation, detections: Detections, threshold: float
     target = ~annotation.crowd
     true = np.asarray(annotation.classes)[target]
     overlaps = box_iou_xyxy(boxes[:, None], annotation.boxes[target].astype(np.float64)[None])
-    alike = found[:, None] == true[None]
-    pairs = _greedy(np.where(alike, overlaps, 0))
-    rest = overlaps.copy()
-    rest[[f for _, f in pairs]] = 0
-    rest[:, [t for t, _ in pairs]] = 0
-    pairs += _greedy(rest)
-    matched = np.isin(np.arange(len(found)), [f for _, f in pairs])
-    kept = matched | ~_in_crowd(boxes, annotation.boxes[annotation.crowd])
+    hits = _matched(np.where(found[:, None] == true[None], overlaps, 0))
+    kept = ~lies_in_crowd(boxes, found, annotation)
+    kept[hits[:, 0]] = True
+    overlaps[~kept] = 0
+    overlaps[hits[:, 0]] = 0
+    overlaps[:, hits[:, 1]] = 0
     numbers = np.cumsum(kept) - 1
-    return Matches(true, found[kept], [(t, int(numbers[f])) for t, f in pairs])
+    pairs = [(t, int(numbers[f])) for f, t in [*hits.tolist(), *_matched(overlaps).tolist()]]
+    return Matches(true, found[kept], pairs)
 
 
-def _greedy(overlaps: Float[np.ndarray, "f t"]) -> list[tuple[int, int]]:
-    overlaps, pairs = overlaps.copy(), []
-    for index, row in enumerate(overlaps):
-        if row.size and row.max() >= MATCH_IOU:
-            best = int(row.argmax())
-            pairs.append((best, index))
-            overlaps[:, best] = 0
-    return pairs
-
-
-def _in_crowd(boxes: Float[np.ndarray, "f 4"], crowds: Float[np.ndarray, "c 4"]) -> np.ndarray:
-    """Tells of boxes whether half of each or more lies in one of the regions, as COCO counts it."""
-    if not len(crowds):
-        return np.zeros(len(boxes), bool)
-    shared = box_intersection_xyxy(boxes[:, None], crowds.astype(np.float64)[None]).max(axis=1)
-    return shared >= MATCH_IOU * np.maximum(box_area_xyxy(boxes), 1e-9)
+def _matched(overlaps: Float[np.ndarray, "f t"]) -> Int[np.ndarray, "k 2"]:
+    """Returns (detection, true box) of each match."""
+    found, true = np.nonzero(overlaps >= MATCH_IOU)
+    return match_pairs(Pairs(found, true, overlaps[found, true]))
 
 
 def match_dataset(

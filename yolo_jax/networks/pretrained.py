@@ -108,6 +108,15 @@ COCO_CLASSES = (
     "hair drier",
     "toothbrush",
 )
+# What COCO's own files call the classes that darknet's list spells otherwise.
+COCO_SPELLINGS = {
+    "motorcycle": "motorbike",
+    "airplane": "aeroplane",
+    "couch": "sofa",
+    "potted plant": "pottedplant",
+    "dining table": "diningtable",
+    "tv": "tvmonitor",
+}
 
 
 class PretrainedUnavailable(RuntimeError):

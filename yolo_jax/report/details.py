@@ -9,17 +9,12 @@ from jaxtyping import Float
 from PIL import Image
 
 from yolo_jax.core.fields import Within
-from yolo_jax.core.json_files import read_json, save_json
+from yolo_jax.core.json_files import known, read_json, save_json
 from yolo_jax.core.types import Dataset, Detections
 from yolo_jax.evaluation.average_precision import AveragePrecision
-from yolo_jax.evaluation.matches import (
-    MATCH_IOU,
-    Matches,
-    confusion_matrix,
-    match_dataset,
-    worst_and_best,
-)
-from yolo_jax.report.pictures import held_out_picture, known
+from yolo_jax.evaluation.matches import Matches, confusion_matrix, match_dataset, worst_and_best
+from yolo_jax.evaluation.overlaps import MATCH_IOU
+from yolo_jax.report.pictures import held_out_picture
 
 DETAILS, EXAMPLES = "held_out.json", "examples"
 RECALL_STEP = 0.02

@@ -1,6 +1,5 @@
 """The pictures and figures that a run folder holds."""
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from yolo_jax.core.draw import colour_of, contact_sheet, draw_boxes
+from yolo_jax.core.json_files import known
 from yolo_jax.core.types import Annotation, Batch, Dataset, Detections
 from yolo_jax.data.images import load_image
 from yolo_jax.evaluation.average_precision import AveragePrecision
@@ -111,20 +111,13 @@ def save_curves(
     plot_precision_recall(results, folder / "precision_recall.png")
 
 
-def known(value: float) -> float | None:
-    """Returns a number that JSON holds: None for NaN."""
-    return None if math.isnan(value) else value
-
-
 def metrics(whole: AveragePrecision, sources: Mapping[str, AveragePrecision]) -> dict[str, object]:
     """Returns the figures of all, and of each source; None where there was nothing to find."""
 
     def figures(result: AveragePrecision) -> dict[str, object]:
         named = result.per_class.items()
         return {
-            "AP": known(result.ap),
-            "AP50": known(result.ap50),
-            "AP75": known(result.ap75),
+            **{name: known(value) for name, value in result.figures.items()},
             "per_class": {n: {"AP": known(a), "AP50": known(b)} for n, (a, b) in named},
         }
 

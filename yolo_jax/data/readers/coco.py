@@ -4,6 +4,7 @@ Source: https://cocodataset.org/#format-data.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,12 @@ def read_coco(path: Path | str, *, strict: bool = False) -> tuple[Dataset, tuple
     )
     names, lost = tuple(categories.values()), _not_kept(content, categories)
     return Dataset(annotations, names, path, not_kept=lost), tuple(problems)
+
+
+def category_ids(path: Path) -> dict[str, int]:
+    """Returns the id that a COCO JSON file gives each class; see `read_coco` for errors."""
+    categories = _categories(path, _load(path)["categories"])
+    return {name: number for number, name in categories.items()}
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -262,7 +269,14 @@ def _box(
         return None, fault
     if "id" in record:
         place = f"{place} (id {record['id']})"
-    return Box(place, bbox, placed, class_of[category], bool(crowd)), fault
+    area = _number(record.get("area"))
+    return Box(place, bbox, placed, class_of[category], bool(crowd), area), fault
+
+
+def _number(value: Any) -> float:
+    """Returns an area as a float, NaN where it is not a finite number of 0 or more."""
+    number = _four_numbers([value] * 4)
+    return number[0] if number and number[0] >= 0 else math.nan
 
 
 def _four_numbers(values: Any) -> tuple[float, ...] | None:

@@ -1,6 +1,7 @@
 """What the readers share: text and names from files, image files sought, boxes checked."""
 
 import logging
+import math
 import os
 import stat
 from collections import Counter
@@ -43,6 +44,7 @@ class Box(NamedTuple):
         xyxy: clipped to the image, px.
         class_index: into the data set's class names.
         crowd: a region of many objects.
+        area: of the object, px²; NaN where the file states none.
     """
 
     place: str
@@ -50,6 +52,7 @@ class Box(NamedTuple):
     xyxy: Float[np.ndarray, "4"]
     class_index: int
     crowd: bool = False
+    area: float = math.nan
 
 
 def read_text(path: Path, kind: str, content: str = "text") -> str:
@@ -280,6 +283,7 @@ def make_annotation(
     source: str = "",
 ) -> Annotation:
     """Returns the annotation of an image of `size` (width, height) px."""
+    areas = np.asarray([box.area for box in boxes], np.float64)
     return Annotation(
         image_id=image_id,
         path=path,
@@ -289,4 +293,5 @@ def make_annotation(
         classes=np.asarray([box.class_index for box in boxes], np.int32),
         crowd=np.asarray([box.crowd for box in boxes], bool),
         source=source,
+        areas=None if np.isnan(areas).all() else areas,
     )
