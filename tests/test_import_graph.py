@@ -36,6 +36,7 @@ FLOORS = {
     "use": 6.75,
     "convert": 6.75,
     "examine": 6.75,
+    "serve": 6.75,
     "cli": 7,
     "__main__": 8,
 }
