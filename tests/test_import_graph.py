@@ -36,6 +36,7 @@ FLOORS = {
     "use": 6.75,
     "convert": 6.75,
     "examine": 6.75,
+    "serve": 6.75,
     "evaluate": 6.8,  # of an experiment's data, put to use
     "cli": 7,
     "__main__": 8,

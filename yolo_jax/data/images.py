@@ -34,6 +34,14 @@ class ImageError(ValueError):
     """An image file that cannot be read."""
 
 
+class UnknownFormat(ImageError):
+    """A file that is not an image of a format that is read."""
+
+
+class TooManyPixels(ImageError):
+    """An image file whose header tells of more pixels than are decoded."""
+
+
 class Decoded(NamedTuple):
     """An image decoded to no more pixels than are needed.
 
@@ -123,7 +131,7 @@ def decode_image(encoded: bytes, name: Path | str) -> UInt8[np.ndarray, "h w 3"]
         ImageError: it is cut short, is not an image, has too many pixels, or has values or colours
             whose scale nobody can know.
     """
-    with _opened(encoded, name) as file:
+    with open_image(encoded, name) as file:
         return rgb_of(file, name)
 
 
@@ -155,7 +163,7 @@ def decode_to_fit(encoded: bytes, name: Path | str, shape: tuple[int, int]) -> D
         ImageError: as `decode_image`, or a JPEG ends before its pixels do, or its data are corrupt.
     """
     remark = ""
-    with _opened(encoded, name) as file:
+    with open_image(encoded, name) as file:
         if isinstance(file, JpegImagePlugin.JpegImageFile):
             is_ordinary, original = _is_ordinary_jpeg(file), (file.height, file.width)
             by = min(8, reduction(original, shape)) if is_ordinary else 8
@@ -180,15 +188,29 @@ def _is_ordinary_jpeg(file: JpegImagePlugin.JpegImageFile) -> bool:
 
 
 @contextmanager
-def _opened(encoded: bytes, name: Path | str) -> Iterator[Image.Image]:
-    """Opens an encoded image, and makes what Pillow raises of it ImageErrors that name it."""
+def open_image(
+    encoded: bytes, name: Path | str, formats: tuple[str, ...] | None = None
+) -> Iterator[Image.Image]:
+    """Opens an encoded image, of which the header alone is read; `rgb_of` decodes it.
+
+    What Pillow raises in the block becomes an ImageError that names the image.
+
+    Args:
+        encoded: content of an image file.
+        name: of the image, for messages.
+        formats: Pillow's names of those that are tried; None: all that it reads.
+
+    Raises:
+        ImageError: it is cut short, is not an image (`UnknownFormat`), or has more pixels than
+            Pillow decodes (`TooManyPixels`).
+    """
     try:
-        with Image.open(io.BytesIO(encoded)) as file:
+        with Image.open(io.BytesIO(encoded), formats=formats) as file:
             yield file
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image of a known format") from error
+        raise UnknownFormat(f"{name} is not an image of a known format") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(
+        raise TooManyPixels(
             f"{name} has too many pixels: {error} Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS, "
             "of which twice as many are read"
         ) from error

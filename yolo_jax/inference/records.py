@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -48,16 +48,18 @@ def write_json(path: Path, records: Sequence[Record], class_names: Sequence[str]
     content = []
     for record in records:
         of_video = {} if record.frame is None else {"frame": record.frame}
-        found = [
-            {"class": class_names[index], "score": score, "box": box}
-            for box, score, index in _rounded(record)
-        ]
-        height, width = record.size
-        content.append(
-            {"image": record.name} | of_video
-            | {"width": width, "height": height, "detections": found}
-        )  # fmt: skip
+        content.append({"image": record.name} | of_video | json_of(record, class_names))
     save_json(path, content)
+
+
+def json_of(record: Record, class_names: Sequence[str]) -> dict[str, Any]:
+    """Returns what `write_json` says of an image, but for its name and frame."""
+    height, width = record.size
+    found = [
+        {"class": class_names[index], "score": score, "box": box}
+        for box, score, index in _rounded(record)
+    ]
+    return {"width": width, "height": height, "detections": found}
 
 
 def write_csv(path: Path, records: Sequence[Record], class_names: Sequence[str]) -> None:
