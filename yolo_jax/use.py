@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
-from yolo_jax.core.anchors import TINY_DARKNET
+from yolo_jax.core.anchors import TINY_DARKNET, AnchorSet
 from yolo_jax.data.images import ImageError
 from yolo_jax.detection.detector import Detector, Resize
 from yolo_jax.detection.nms import Suppression
@@ -24,7 +25,7 @@ from yolo_jax.inference.sources import Frame, frames, is_camera
 from yolo_jax.inference.yolo import YOLO
 from yolo_jax.networks.darknet import load_weights
 from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
-from yolo_jax.networks.yolov3 import NETWORKS, create_network
+from yolo_jax.networks.yolov3 import NETWORKS, Network, create_network
 from yolo_jax.run_folder import RunFolder
 
 _COCO_INPUT = 416
@@ -75,6 +76,35 @@ def open_detector(
             size is no multiple of 32.
         FileNotFoundError: there is no such file or folder.
     """
+    resize = letterbox or ("darknet" if darknet else "opencv")
+    trained = open_network(weights, input_size=input_size, darknet=darknet)
+    return Detector(*trained, resize=resize, suppression=suppression)
+
+
+class Trained(NamedTuple):
+    """A trained network, with what it takes to read its outputs.
+
+    Attributes:
+        network: with its weights.
+        anchors: of the network.
+        class_names: name of each class index.
+        input_shape: (height, width) of the network's input, px.
+    """
+
+    network: Network
+    anchors: AnchorSet
+    class_names: Sequence[str]
+    input_shape: tuple[int, int]
+
+
+def open_network(weights: str, *, input_size: int | None = None, darknet: bool = False) -> Trained:
+    """Returns the network of a run folder, a COCO weights file, or `yolov3-tiny`; see `load`.
+
+    Raises:
+        ValueError: the folder has no finished run, or the file does not fit the network, or the
+            size is no multiple of 32.
+        FileNotFoundError: there is no such file or folder.
+    """
     if input_size is not None and (input_size < _STRIDE or input_size % _STRIDE):
         raise ValueError(f"the input's size is a multiple of {_STRIDE} px; found {input_size}")
     path = fetch_pretrained() if weights == "yolov3-tiny" else Path(weights)
@@ -97,8 +127,7 @@ def open_detector(
     if anchors is None:
         anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
     side = input_size or side
-    resize = letterbox or ("darknet" if darknet else "opencv")
-    return Detector(network, anchors, names, (side, side), resize=resize, suppression=suppression)
+    return Trained(network, anchors, names, (side, side))
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,19 @@ matrix product (`cpu_convolution`), one of blocks of columns (`cpu_blocks`), or 
 tiles of 2 or of 4 (`winograd`), by the table that `yolo-jax bench convolution` makes. Elsewhere
 they are XLA's.
 The choice is made at lowering (`lax.platform_dependent`): a program lowered for TPU on a CPU
-machine gets TPU's.
+machine gets TPU's. `plain_operations` leaves XLA's on every platform, for programs that are
+exported.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial, reduce
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
@@ -98,6 +102,24 @@ CPU_WAYS: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[.
 }
 
 
+_PLAIN: ContextVar[bool] = ContextVar("plain_operations", default=False)
+
+
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """Has what is traced within convolve and pool by one operation of XLA, on every platform.
+
+    So an exported program has no branch for each platform, and nothing that would look at the size
+    of its batch; a converter knows the operations for what they are. It is for inference: JAX's own
+    gradients of them are slow. What a `jax.jit` has traced before stays as it was.
+    """
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
+
+
 # Of fewer outputs products are the fastest: XLA's convolution takes up to forty times as long, and
 # what the other ways save in the products their transforms of the kernel cost.
 _FEW_POSITIONS = 256
@@ -120,6 +142,8 @@ def conv2d(
     Returns:
         Features of the inputs' dtype.
     """
+    if _PLAIN.get():
+        return forward_by_xla(inputs, kernel, stride, padding)
     return conv2d_traced_once(inputs, kernel, stride, padding)
 
 
@@ -197,6 +221,9 @@ def max_pool_2x2(inputs: Float[Array, "b h w c"], stride: int) -> Float[Array, "
     On stride 2 height and width must be even. Of equal values in a window the first has the
     gradient then, as in Darknet and PyTorch; on stride 1 they share it.
     """
+    if _PLAIN.get():
+        # Of a window of 2 "SAME" pads right and bottom alone, and on stride 2 nothing.
+        return nnx.max_pool(inputs, window_shape=(2, 2), strides=(stride, stride), padding="SAME")
     if stride == 2:
         return _pool_halving(inputs)
     padding = ((0, 0), (0, 1), (0, 1), (0, 0))
