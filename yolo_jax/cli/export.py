@@ -55,7 +55,10 @@ def add_parsers(commands: Any) -> None:
 
 
 def _batch(text: str) -> int | str:
-    return text if text == "any" else int(text)
+    try:
+        return text if text == "any" else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"a whole number or any; found {text!r}") from error
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:
