@@ -33,7 +33,7 @@ def test_plain_operations_are_one_each_and_give_the_same():
         with plain_operations():
             assert len(operations(run, values)) == 1
             np.testing.assert_allclose(run(values), usual, atol=1e-5)
-        assert "reduce_window_max" not in operations(run, values)  # it ends with the block
+        assert "reduce_window_max" not in operations(run, values)  # nor from a cache
 
 
 def test_it_gives_what_the_network_gives_in_evaluation(small):

@@ -104,13 +104,13 @@ class Program:
             folded.body.halves = False  # which would ask for the batch's size
         self._graphdef, self._state = nnx.split(folded)
 
-    def predict(self, images: UInt8[Array, "b h w 3"]) -> Predictions:
+    def predict(self, images: UInt8[jax.Array, "b h w 3"]) -> Predictions:
         """Returns all boxes with their scores, not suppressed."""
         with plain_operations():
             heads = nnx.merge(self._graphdef, self._state, copy=True)(images)
         return decode(heads, self._anchors)
 
-    def __call__(self, images: UInt8[Array, "b h w 3"]) -> tuple[jax.Array, ...]:
+    def __call__(self, images: UInt8[jax.Array, "b h w 3"]) -> tuple[Array, ...]:
         """Returns boxes and scores, or with suppression those that are left, and their classes."""
         found = self.predict(images)
         if self.suppression is not None:

@@ -10,9 +10,8 @@ exported.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache, partial, reduce
 
 import jax
@@ -102,22 +101,18 @@ CPU_WAYS: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[.
 }
 
 
-_PLAIN: ContextVar[bool] = ContextVar("plain_operations", default=False)
+# A context that `jax.jit` looks at, lest it gives what it traced outside.
+_PLAIN = jax.make_user_context(default_value=False)
 
 
-@contextmanager
-def plain_operations() -> Iterator[None]:
+def plain_operations() -> AbstractContextManager[None]:
     """Has what is traced within convolve and pool by one operation of XLA, on every platform.
 
     So an exported program has no branch for each platform, and nothing that would look at the size
     of its batch; a converter knows the operations for what they are. It is for inference: JAX's own
-    gradients of them are slow. What a `jax.jit` has traced before stays as it was.
+    gradients of them are slow.
     """
-    token = _PLAIN.set(True)
-    try:
-        yield
-    finally:
-        _PLAIN.reset(token)
+    return _PLAIN(True)
 
 
 # Of fewer outputs products are the fastest: XLA's convolution takes up to forty times as long, and
@@ -142,7 +137,7 @@ def conv2d(
     Returns:
         Features of the inputs' dtype.
     """
-    if _PLAIN.get():
+    if _PLAIN.value:
         return forward_by_xla(inputs, kernel, stride, padding)
     return conv2d_traced_once(inputs, kernel, stride, padding)
 
@@ -221,7 +216,7 @@ def max_pool_2x2(inputs: Float[Array, "b h w c"], stride: int) -> Float[Array, "
     On stride 2 height and width must be even. Of equal values in a window the first has the
     gradient then, as in Darknet and PyTorch; on stride 1 they share it.
     """
-    if _PLAIN.get():
+    if _PLAIN.value:
         # Of a window of 2 "SAME" pads right and bottom alone, and on stride 2 nothing.
         return nnx.max_pool(inputs, window_shape=(2, 2), strides=(stride, stride), padding="SAME")
     if stride == 2:
