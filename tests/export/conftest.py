@@ -50,10 +50,11 @@ class Dog(NamedTuple):
         assert len(self.found.scores) >= 3
         np.testing.assert_array_equal(classes[used], self.found.classes)
         np.testing.assert_allclose(scores[used], self.found.scores, rtol=0, atol=1e-4)
+        assert not boxes[~used].any()
+        assert not scores[~used].any()
         size = np.asarray(self.place.original[::-1] * 2)
         boxes = self.place.boxes_to_original(boxes[used])
         np.testing.assert_allclose(boxes / size, self.found.boxes / size, rtol=0, atol=1e-4)
-        assert not boxes[~used[: len(boxes)]].any()
 
 
 @pytest.fixture(scope="session")
