@@ -21,6 +21,7 @@ FLOORS = {
     "evaluation": 3,
     "model": 4,
     "inference": 5,
+    "export": 5,
     "keras_yolo3": 5,
     "config": 6,
     # Half a floor up: they are given an ExperimentConfig, and config knows none of them.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import jax
 
-from yolo_jax.cli import bench, data, detect, evaluate, plan, report, serve, sweep, train
+from yolo_jax.cli import bench, data, detect, evaluate, export, plan, report, serve, sweep, train
 from yolo_jax.core.allocator import keep_freed_memory
 from yolo_jax.core.interrupts import Terminated, hear_every_interrupt, raise_terminated
 from yolo_jax.networks.pretrained import PretrainedUnavailable, cache_folder
@@ -93,6 +93,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="yolo-jax", description="YOLO detectors on JAX.")
     parser.set_defaults(takes_rest=False)  # of arguments that it does not know, for the command
     commands = parser.add_subparsers(required=True)
-    for one in (train, sweep, report, plan, detect, evaluate, serve, data, bench):
+    for one in (train, sweep, report, plan, detect, evaluate, serve, export, data, bench):
         one.add_parsers(commands)
     return parser

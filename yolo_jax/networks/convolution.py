@@ -5,15 +5,18 @@ matrix product (`cpu_convolution`), one of blocks of columns (`cpu_blocks`), or 
 tiles of 2 or of 4 (`winograd`), by the table that `yolo-jax bench convolution` makes. Elsewhere
 they are XLA's.
 The choice is made at lowering (`lax.platform_dependent`): a program lowered for TPU on a CPU
-machine gets TPU's.
+machine gets TPU's. `plain_operations` leaves XLA's on every platform, for programs that are
+exported.
 """
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache, partial, reduce
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
@@ -113,6 +116,20 @@ CPU_WAYS: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[.
 }
 
 
+# A context that `jax.jit` looks at, lest it gives what it traced outside.
+_PLAIN = jax.make_user_context(default_value=False)
+
+
+def plain_operations() -> AbstractContextManager[None]:
+    """Has what is traced within convolve and pool by one operation of XLA, on every platform.
+
+    So an exported program has no branch for each platform, and nothing that would look at the size
+    of its batch; a converter knows the operations for what they are. It is for inference: JAX's own
+    gradients of them are slow.
+    """
+    return _PLAIN(True)
+
+
 # Of fewer outputs products are the fastest: XLA's convolution takes up to forty times as long, and
 # what the other ways save in the products their transforms of the kernel cost.
 _FEW_POSITIONS = 256
@@ -135,6 +152,8 @@ def conv2d(
     Returns:
         Features of the inputs' dtype.
     """
+    if _PLAIN.value:
+        return forward_by_xla(inputs, kernel, stride, padding)
     return conv2d_traced_once(inputs, kernel, stride, padding)
 
 
@@ -225,7 +244,11 @@ def max_pool(
         Features of (h + padding − size) // stride + 1 rows, columns likewise.
     """
     padding = size - 1 if padding is None else padding
-    if (size, stride, padding) == (2, 2, 1) and not any(side % 2 for side in inputs.shape[1:3]):
+    halves = (size, stride, padding) == (2, 2, 1) and not any(s % 2 for s in inputs.shape[1:3])
+    if _PLAIN.value and (halves or (stride == 1 and padding == size - 1)):
+        shape = {"window_shape": (size, size), "strides": (stride, stride)}
+        return nnx.max_pool(inputs, **shape, padding="SAME")  # its places are these
+    if halves:
         return _pool_halving(inputs)
     before = padding // 2
     for axis in (1, 2):

@@ -16,25 +16,25 @@ from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS, Network, create_network
 from yolo_jax.run_folder import RunFolder
 
-_COCO_INPUT = 416
+_COCO_INPUT = (416, 416)
 _ANCHORS = 3  # of a scale
 # By which other programs' files are told apart: tiny's convolutions, YOLOv3's, and with SPP.
 _KINDS = {13: "tiny", 75: "yolov3", 76: "yolov3_spp"}
 
 
-class _Opened(NamedTuple):
-    """A network with its weights, and what goes with it.
+class Trained(NamedTuple):
+    """A trained network, with what it takes to read its outputs.
 
     Attributes:
         network: itself.
         anchors: of the network.
-        class_names: by index; None where the weights do not say.
+        class_names: name of each class index.
         input_shape: (height, width), px.
     """
 
     network: Network | CfgNetwork
     anchors: AnchorSet
-    class_names: Sequence[str] | None
+    class_names: Sequence[str]
     input_shape: tuple[int, int]
 
 
@@ -85,6 +85,20 @@ def open_detector(
     suppression: Suppression | None = None,
 ) -> Detector:
     """Returns the detector of a trained network; see `load`."""
+    trained = open_network(weights, cfg=cfg, names=names, input_size=input_size, darknet=darknet)
+    resize = letterbox or ("darknet" if darknet else "opencv")
+    return Detector(*trained, resize=resize, suppression=suppression)
+
+
+def open_network(
+    weights: str | Path,
+    *,
+    cfg: str | Path | None = None,
+    names: str | Path | None = None,
+    input_size: int | None = None,
+    darknet: bool = False,
+) -> Trained:
+    """Returns a trained network, and what it takes to read its outputs; see `load`."""
     given = None if names is None else read_class_names(names)
     path = fetch_pretrained() if str(weights) == "yolov3-tiny" else Path(weights)
     if path.is_dir():
@@ -93,32 +107,35 @@ def open_detector(
                 raise ValueError(
                     f"{option} {value} is for weights files; the run {path} has its own"
                 )
-        opened = _of_run(path)
+        trained = _of_run(path)
     elif not path.is_file():
         raise FileNotFoundError(f"there is no run folder or weights file {path}")
     elif cfg is not None:
         network = load_cfg_network(Path(cfg), path)
-        opened = _Opened(network, network.anchors, given, network.input_shape)
+        trained = Trained(network, network.anchors, (), network.input_shape)
     elif is_foreign(path):
-        opened = _of_other_program(path, given)
+        trained = _of_other_program(path)
     else:
         kind = "tiny" if path.stat().st_size <= SIZE else "yolov3"
         # That program's reading of the anchors is for weights of its own, not for runs of this one.
         anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
         network = create_network(kind, len(given or COCO_CLASSES))
         load_weights(path, network)
-        opened = _Opened(network, anchors, given, (_COCO_INPUT, _COCO_INPUT))
-    return Detector(
-        opened.network,
-        opened.anchors,
-        _names_of(opened, given, names),
-        _input_of(opened, input_size),
-        resize=letterbox or ("darknet" if darknet else "opencv"),
-        suppression=suppression,
-    )
+        trained = Trained(network, anchors, (), _COCO_INPUT)
+    count = trained.network.num_classes
+    if given is not None and len(given) != count:
+        raise ValueError(
+            f"{names} has {len(given)} class names, and the network has {count} classes"
+        )
+    class_names = trained.class_names or given or _usual_names(count)
+    shape = trained.input_shape if input_size is None else (input_size, input_size)
+    stride = max(trained.anchors.strides)
+    if shape[0] < stride or shape[0] % stride:
+        raise ValueError(f"the input's size is a multiple of {stride} px; found {shape[0]}")
+    return trained._replace(class_names=class_names, input_shape=shape)
 
 
-def _of_run(path: Path) -> _Opened:
+def _of_run(path: Path) -> Trained:
     run = RunFolder(path)
     if not run.weights.is_file():
         raise ValueError(f"{path} holds no finished run: it lacks {run.weights.name}")
@@ -126,10 +143,10 @@ def _of_run(path: Path) -> _Opened:
     network = create_network(config.network.kind, len(names))
     load_weights(run.weights, network)
     side = config.network.input_size
-    return _Opened(network, run.anchors(config.network.kind), names, (side, side))
+    return Trained(network, run.anchors(config.network.kind), names, (side, side))
 
 
-def _of_other_program(path: Path, names: Sequence[str] | None) -> _Opened:
+def _of_other_program(path: Path) -> Trained:
     layers = read_layers(path)
     count = len(layers.convolutions)
     if count not in _KINDS:
@@ -147,34 +164,10 @@ def _of_other_program(path: Path, names: Sequence[str] | None) -> _Opened:
         )
     network = create_network(kind, classes - 5)
     assign(layers, network, path)
-    return _Opened(network, NETWORKS[kind][1], names, (_COCO_INPUT, _COCO_INPUT))
+    return Trained(network, NETWORKS[kind][1], (), _COCO_INPUT)
 
 
-def _names_of(
-    opened: _Opened, given: Sequence[str] | None, source: str | Path | None
-) -> Sequence[str]:
-    """Returns the class names of a network, made up where nothing has any."""
-    count = opened.network.num_classes
-    names = opened.class_names
-    if names is None:
-        numbered = tuple(f"class {index}" for index in range(count))
-        names = COCO_CLASSES if count == len(COCO_CLASSES) else numbered
-    if given is not None and len(given) != count:
-        raise ValueError(
-            f"{source} has {len(given)} class names, and the network has {count} classes"
-        )
-    return names
-
-
-def _input_of(opened: _Opened, size: int | None) -> tuple[int, int]:
-    """Returns (height, width) of a network's input.
-
-    Raises:
-        ValueError: the size that is asked for is no multiple of the coarsest stride.
-    """
-    stride = max(opened.anchors.strides)
-    if size is None:
-        return opened.input_shape
-    if size < stride or size % stride:
-        raise ValueError(f"the input's size is a multiple of {stride} px; found {size}")
-    return size, size
+def _usual_names(count: int) -> Sequence[str]:
+    """Returns COCO's names of its number of classes, and of others what counts them."""
+    numbered = tuple(f"class {index}" for index in range(count))
+    return COCO_CLASSES if count == len(COCO_CLASSES) else numbered
