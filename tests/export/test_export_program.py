@@ -12,7 +12,7 @@ from yolo_jax.core.precision import Precision
 from yolo_jax.detection.decode import decode
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.export.program import Metadata, Program
-from yolo_jax.networks.convolution import conv2d, max_pool_2x2, plain_operations
+from yolo_jax.networks.convolution import conv2d, max_pool, plain_operations
 from yolo_jax.networks.yolov3 import TinyYOLOv3, YOLOv3
 
 
@@ -26,8 +26,8 @@ def test_plain_operations_are_one_each_and_give_the_same():
     padding = ((1, 1), (1, 1))
     for run in (
         lambda x: conv2d(x, kernel, 1, padding),
-        lambda x: max_pool_2x2(x, 1),
-        lambda x: max_pool_2x2(x, 2),
+        lambda x: max_pool(x, 2, 1),
+        lambda x: max_pool(x, 2, 2),
     ):
         usual = run(values)
         with plain_operations():
