@@ -1,11 +1,10 @@
 """A network with all that turns images into detections."""
 
 import dataclasses
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import jax
 import numpy as np
@@ -28,6 +27,7 @@ from yolo_jax.detection.nms import Suppression, non_max_suppression
 from yolo_jax.detection.views import VIEWS, predict_views
 from yolo_jax.networks.blocks import prepare_to_infer
 
+T = TypeVar("T")
 Resize = Literal["opencv", "pillow", "darknet"]
 _ROWS = "rows"  # axis of the devices that share a batch
 _LETTERBOXES = {"opencv": letterbox, "pillow": letterbox_bicubic, "darknet": letterbox_darknet}
@@ -109,7 +109,7 @@ class Detector:
             For each image its detections, best score first, boxes in its own pixels.
         """
         how = {"suppression": suppression, "augmented": augmented, "batch_size": batch_size}
-        return [found for _, found in self.detect_stream(images, **how)]
+        return list(self.detect_stream(images, **how))
 
     def detect_stream(
         self,
@@ -118,8 +118,8 @@ class Detector:
         suppression: Suppression | None = None,
         augmented: bool = False,
         batch_size: int = 8,
-    ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], Detections]]:
-        """Yields RGB images of any sizes, each with its objects.
+    ) -> Iterator[Detections]:
+        """Yields the objects of RGB images of any sizes, one image after the other.
 
         A batch is fetched when the next one is on its way to the device.
 
@@ -134,9 +134,21 @@ class Detector:
             ValueError: the batch size is no whole number above 0.
         """
         whole_number("batch_size", batch_size, 1)
-        how, rest = suppression or self.suppression, iter(images)
-        rows = 0
-        ahead: deque[tuple[Detections, list[tuple[Any, Letterbox]]]] = deque()
+        how = suppression or self.suppression
+        for result, places in _one_behind(self._looked_at(images, how, augmented, batch_size)):
+            result = jax.device_get(result)
+            for row, place in enumerate(places):
+                yield _original(result, row, place)
+
+    def _looked_at(
+        self,
+        images: Iterable[UInt8[np.ndarray, "h w 3"]],
+        how: Suppression,
+        augmented: bool,
+        batch_size: int,
+    ) -> Iterator[tuple[Detections, list[Letterbox]]]:
+        """Yields the detections of a batch, still on their way, and where its images lie in it."""
+        rest, rows = iter(images), 0
         while group := list(islice(rest, batch_size)):
             fitted = [self._letterbox(image, self.input_shape) for image in group]
             # One executable serves all batches: the last is filled up by its first image.
@@ -144,11 +156,7 @@ class Detector:
             pixels = [pixels for pixels, _ in fitted]
             pixels += pixels[:1] * (rows - len(pixels))
             result = self._run(self._state, np.stack(pixels), how, augmented)
-            ahead.append((result, list(zip(group, (place for _, place in fitted), strict=True))))
-            if len(ahead) > 1:
-                yield from _fetched(*ahead.popleft())
-        for batch in ahead:
-            yield from _fetched(*batch)
+            yield result, [place for _, place in fitted]
 
     def detect_batches(self, batches: Iterable[Batch]) -> dict[int, Detections]:
         """Finds the objects of a loader's batches; by image_id, in pixels of the original.
@@ -158,19 +166,20 @@ class Detector:
         that are missing, of a last batch or to divide among the devices, are filled up by blank
         ones, so that one executable serves all.
         """
+        found: dict[int, Detections] = {}
+        for result, batch in _one_behind(self._shared(batches)):
+            found |= self._originals(result, batch)
+        return found
+
+    def _shared(self, batches: Iterable[Batch]) -> Iterator[tuple[Detections, Batch]]:
+        """Yields a batch's detections, still on their way, and the batch without its pixels."""
         state = jax.device_put(self._state, NamedSharding(self._mesh, PartitionSpec()))
         by_rows = NamedSharding(self._mesh, PartitionSpec(_ROWS))
-        found: dict[int, Detections] = {}
-        ahead: tuple[Detections, Batch] | None = None
         rows = 0
         for batch in batches:
             rows = max(rows, -(-len(batch.image) // self._mesh.size) * self._mesh.size)
             images = jax.device_put(_filled_up(np.asarray(batch.image), rows), by_rows)
-            result = self._run_shared(state, images)
-            if ahead is not None:
-                found |= self._originals(*ahead)
-            ahead = result, batch._replace(image=np.zeros(0))  # whose pixels may go
-        return found if ahead is None else found | self._originals(*ahead)
+            yield self._run_shared(state, images), batch._replace(image=np.zeros(0))
 
     def _originals(self, result: Detections, batch: Batch) -> dict[int, Detections]:
         """Fetches the detections of a batch; of each image, in its own pixels."""
@@ -197,13 +206,13 @@ def _filled_up(images: UInt8[np.ndarray, "b h w 3"], rows: int) -> UInt8[np.ndar
     return np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
 
 
-def _fetched(
-    result: Detections, images: Sequence[tuple[Any, Letterbox]]
-) -> Iterator[tuple[Any, Detections]]:
-    """Fetches a batch; yields each image with its detections."""
-    result = jax.device_get(result)
-    for row, (image, place) in enumerate(images):
-        yield image, _original(result, row, place)
+def _one_behind(items: Iterator[T]) -> Iterator[T]:
+    """Yields each item when the next one is there: what is fetched then has another on its way."""
+    held: list[T] = []
+    for item in items:
+        yield from held
+        held = [item]
+    yield from held
 
 
 def _original(result: Detections, row: int, place: Letterbox) -> Detections:

@@ -1,5 +1,6 @@
 """A detector at hand: images of any kind in, what was found in each out."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -89,11 +90,11 @@ class YOLO:
             augment: look at each frame three times, smaller and mirrored too.
             batch_size: frames that go through the network at once; None: by the device.
         """
-        names: list[Frame] = []
+        taken: deque[Frame] = deque()
 
         def pixels() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
             for frame in frames:
-                names.append(frame)
+                taken.append(frame)
                 yield frame.pixels
 
         stream = self.detector.detect_stream(
@@ -102,8 +103,8 @@ class YOLO:
             augmented=augment,
             batch_size=batch_size or self.batch_size(),
         )
-        for image, found in stream:
-            yield _found(names.pop(0), image, found, self.class_names)
+        for found in stream:
+            yield _found(taken.popleft(), found, self.class_names)
 
     def batch_size(self) -> int:
         """Returns the images of a batch that suit the device and the network's input."""
@@ -118,11 +119,9 @@ def _several(images: AnyImage | Sequence[AnyImage]) -> list[AnyImage]:
     return [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
 
 
-def _found(
-    frame: Frame, image: UInt8[np.ndarray, "h w 3"], found: Detections, names: Sequence[str]
-) -> Found:
+def _found(frame: Frame, found: Detections, names: Sequence[str]) -> Found:
     boxes, scores, classes = (np.asarray(part) for part in found)
-    return Found(boxes, scores, classes, names, image, frame.name, frame.number, frame.rate)
+    return Found(boxes, scores, classes, names, frame.pixels, frame.name, frame.number, frame.rate)
 
 
 def _frame(image: AnyImage, number: int) -> Frame:
