@@ -57,9 +57,9 @@ def plot_confusion(
     side = float(np.clip(1.8 + 0.42 * len(names), 4, 14))
     figure, axes = _figure((side + 0.6, side))
     axes.grid(visible=False)
-    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), "Blues", vmin=0, vmax=1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, "Blues", vmin=0, vmax=1)
     if len(names) <= _MOST_NUMBERED:
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
