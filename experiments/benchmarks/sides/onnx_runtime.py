@@ -51,7 +51,7 @@ def main() -> None:
     name = session.get_inputs()[0].name
 
     def run(image: np.ndarray) -> list[np.ndarray]:
-        return session.run(None, {name: image})
+        return [np.asarray(head) for head in session.run(None, {name: image})]
 
     if options.work == "detect":
         work = photos.detecting(options.photos, run, options.network, options.batch, options.side)
