@@ -1,5 +1,6 @@
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -50,6 +51,15 @@ def test_a_batch_of_one_size_and_what_is_said_of_the_model(small, run):
     assert said.keys() == expected.keys()
     for name, value in expected.items():
         assert value == (said[name] if isinstance(value, str) else json.loads(said[name]))
+
+
+def test_jax_numpy_is_left_as_it_was(small, run):
+    """jax2onnx replaces `jnp.cumsum` when it loads what it can convert."""
+    before = dict(vars(jnp))
+    run(small.program())
+    after = vars(jnp)
+    assert [name for name, function in before.items() if after[name] is not function] == []
+    np.testing.assert_array_equal(jnp.cumsum(jnp.arange(3), 0), [0, 1, 3])
 
 
 def test_fewer_boxes_than_detections(small, run):

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
 from yolo_jax.core.extras import module_installed_by, module_of_extra
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.export.files import write_whole
@@ -76,7 +78,7 @@ def save_onnx(path: Path, program: Program, opset: int = DEFAULT_OPSET) -> None:
     jax2onnx = module_installed_by(_INSTALL, "jax2onnx", _ASKED)
     names = program.output_names if how is None else ("all_boxes", "all_scores")
     with write_whole(path) as partial:
-        with _without_warnings("jax2onnx", "onnx_ir"):
+        with _without_warnings("jax2onnx", "onnx_ir"), _jax_numpy_kept():
             model = jax2onnx.to_onnx(
                 lambda images: tuple(program.predict(images)),
                 [program.input_spec()],
@@ -92,6 +94,17 @@ def save_onnx(path: Path, program: Program, opset: int = DEFAULT_OPSET) -> None:
             model.metadata_props.add(key=name, value=text)
         onnx.checker.check_model(model)
         partial.write_bytes(model.SerializeToString())
+
+
+@contextmanager
+def _jax_numpy_kept() -> Iterator[None]:
+    """Puts back what jax2onnx leaves in jax.numpy: a `cumsum` that takes its axis by name alone."""
+    before = dict(vars(jnp))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(jnp, name, value)
 
 
 @contextmanager
