@@ -47,3 +47,23 @@ def test_what_has_no_seeds_or_no_rival_has_no_such_plot(tmp_path):
     assert plots.by_group(groups_of(paths)) is None
     paths = [made_run(tmp_path / f"seed_{seed}", {"seed": seed}) for seed in (0, 1)]
     assert plots.by_group(groups_of(paths)) is None
+
+
+def test_curves_of_a_group_have_one_colour_and_one_name(tmp_path):
+    paths = [
+        made_run(tmp_path / f"{box}_{seed}", {"seed": seed, "loss.box": box})
+        for box in ("yolov3", "ciou")
+        for seed in (0, 1)
+    ]
+    (tmp_path / "ciou_1" / "config.json").unlink()  # it is of no group then
+    (found,) = read_sets(paths)
+    by_name = dict(zip("ab", found.groups(), strict=True))
+    plot = plots.compared(found.runs, by_name, "val_loss", "Loss")
+    assert plot is not None
+    shown = [(one["name"], one["line"]["color"], one["showlegend"]) for one in plot["data"]]
+    assert shown == [("a", 0, True), ("a", 0, False), ("b", 1, True), ("ciou_1", 2, True)]
+    assert [one["hovertemplate"] for one in plot["data"]][1].endswith("yolov3_1</extra>")
+    coordinates = plots.parallel_coordinates(found, by_name, {"loss.box": "box", "seed": "seed"})
+    assert coordinates is not None
+    assert coordinates["data"][0]["line"]["color"] == [0, 0, 1]  # losses of two kinds rank nothing
+    assert coordinates["data"][0]["meta"] == "group"

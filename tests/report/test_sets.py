@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from made_runs import CONFIG, made_run, write_json
 from yolo_jax import cli
 from yolo_jax.report.page import MARK, render
 from yolo_jax.report.runs import read_run
-from yolo_jax.report.sets import RunSet, read_sets
+from yolo_jax.report.sets import RunSet, Spread, read_sets
 from yolo_jax.run_folder import flatten
 
 
@@ -228,3 +229,56 @@ def test_a_source_called_all_is_shown_beside_the_whole(tmp_path: Path):
     said = text_of(read_sets([path])[0])
     assert "all 0.400 – 0.133" in said
     assert "all 0.750 – 0.125" in said
+
+
+def swept(folder: Path, trials: Mapping[str, tuple[dict, float | None]]) -> RunSet:
+    """Returns a sweep of made-up runs, of changes and held-out AP50; None: it is not begun."""
+    for name, (changes, ap50) in trials.items():
+        if ap50 is not None:
+            made_run(folder / name, changes, ap50=ap50)
+    listed = [{"name": name, "changes": changes} for name, (changes, _) in trials.items()]
+    write_json(folder / "sweep.json", {"format": 1, "base": flatten(CONFIG), "trials": listed})
+    return read_sets([folder])[0]
+
+
+def test_groups_are_held_against_the_base_seed_by_seed(tmp_path: Path):
+    trials = {
+        f"{box},{seed}": ({"loss.box": box, "seed": seed}, ap50)
+        for box, of_seeds in {"yolov3": (0.30, 0.34, 0.38), "ciou": (0.33, 0.36, 0.42)}.items()
+        for seed, ap50 in enumerate(of_seeds)
+    }
+    trials |= {"giou,7": ({"loss.box": "giou", "seed": 7}, 0.5)}  # a seed that the base has not
+    trials |= {"diou,1": ({"loss.box": "diou", "seed": 1}, 0.33)}
+    found = swept(tmp_path, trials)
+    base = found.base_group()
+    assert base is not None
+    groups = {group.changes.get("loss.box"): group for group in found.groups()}
+    spread = groups["ciou"].against(base, "AP50")
+    assert spread is not None
+    assert spread == (pytest.approx(0.03), pytest.approx(0.01), 3)
+    # Student's t of two degrees of freedom is 4.303, by any table.
+    assert spread.interval() == pytest.approx((0.03 - 4.303 * 0.01 / 3**0.5, 0.0548), abs=1e-4)
+    assert groups["giou"].against(base, "AP50") is None
+    said = text_of(found)
+    assert "+0.030 [+0.005, +0.055] (n = 3)" in said
+    assert "−0.010 (n = 1)" in said
+    assert said.count("Last column: mean of the differences") == 1
+    assert "Last column" not in text_of(read_sets([tmp_path / "ciou,0", tmp_path / "yolov3,0"])[0])
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.706), (10, 2.228), (30, 2.042)])
+def test_intervals_are_students(freedom: int, quantile: float):
+    low, high = Spread(1.0, math.sqrt(freedom + 1), freedom + 1).interval() or (0, 0)
+    assert (high - low) / 2 == pytest.approx(quantile, rel=2e-3)
+    assert Spread(1.0, None, 1).interval() is None
+
+
+def test_what_is_not_begun_is_marked_where_it_differs_alone(tmp_path: Path):
+    trials = {"a": ({"loss.box": "yolov3", "seed": 1}, None), "b": ({"loss.box": "ciou"}, 0.3)}
+    found = swept(tmp_path, trials)
+    assert found.changes(found.runs[0]) == {"seed": 1}  # the base's box is no difference
+    assert found.runs[0].progress == "–"
+    said = text_of(found)
+    assert "0 of 0" not in said
+    # State, figures, the two fields that differ among the runs: the base's box, its own seed.
+    assert "a not started – – – yolov3 ≠ 1 – –" in said

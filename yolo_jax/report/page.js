@@ -17,14 +17,24 @@ function themed(plot) {
   const text = { color: colour("--text"), size: 12, family: "inherit" };
   for (const trace of data) {
     if (trace.line?.color !== undefined && trace.type === "scatter") {
-      trace.line.color = LINES[trace.line.color % LINES.length]; // it is the number of one
+      const number = trace.line.color; // of a colour; those behind the last come again, dotted
+      trace.line.color = LINES[number % LINES.length];
+      if (number >= LINES.length) trace.line.dash ??= "dot";
     }
     if (trace.type === "heatmap") {
       trace.customdata = trace.meta.map((row) => trace.meta.map((column) => [row, column]));
       trace.colorscale = [[0, colour("--panel")], [1, colour("--accent")]];
     } else if (trace.type === "parcoords") {
       trace.line.color ??= LINES[0];
-      trace.line.colorscale = [[0, LINES[0]], [0.5, LINES[4]], [1, LINES[1]]];
+      if (trace.meta === "group") {
+        if (Array.isArray(trace.line.color)) {
+          trace.line.color = trace.line.color.map((number) => number % LINES.length);
+        }
+        Object.assign(trace.line, { cmin: 0, cmax: LINES.length - 1 });
+        trace.line.colorscale = LINES.map((one, number) => [number / (LINES.length - 1), one]);
+      } else {
+        trace.line.colorscale = [[0, LINES[0]], [0.5, LINES[4]], [1, LINES[1]]];
+      }
       trace.labelfont = trace.tickfont = { ...text, size: 11, family: "sans-serif" };
       trace.rangefont = { ...trace.tickfont, color: "rgba(0,0,0,0)" };
       trace.unselected = { line: { color: colour("--line"), opacity: 0.4 } };
@@ -33,8 +43,10 @@ function themed(plot) {
   for (const name of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
     const axis = layout[name];
     Object.assign(axis, { gridcolor: colour("--line"), zerolinecolor: colour("--line") });
+    axis.exponentformat = "power"; // else 0.0002 is 200µ
     Object.assign(axis, { automargin: true, title: { ...axis.title, font: text, standoff: 8 } });
   }
+  const named = data.filter((trace) => trace.showlegend !== false).length;
   const isCoordinates = data[0].type === "parcoords";
   return [data, {
     ...layout,
@@ -43,7 +55,7 @@ function themed(plot) {
     paper_bgcolor: colour("--page"),
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: isCoordinates ? { l: 60, r: 60, t: 50, b: 20 } : { l: 40, r: 16, t: 10, b: 30 },
-    showlegend: !isCoordinates && data.length > 1 && data.length <= MOST_NAMED,
+    showlegend: !isCoordinates && data.length > 1 && named <= MOST_NAMED,
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
     hoverlabel: { namelength: -1 },
     // A finger that draws over a plot scrolls the page.

@@ -37,7 +37,12 @@ def render(sets: Sequence[RunSet]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "spread": _spread, "shown": plots.shown}
+    environment.filters |= {
+        "number": _number,
+        "spread": _spread,
+        "against": _against,
+        "shown": plots.shown,
+    }
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # no browser reads it
     template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
     drawn: dict[str, plots.Plot] = {}
@@ -81,23 +86,25 @@ def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[
     """Returns what the template shows of a set; its plots are added to those that are drawn."""
     varied = _labels(chosen.varied())
     grouped = [(_group_name(group, varied, chosen), group) for group in chosen.groups()]
-    compared = {}
-    if len(chosen.runs) > 1:
+    by_name, runs, compared = dict(grouped), chosen.runs, {}
+    if len(runs) > 1:
         compared = {
-            "groups": plots.by_group(dict(grouped)),
-            "coordinates": plots.parallel_coordinates(chosen, varied),
-            "loss": plots.compared(chosen.runs, "val_loss", "Validation loss"),
-            "ap": plots.compared(chosen.runs, "val_AP50", "Validation AP50"),
+            "groups": plots.by_group(by_name),
+            "loss": plots.compared(runs, by_name, "val_loss", "Validation loss"),
+            "ap": plots.compared(runs, by_name, "val_AP50", "Validation AP50"),
+            "coordinates": plots.parallel_coordinates(chosen, by_name, varied),
         }
     # The validation images are scored only where that is asked for.
     is_scored = any(run.last("val_AP50") is not None for run in chosen.runs)
     figures = {k: v for k, v in _FIGURES.items() if k != "val_AP50" or is_scored}
+    base = chosen.base_group()
     groups = [
         {
             "name": name,
             "runs": [run.name for run in group.runs],
             "repeats": [run.name for run in group.repeats],
             "figures": [group.spread(name) for name in figures],
+            "against": group.against(base, "AP50") if base is not None and group.changes else None,
         }
         for name, group in grouped
     ]
@@ -106,6 +113,7 @@ def _section(chosen: RunSet, number: int, drawn: dict[str, plots.Plot]) -> dict[
         "varied": varied,
         "figures": figures,
         "groups": groups,
+        "is_held_against_base": any(group["against"] is not None for group in groups),
         "order": _order(chosen),
         "runs": [_run(run, chosen) for run in chosen.runs],
         "plots": _register(drawn, compared, f"set-{number}"),
@@ -149,7 +157,7 @@ def _run(run: Run, chosen: RunSet) -> dict[str, Any]:
     return {
         "run": run,
         "changes": changes,
-        "fields": (run.config or {}) | changes,
+        "fields": _fields(run, chosen) | changes,
         "figures": {name: figure(run, name) for name in _FIGURES},
         "speed": usual_speed(run),
         "wait": input_wait(run),
@@ -158,6 +166,13 @@ def _run(run: Run, chosen: RunSet) -> dict[str, Any]:
         "skipped": figures.get("skipped", {}),
         "confusions": plots.largest_confusions(run),
     }
+
+
+def _fields(run: Run, chosen: RunSet) -> dict[str, Any]:
+    """Returns a run's fields, or of a trial without a config those that it is to have."""
+    if run.config is not None:
+        return run.config
+    return chosen.base if run.name in chosen.trials else {}
 
 
 def _plots_of(run: Run) -> dict[str, plots.Plot | None]:
@@ -216,3 +231,12 @@ def _spread(value: Spread | None, runs: int) -> str:
     if value.deviation is None:
         return _number(value.mean) + (f" (n = {count})" if runs > 1 else "")
     return f"{_number(value.mean)} ± {_number(value.deviation)} (n = {count})"
+
+
+def _against(value: Spread | None) -> str:
+    """Returns a difference with its 95 % interval; of one seed without."""
+    if value is None:
+        return "–"
+    interval = value.interval()
+    bounds = "" if interval is None else f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
+    return f"{value.mean:+.3f}{bounds} (n = {value.count})".replace("-", "−")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from yolo_jax.report.details import Details
@@ -44,17 +45,46 @@ def _whole_epochs(count: int) -> Plot:
     return {"tick0": 1, "dtick": max(1, -(-count // _EPOCH_TICKS))}
 
 
-def compared(runs: Sequence[Run], column: str, title: str) -> Plot | None:
-    """Returns a column of history.csv by epoch, a line for each run; None where none has it."""
-    lines = [
-        _line(_epochs(run.history), run.history[column], run.name)
-        for run in runs
-        if any(value is not None for value in run.history.get(column, ()))
-    ]
+def compared(
+    runs: Sequence[Run], groups: Mapping[str, Group], column: str, title: str
+) -> Plot | None:
+    """Returns a column of history.csv by epoch, a line for each run; None where none has it.
+
+    Runs of one group have one colour, and one entry in the legend.
+
+    Args:
+        runs: to show; one of no group, or that repeats a seed, stands for itself.
+        groups: by name, in their order.
+        column: of history.csv.
+        title: of the plot.
+    """
+    places, named = _places(runs, groups), set()
+    lines = []
+    for run in runs:
+        if all(value is None for value in run.history.get(column, ())):
+            continue
+        name, number = places[run.path]
+        more = {
+            "legendgroup": name,
+            "line": {"color": number},
+            "showlegend": name not in named,
+            "hovertemplate": f"%{{y}}<extra>{escape(run.name)}</extra>",
+        }
+        named.add(name)
+        lines.append(_line(_epochs(run.history), run.history[column], name, **more))
     if not lines:
         return None
     axis = _whole_epochs(max(run.epochs for run in runs))
+    title += ", a colour a group" if len(named) < len(lines) else ""
     return _plot(lines, "epoch", "", title=title, xaxis=axis)
+
+
+def _places(runs: Sequence[Run], groups: Mapping[str, Group]) -> dict[Path, tuple[str, int]]:
+    """Returns by a run's path what it counts for, its group or itself, and the number of that."""
+    group_of = {run.path: name for name, one in groups.items() for run in one.runs}
+    numbers = {name: number for number, name in enumerate(groups)}
+    named = {run.path: group_of.get(run.path, run.name) for run in runs}
+    return {path: (n, numbers.setdefault(n, len(numbers))) for path, n in named.items()}
 
 
 def by_group(groups: Mapping[str, Group]) -> Plot | None:
@@ -239,11 +269,14 @@ def speed(run: Run) -> Plot | None:
     )  # fmt: skip
 
 
-def parallel_coordinates(chosen: RunSet, labels: Mapping[str, str]) -> Plot | None:
+def parallel_coordinates(
+    chosen: RunSet, groups: Mapping[str, Group], labels: Mapping[str, str]
+) -> Plot | None:
     """Returns the complete runs as lines over the fields that differ, and what came of them.
 
     Args:
         chosen: the runs.
+        groups: of them by name, in their order.
         labels: what the fields are called, by dotted name, in the order of the axes.
     """
     runs = [r for r in chosen.runs if r.is_complete and r.last("val_loss") is not None]
@@ -271,11 +304,13 @@ def parallel_coordinates(chosen: RunSet, labels: Mapping[str, str]) -> Plot | No
         line |= {"color": of_rank, "reversescale": ranking == "val_AP50"}
         by = "validation loss" if ranking == "val_loss" else "validation AP50"
         title += f", coloured by {by}, the best blue"
-    return {
-        "title": title,
-        "data": [{"type": "parcoords", "dimensions": axes, "line": line}],
-        "layout": {},
-    }
+    elif len(groups) > 1:
+        places = _places(runs, groups)
+        line["color"] = [places[run.path][1] for run in runs]  # of the curves
+        title += ", a colour a group"
+    meta = "rank" if ranking is not None else "group"  # that the colours are of
+    trace = {"type": "parcoords", "dimensions": axes, "line": line, "meta": meta}
+    return {"title": title, "data": [trace], "layout": {}}
 
 
 def _axis(label: str, values: Sequence[Any]) -> Plot:

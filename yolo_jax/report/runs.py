@@ -76,7 +76,9 @@ class Run:
     @property
     def progress(self) -> str:
         """Returns the epochs, and of how many; of a run that goes on these are not known."""
-        wanted = 0 if self.config is None else self.config["epochs"]
+        if self.config is None:
+            return str(self.epochs) if self.epochs else "–"
+        wanted = self.config["epochs"]
         return f"{self.epochs} of {wanted}" if self.epochs <= wanted else str(self.epochs)
 
     @property

@@ -18,8 +18,8 @@ _SEEDS = ("seed", "data.order_seed")
 _OF_NO_GROUP = frozenset({*_SEEDS, "name", *MAY_DIFFER} - {"epochs"})
 # What a run fills in that its config left open, or gave by device.
 _FILLED_IN = ("batch_size", "batch_size_per_device", "optimizer.horizon")
-
-
+# 97.5 % quantiles of Student's t by degrees of freedom, from 1.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 _Value = bool | int | float | str | None
 
 
@@ -48,6 +48,23 @@ class Spread(NamedTuple):
     deviation: float | None
     count: int
 
+    def interval(self) -> tuple[float, float] | None:
+        """Returns Student's 95 % confidence interval of the mean; None of one run."""
+        if self.deviation is None:
+            return None
+        half = _student(self.count - 1) * self.deviation / math.sqrt(self.count)
+        return self.mean - half, self.mean + half
+
+
+def _student(freedom: int) -> float:
+    """Returns the 97.5 % quantile of Student's t distribution."""
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    # Abramowitz and Stegun, 26.7.5, to two terms: from ten degrees of freedom on right to 0.2 %.
+    z = statistics.NormalDist().inv_cdf(0.975)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
+
 
 @dataclass(frozen=True)
 class Group:
@@ -73,8 +90,31 @@ class Group:
         known = [value for value in values if value is not None]
         if not known:
             return None
-        deviation = statistics.stdev(known) if len(known) > 1 else None
-        return Spread(statistics.fmean(known), deviation, len(known))
+        return _spread(known)
+
+    def against(self, other: "Group", name: str) -> Spread | None:
+        """Returns how much greater a figure is than another group's, over the seeds of both.
+
+        Seeds are paired, for what they have alike (the order of the data, first weights) does not
+        tell the groups apart; see `Spread.interval` for how sure that is.
+
+        Args:
+            other: group.
+            name: of the figure; see `figure`.
+        """
+        theirs = {_seeds(run): figure(run, name) for run in other.runs if run.is_complete}
+        pairs = [(figure(r, name), theirs.get(_seeds(r))) for r in self.runs if r.is_complete]
+        known = [a - b for a, b in pairs if a is not None and b is not None]
+        return _spread(known) if known else None
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(statistics.fmean(values), deviation, len(values))
+
+
+def _seeds(run: Run) -> tuple[Any, ...]:
+    return tuple((run.config or {})[name] for name in _SEEDS)
 
 
 @dataclass(frozen=True)
@@ -103,7 +143,7 @@ class RunSet:
         """
         told = self.trials.get(run.name, {})
         if run.config is None:
-            return dict(told)
+            return {k: v for k, v in told.items() if k not in self.base or self.base[k] != v}
         found = {}
         for name, value in run.config.items():
             given = self.base.get(name)
@@ -155,11 +195,15 @@ class RunSet:
         places = [math.inf if spread is None else sign * spread.mean for spread in spreads]
         return [groups[i] for i in sorted(range(len(groups)), key=places.__getitem__)]
 
+    def base_group(self) -> Group | None:
+        """Returns the group of a sweep's base; None where there is none."""
+        return next((one for one in self.groups() if self.trials and not one.changes), None)
+
     def _group(self, runs: Sequence[Run]) -> Group:
         changes = {k: v for k, v in self.changes(runs[0]).items() if k not in _OF_NO_GROUP}
         of_seed: dict[tuple[Any, ...], Run] = {}
         for run in sorted(runs, key=lambda run: not run.is_complete):
-            of_seed.setdefault(tuple((run.config or {})[name] for name in _SEEDS), run)
+            of_seed.setdefault(_seeds(run), run)
         counted = {run.path for run in of_seed.values()}
         return Group(
             changes,
