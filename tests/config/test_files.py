@@ -1,5 +1,6 @@
 """Configs of files, and of data that come without one."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -74,13 +75,20 @@ def test_the_names_of_runs_on_data(path: str, name: str, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("--optimizer.learning-rte 1", "--optimizer.learning-rate FLOAT"),
-        ("--loss.bxo giou", "--loss.box "),
-        ("--optimizer.kind admm", "'lion'"),
-        ("--epochs many", "--epochs INT"),
+        ("--optimizer.learning-rte 1", "did you mean --optimizer.learning-rate?"),
+        ("--loss.bxo giou", "did you mean --loss.box?"),
+        ("--epochs 3 --zebra", "there is no field or option --zebra; did you mean --"),
     ],
 )
-def test_a_field_that_there_is_not_is_refused_with_the_nearest(given: str, said: str, capsys):
+def test_a_field_that_there_is_not_is_refused_with_the_nearest(given: str, said: str):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        config_of(ROOT / "experiments" / "configs" / "quickstart.py", given.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("--optimizer.kind admm", "'lion'"), ("--epochs many", "--epochs INT")]
+)
+def test_a_value_of_another_type_is_refused(given: str, said: str, capsys):
     with pytest.raises(SystemExit) as end:
         config_of(ROOT / "experiments" / "configs" / "quickstart.py", given.split())
     assert end.value.code == 2

@@ -43,8 +43,20 @@ def test_help_lists_every_field_with_its_meaning_and_default(help_of):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--optimizer.learning-rat 3", "Perhaps you meant: --optimizer.learning-rate"),
-        ("--learning-rate 3", "Perhaps you meant: --freeze-body.learning-rate FLOAT"),
+        ("--optimizer.learning-rat 3", "did you mean --optimizer.learning-rate? (`yolo-jax train"),
+        (
+            "--learning_rate 3",
+            "there is no field or option --learning_rate; did you mean "
+            "--optimizer.learning-rate or --freeze-body.learning-rate?",
+        ),
+        ("--mosiac=1", "no field or option --mosiac=1; did you mean --augment.mosaic?"),
+        ("--determinstic", "did you mean --deterministic?"),  # of the command, and no field
+        ("--epochs 2 3", "found '3'; expected fields, as in --epochs 30"),
+        (
+            "--epochs 2 --optimizer.warmup-steps 61",
+            "warmup_steps is 61; expected no more than the 60 steps that are trained "
+            "(2 epochs of 30)",
+        ),
         ("--epochs many", "Error parsing --epochs: invalid literal for int()"),
         ("--optimizer.kind adm", "invalid choice 'adm' for argument '--optimizer.kind'"),
         ("--epochs 0", "epochs is 0; expected a whole number of 1 or more"),

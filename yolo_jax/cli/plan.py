@@ -45,6 +45,6 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int | None:
     status = in_own_process("yolo_jax", given)
     if status is not None:
         return status
-    config = config_of(options.config, overrides, "plan")
+    config = config_of(options.config, overrides, "plan", options=vars(options))
     plan(config, options.target, options.json, options.plot, fit=options.fit)
     return None

@@ -11,8 +11,8 @@ from yolo_jax.sweep import command
 _HELP = (
     "CONFIG is a Python file with get_config(), and sweep(), which yields each trial's fields, as "
     'in yield {"optimizer.learning_rate": 0.01}. Fields on the command line are of all trials, as '
-    "in --epochs 30. Exit status 0: all trials are done; 1: some failed; 2: something has to be "
-    "mended first."
+    "in --epochs 30; `yolo-jax train CONFIG --help` lists them. Exit status 0: all trials are "
+    "done; 1: some failed; 2: something has to be mended first."
 )
 
 
@@ -25,7 +25,12 @@ def add_parsers(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("config", type=Path, help="Python file with get_config() and sweep()")
-    parser.add_argument("--backend", choices=["local", "ray", "slurm"], default="local")
+    parser.add_argument(
+        "--backend",
+        choices=["local", "ray", "slurm"],
+        default="local",
+        help="where trials run (default local: processes here)",
+    )
     parser.add_argument(
         "--parallel", type=count, help="trials at once (default 1; slurm: all are queued)"
     )

@@ -97,7 +97,9 @@ def _config(options: argparse.Namespace, overrides: list[str]) -> ExperimentConf
             raise ValueError(f"--reproduce {options.config} takes no --changes; found some")
         return config_again(options.config, overrides)
     changes = trials[0] if len(trials) == 1 else None
-    return config_of(options.config, overrides, changes=changes, description=_TRAIN)
+    return config_of(
+        options.config, overrides, changes=changes, description=_TRAIN, options=vars(options)
+    )
 
 
 def _tell_outcome(there: Path, here: Path) -> int:

@@ -6,7 +6,7 @@ import importlib.util
 import re
 import traceback
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from yolo_jax.config.experiment_config import ExperimentConfig
-from yolo_jax.config.flat import with_changes
+from yolo_jax.config.flat import flatten, nearest, with_changes
 from yolo_jax.config.parts import DataConfig, OptimizerConfig
 from yolo_jax.data.augment import Augment
 from yolo_jax.data.readers import split_names
@@ -87,6 +87,7 @@ def config_of(
     command: str = "train",
     changes: Mapping[str, Any] | None = None,
     description: str | None = None,
+    options: Collection[str] = (),
 ) -> ExperimentConfig:
     """Returns a config with fields of the command line, such as --epochs 30.
 
@@ -96,20 +97,60 @@ def config_of(
         command: that they were given to.
         changes: of a sweep's trial, which go before both: value by dotted field.
         description: of the command, for its help.
+        options: the command's own, one of which a word that is no field may mean.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: see `load_config`, `config_of_data` and `with_changes`.
+        ValueError: see `load_config`, `config_of_data`, `with_overrides` and `with_changes`.
     """
     is_data = not str(path).endswith(".py")
     default = config_of_data(path) if is_data else load_config(path)
     prog = f"yolo-jax {command} {path}"
-    config = tyro.cli(
-        ExperimentConfig, prog=prog, description=description, default=default, args=overrides
-    )
+    config = with_overrides(default, overrides, prog, description, options)
     if is_data:
         config = _without_others_splits(config, default.data)
     return with_changes(config, changes) if changes else config
+
+
+def with_overrides(
+    default: ExperimentConfig,
+    overrides: Sequence[str],
+    prog: str,
+    description: str | None = None,
+    options: Collection[str] = (),
+) -> ExperimentConfig:
+    """Returns a config with fields of the command line; prints help, or what no value can be.
+
+    Args:
+        default: to change.
+        overrides: such as --epochs 30.
+        prog: the command, as its help calls it.
+        description: of the command, for its help.
+        options: the command's own.
+
+    Raises:
+        ValueError: there is no such field; the nearest are named.
+        SystemExit: help was asked for, or a value has another type.
+    """
+    config, unknown = tyro.cli(
+        ExperimentConfig, prog=prog, description=description, default=default, args=overrides,
+        return_unknown_args=True,
+    )  # fmt: skip
+    if unknown:
+        raise ValueError(_told(unknown[0], [*flatten(default), *options]))
+    return config
+
+
+def _told(word: str, known: Collection[str]) -> str:
+    """Returns what to say of a word of the command line that is no field."""
+    if not word.startswith("--"):
+        return f"found {word!r}; expected fields, as in --epochs 30"
+    asked = word[2:].partition("=")[0].replace("-", "_")
+    names = [f"--{name.replace('_', '-')}" for name in nearest(asked, known)]
+    return (
+        f"there is no field or option {word}; did you mean {' or '.join(names)}? "
+        "(`yolo-jax train CONFIG --help` lists all fields)"
+    )
 
 
 def config_of_data(path: Path) -> ExperimentConfig:

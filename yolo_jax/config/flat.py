@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +69,28 @@ def with_changes(config: ExperimentConfig, changes: Mapping[str, Any]) -> Experi
     flat = flatten(config)
     for name in changes:
         if name not in flat:
-            raise ValueError(f"there is no field {name!r}; did you mean {_nearest(name, flat)!r}?")
+            names = " or ".join(map(repr, nearest(name, flat)))
+            raise ValueError(f"there is no field {name!r}; did you mean {names}?")
     changed = unflatten(flat | {name: plain(value) for name, value in changes.items()})
     check_fields(changed)
     return changed
 
 
-def _nearest(name: str, names: Mapping[str, Any]) -> str:
-    """Returns the name that is most like one, as a whole or in its last part."""
+def nearest(name: str, names: Collection[str]) -> list[str]:
+    """Returns the fields that a name may mean.
+
+    Args:
+        name: dotted, or a field's last part alone.
+        names: dotted, of all fields.
+
+    Returns:
+        Those whose last part it is, else the one that is most like it, as a whole or in that part.
+    """
+    if same := [other for other in names if other.rpartition(".")[2] == name]:
+        return same
 
     def likeness(other: str) -> float:
         pairs = (name, other), (name.rpartition(".")[2], other.rpartition(".")[2])
         return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
-    return max(names, key=likeness)
+    return [max(names, key=likeness)]

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from yolo_jax.config import ExperimentConfig
+from yolo_jax.config.files import with_overrides
 from yolo_jax.provenance.checksums import file_checksum
 from yolo_jax.provenance.origin import ORIGIN, differences, read_starts
 from yolo_jax.run_folder import MAY_DIFFER, RunFolder, flatten, is_complete
@@ -38,8 +37,7 @@ def config_again(folder: Path, overrides: Sequence[str]) -> ExperimentConfig:
     # As `.` and links have neither a name nor a place of their own.
     place = folder if folder.name == folder.resolve().name else folder.resolve()
     default = dataclasses.replace(stored, name=f"{place.name}_again", runs=place.parent)
-    prog = f"yolo-jax train --reproduce {folder}"
-    config = tyro.cli(ExperimentConfig, prog=prog, default=default, args=overrides)
+    config = with_overrides(default, overrides, f"yolo-jax train --reproduce {folder}")
     old, new = flatten(default), flatten(config)
     others = [f"{name} (there {old[name]!r}, here {new[name]!r})" for name in old
               if old[name] != new[name] and name not in _OWN]  # fmt: skip

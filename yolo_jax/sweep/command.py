@@ -38,7 +38,7 @@ def sweep(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if options.config.suffix != ".py":
         raise ValueError(f"a sweep is of a config file with sweep(); found {options.config}")
     _check_search(options)
-    base = config_of(options.config, overrides, "sweep")
+    base = config_of(options.config, overrides, "sweep", options=vars(options))
     check_fields(base)
     folder, module = SweepFolder(base), load_module(options.config)
     trials = [] if options.search else read_trials(module, options.config, base)
