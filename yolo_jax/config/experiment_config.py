@@ -87,8 +87,8 @@ class ExperimentConfig:
 
         Raises:
             ValueError: `name` is not that of one folder, a batch is given twice or has fewer rows
-                than it is to be taken in parts, or every crop is larger than the canvas, of which
-                it would show a speck amid grey.
+                than it is to be taken in parts, the warm-up is longer than the training, or every
+                crop is larger than the canvas, of which it would show a speck amid grey.
         """
         if Path(self.name).name != self.name or self.name in ("", ".."):
             raise ValueError(f"name is {self.name!r}; expected that of one folder in {self.runs}")
@@ -107,6 +107,8 @@ class ExperimentConfig:
                 f"optimizer.weight_decay is {self.optimizer.weight_decay} with optimizer.kind "
                 "adam; expected adamw, or no decay"
             )
+        if self.steps_per_epoch is not None:
+            self.scheduled_steps(self.steps_per_epoch)
         canvas, crop = self.data.canvas_size or self.network.input_size, self.augment.crop
         if crop is not None and crop[0] > canvas:
             what = "data.canvas_size" if self.data.canvas_size else "network.input_size"
@@ -114,6 +116,24 @@ class ExperimentConfig:
                 f"augment.crop is {crop}, px of a canvas of {canvas} ({what}), which the smallest "
                 "crop already exceeds; set data.canvas_size to about the images' size, or crop less"
             )
+
+    def scheduled_steps(self, steps: int) -> int:
+        """Returns the steps that the optimizer's schedule is of, warm-up and all.
+
+        Args:
+            steps: an epoch.
+
+        Raises:
+            ValueError: the warm-up is longer, and there are epochs for it.
+        """
+        horizon, first = self.optimizer.horizon or self.epochs, self.freeze_body.epochs
+        total = max(horizon - first, 1) * steps
+        if self.epochs > first and self.optimizer.warmup_steps > total:
+            raise ValueError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}; expected no more than "
+                f"the {total} steps that are trained ({horizon - first} epochs of {steps})"
+            )
+        return total
 
     def rows(self, devices: int) -> int:
         """Returns the rows of a batch over a number of devices."""

@@ -77,12 +77,7 @@ def plan_stages(config: ExperimentConfig, steps: int) -> Iterator[Stage]:
             0, end, build(constant), (*config.freeze_body.paths, *frozen), "checkpoints_heads"
         )
     if config.epochs > first:
-        total = max((wanted.horizon or config.epochs) - first, 1) * steps
-        if wanted.warmup_steps > total:
-            raise ValueError(
-                f"optimizer.warmup_steps is {wanted.warmup_steps}; expected no more than the "
-                f"{total} steps that are trained"
-            )
+        total = config.scheduled_steps(steps)
         is_plateau = wanted.schedule == "plateau"
         rate = scaled_rate(wanted.learning_rate, config)
         schedule = learning_rate_schedule(
