@@ -1,17 +1,19 @@
 """How trials stand: a live table on a terminal, else a line for each thing that happens."""
 
+import itertools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from yolo_jax.sweep.run import Entry
 
 Show = Callable[[Sequence[Entry]], None]
 _COLUMNS = ("trial", "state", "epoch", "loss", "val_loss", "time", "AP50")
+_BESIDE_NAMES = 60  # letters of a line at most: of the other columns, and of the frame
 _COLOURS = {"running": "cyan", "done": "green", "crashed": "red", "diverged": "red"}
 
 
@@ -23,7 +25,9 @@ def shown() -> Iterator[Show]:
         yield _Lines()
         return
     with Live(console=console, auto_refresh=False) as live:
-        yield lambda entries: live.update(_table(entries, console.height), refresh=True)
+        yield lambda entries: live.update(
+            _table(entries, console.height, console.width), refresh=True
+        )
 
 
 class _Lines:
@@ -49,16 +53,22 @@ def line(entry: Entry) -> str:
     return "  ".join([*parts, *filter(None, [entry.message])])
 
 
-def _table(entries: Sequence[Entry], height: int) -> Table:
-    """Returns the table; of more trials than the terminal has lines, those not over come first."""
-    table = Table(*_COLUMNS, expand=False)
-    room = max(height - 6, 1)  # but for the head, the frame and the line below
-    listed = list(entries)
-    if len(listed) > room:
+def _table(entries: Sequence[Entry], height: int, width: int) -> Table:
+    """Returns the table; of more trials than the terminal has lines, those not over come first.
+
+    Names go on in another line: seeds, by which trials differ, stand at their end.
+    """
+    table = Table(Column(_COLUMNS[0], overflow="fold"), *_COLUMNS[1:], expand=False)
+    name_width = max(width - _BESIDE_NAMES, 1)
+    lines = [-(-len(entry.trial.name) // name_width) for entry in entries]
+    room = max(height - 6, max(lines, default=1))  # but for head, frame and the line below
+    order = range(len(entries))
+    if sum(lines) > room:
         urgency = {"running": 0, "crashed": 1, "diverged": 1, "stopped": 1, "waiting": 2}
-        listed = sorted(listed, key=lambda entry: urgency.get(entry.state, 3))[:room]
-        listed.sort(key=entries.index)
-    for entry in listed:
+        order = sorted(order, key=lambda place: urgency.get(entries[place].state, 3))
+        taken = itertools.accumulate(lines[place] for place in order)
+        order = sorted(place for place, sum_ in zip(order, taken, strict=True) if sum_ <= room)
+    for entry in (entries[place] for place in order):
         cells = _cells(entry)
         table.add_row(*cells, style=_COLOURS.get(entry.state))
     counts = {state: [e.state for e in entries].count(state) for state in ("done", "running")}

@@ -168,6 +168,8 @@ def _name_of(changes: Changes, shorts: Mapping[str, str]) -> str:
     """
     parts = [f"{shorts.get(field, field)}={_word(value)}" for field, value in changes.items()]
     name = ",".join(parts) or "base"
+    if name.lower().endswith(_OWN_SUFFIXES):  # as a data set's path may end
+        name = "_".join(name.rsplit(".", 1))
     if len(name.encode()) > _LONGEST_NAME:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         start = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore")  # whole letters
