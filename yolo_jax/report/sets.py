@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+from scipy.special import stdtrit
+
 from yolo_jax.core.json_files import read_json
 from yolo_jax.report.runs import Run, is_run, read_run
 from yolo_jax.run_folder import MAY_DIFFER
@@ -18,8 +20,7 @@ _SEEDS = ("seed", "data.order_seed")
 _OF_NO_GROUP = frozenset({*_SEEDS, "name", *MAY_DIFFER} - {"epochs"})
 # What a run fills in that its config left open, or gave by device.
 _FILLED_IN = ("batch_size", "batch_size_per_device", "optimizer.horizon")
-# 97.5 % quantiles of Student's t by degrees of freedom, from 1.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
 _Value = bool | int | float | str | None
 
 
@@ -52,18 +53,8 @@ class Spread(NamedTuple):
         """Returns Student's 95 % confidence interval of the mean; None of one run."""
         if self.deviation is None:
             return None
-        half = _student(self.count - 1) * self.deviation / math.sqrt(self.count)
+        half = float(stdtrit(self.count - 1, 0.975)) * self.deviation / math.sqrt(self.count)
         return self.mean - half, self.mean + half
-
-
-def _student(freedom: int) -> float:
-    """Returns the 97.5 % quantile of Student's t distribution."""
-    if freedom <= len(_STUDENT):
-        return _STUDENT[freedom - 1]
-    # Abramowitz and Stegun, 26.7.5, to two terms: from ten degrees of freedom on right to 0.2 %.
-    z = statistics.NormalDist().inv_cdf(0.975)
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + first / freedom + second / freedom**2
 
 
 @dataclass(frozen=True)
