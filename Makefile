@@ -18,10 +18,12 @@ check: .venv/.complete
 	@.venv/bin/ruff format --check
 	@.venv/bin/pyright
 
-# ARGS=--upgrade lets every pin move; else only what pyproject.toml demands.
-lock: .venv/.complete
-	@.venv/bin/python -m pip install --quiet --progress-bar off uv
-	@.venv/bin/uv pip compile --quiet $(ARGS) pyproject.toml --extra dev --no-annotate \
+# ARGS=--upgrade lets every pin move; else only what pyproject.toml demands. In an environment of its
+# own: .venv would be built anew first, under whatever runs from it.
+lock:
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install --quiet --progress-bar off uv
+	@build/lock/bin/uv pip compile --quiet $(ARGS) pyproject.toml --extra dev --no-annotate \
 		--custom-compile-command "uv pip compile pyproject.toml --extra dev --no-annotate -o requirements.txt" \
 		-o requirements.txt
 
