@@ -308,12 +308,6 @@ def test_three_views_find_the_dog_too(official, pictures):
             assert box_iou_xyxy(best, other) > 0.6
 
 
-def test_supervision_is_asked_for(forest, monkeypatch):
-    (found,) = forest.detect(noise((40, 60)), conf=0.2)
-    with pytest.raises(ValueError, match=r"to_supervision needs supervision: pip install"):
-        found.to_supervision()
-
-
 def test_weights_that_are_not_there():
     with pytest.raises(FileNotFoundError, match="no run folder or weights file gone.weights"):
         load("gone.weights")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from yolo_jax.core.draw import colour_of, draw_boxes
-from yolo_jax.core.extras import module_of_extra
+from yolo_jax.core.extras import module_installed_by
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Found:
         Raises:
             ValueError: supervision is not installed.
         """
-        supervision = module_of_extra("supervision", "supervision", "to_supervision")
+        install = "pip install supervision"
+        supervision = module_installed_by(install, "supervision", "to_supervision")
         return supervision.Detections(
             xyxy=np.asarray(self.boxes, np.float32),
             confidence=np.asarray(self.scores, np.float32),
