@@ -14,7 +14,7 @@ from yolo_jax.data.images import read_image
 from yolo_jax.data.letterbox import letterbox
 from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.nms import Suppression
-from yolo_jax.inference.drawings import Drawings, drawing_name
+from yolo_jax.inference.drawings import Drawings
 from yolo_jax.inference.sources import expand
 from yolo_jax.inference.yolo import YOLO
 from yolo_jax.networks.darknet import load_weights
@@ -220,35 +220,6 @@ def test_what_was_found_before_an_interrupt_is_kept(tmp_path, forest, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         detect(forest, paths, Outputs(tmp_path / "out", tmp_path / "found.json"), batch_size=1)
     assert len(json.loads((tmp_path / "found.json").read_text())) == 1
-
-
-def test_an_image_is_not_drawn_over_itself(tmp_path, forest):
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(b"the only copy")
-    with pytest.raises(ValueError, match="would draw over .*photo.jpg itself"):
-        detect(forest, [path], Outputs(tmp_path))
-    assert path.read_bytes() == b"the only copy"
-
-
-def test_two_drawings_of_one_name_are_refused(tmp_path, forest):
-    with pytest.raises(ValueError, match=r"a/x.png and b/x.png would both be drawn as x.png"):
-        detect(forest, ["a/x.png", "b/x.png"], Outputs(tmp_path))
-
-
-def test_results_places_that_cannot_be_are_said_before_the_work(tmp_path, forest):
-    photo, file = save(tmp_path / "photo.png", noise((40, 60))[0]), tmp_path / "file"
-    file.write_text("")
-    for places in (Outputs(file), Outputs(json=tmp_path), Outputs(csv=file / "found.csv")):
-        with pytest.raises(OSError, match="file|folder"):
-            detect(forest, [photo], places)
-
-
-def test_drawings_have_names_that_pillow_can_write():
-    names = {
-        "a/b.photo": "b.photo.png", "b": "b.png", "c.JPG": "c.JPG", "d.MOV": "d.mp4",
-        "0": "camera_0.mp4", "https://host/e%20f.jpg?x=1": "e f.jpg", "http://host/": "image.png",
-    }  # fmt: skip
-    assert {source: drawing_name(source) for source in names} == names
 
 
 def test_an_image_that_cannot_be_read_costs_the_others_nothing(forest, tmp_path, capsys):

@@ -76,14 +76,14 @@ def test_coco_json_is_a_data_set(tmp_path, monkeypatch):
 
 
 def test_yolo_labels(tmp_path):
-    write_yolo(tmp_path / "labels", records())
-    lines = (tmp_path / "labels" / "a.txt").read_text().splitlines()
+    write_yolo(tmp_path, records())
+    lines = (tmp_path / "a.txt").read_text().splitlines()
     assert lines[0] == "2 0.262500 0.462500 0.475000 0.825000"
     assert lines[1] == "0 0.500000 0.500000 1.000000 1.000000"
-    assert (tmp_path / "labels" / "clip_000007.txt").read_text() == ""
+    assert (tmp_path / "clip_000007.txt").read_text() == ""
 
 
 def test_two_images_of_one_name_do_not_share_labels(tmp_path):
     one, other = records()[0], records()[0]._replace(name="other/a.jpg")
     with pytest.raises(ValueError, match=r"some/a.png and other/a.jpg would have one file"):
-        write_yolo(tmp_path / "labels", [one, other])
+        write_yolo(tmp_path, [one, other])

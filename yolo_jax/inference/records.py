@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from yolo_jax.core.boxes import box_xyxy_to_cxcywh, box_xyxy_to_xywh
 from yolo_jax.core.json_files import partial_of, save_json
 from yolo_jax.inference.found import Found
+from yolo_jax.inference.sources import file_name
 
 # Thousandths of a pixel and millionths of a score are far below what a network means by them.
 _PX, _SHARE = 3, 6
@@ -108,16 +109,18 @@ def write_coco_json(path: Path, records: Sequence[Record], class_names: Sequence
 def write_yolo(folder: Path, records: Sequence[Record]) -> None:
     """Writes YOLO's labels, a text file an image: class, centre x and y, width, height, 0–1.
 
-    A frame of a video is `NAME_NUMBER.txt`. Scores have no place there.
+    Scores have no place there.
+
+    Args:
+        folder: of the files, which is there.
+        records: of the images.
 
     Raises:
         ValueError: two images would have one file.
     """
     names: dict[str, str] = {}
-    folder.mkdir(parents=True, exist_ok=True)
     for record in records:
-        frame = "" if record.frame is None else f"_{record.frame:06d}"
-        name = f"{Path(record.name).stem}{frame}.txt"
+        name = labels_name(record.name, record.frame)
         if name in names:
             raise ValueError(
                 f"{names[name]} and {record.name} would have one file of labels, {folder / name}; "
@@ -132,6 +135,12 @@ def write_yolo(folder: Path, records: Sequence[Record]) -> None:
             for box, index in zip(boxes, record.classes, strict=True)
         ]
         (folder / name).write_text("".join(lines), encoding="utf-8")
+
+
+def labels_name(source: str, frame: int | None) -> str:
+    """Returns the name of an image's file of YOLO's labels; a video's frames are numbered."""
+    number = "" if frame is None else f"_{frame:06d}"
+    return f"{Path(file_name(source)).stem}{number}.txt"
 
 
 def _seen_from(folder: Path, name: str) -> str:

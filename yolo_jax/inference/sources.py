@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -94,6 +95,15 @@ def is_video(source: str) -> bool:
     )
 
 
+def file_name(source: str) -> str:
+    """Returns what a source's drawing and labels are named after, such as `camera_0`."""
+    if is_camera(source):
+        return f"camera_{source}"
+    if is_address(source):
+        return Path(urllib.parse.unquote(urllib.parse.urlparse(source).path)).name or "image"
+    return Path(source).name
+
+
 def frames(source: str) -> Iterator[Frame]:
     """Yields the image of a source, or those of a video or camera one after the other.
 
@@ -107,11 +117,21 @@ def frames(source: str) -> Iterator[Frame]:
     """
     if is_video(source):
         yield from _video(source)
-        return
+    else:
+        yield still(source)
+
+
+def still(source: str) -> Frame:
+    """Returns the image of a file or an address; of several in one the first, with a warning.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImageError: it cannot be read or decoded.
+    """
     encoded = fetch(source) if is_address(source) else read_encoded(source)
     if count := first_of_many(encoded):
         _log.warning("%s has %d images; the first is looked at", source, count)
-    yield Frame(decode_image(encoded, source), source)
+    return Frame(decode_image(encoded, source), source)
 
 
 def fetch(address: str, most: int = MOST_BYTES) -> bytes:

@@ -9,16 +9,17 @@ from tqdm import tqdm
 
 from yolo_jax.data.images import ImageError
 from yolo_jax.detection.nms import Suppression
-from yolo_jax.inference.drawings import Drawings, check_places
+from yolo_jax.inference.drawings import Drawings, drawing_name
 from yolo_jax.inference.records import (
     Record,
+    labels_name,
     record_of,
     write_coco_json,
     write_csv,
     write_json,
     write_yolo,
 )
-from yolo_jax.inference.sources import Frame, frames, is_camera
+from yolo_jax.inference.sources import Frame, frames, is_address, is_camera, is_video
 from yolo_jax.inference.yolo import YOLO
 
 
@@ -40,23 +41,36 @@ class Outputs:
     coco: Path | None = None
     labels: Path | None = None
 
+    @property
+    def has_records(self) -> bool:
+        """Tells whether anything but drawings is written."""
+        return any(place is not None for place in (self.json, self.csv, self.coco, self.labels))
+
     def prepare(self, sources: Sequence[str]) -> None:
         """Says what is wrong with the places before the work, and makes the folders.
 
         Raises:
-            ValueError: two drawings would have one place, or one that of its source.
+            ValueError: two files would have one place, or one that of a source.
             OSError: a folder cannot be made, or a file is a folder.
         """
+        places, folders = [], []
         for option, path in (("json", self.json), ("csv", self.csv), ("coco", self.coco)):
             if path is not None and path.is_dir():
                 raise IsADirectoryError(f"--{option} {path} is a folder; name a file")
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                places.append((path, f"--{option}"))
+                folders.append(path.parent)
         if self.labels is not None:
-            self.labels.mkdir(parents=True, exist_ok=True)
+            for source in sources:
+                name = labels_name(source, 0 if is_video(source) else None)
+                places.append((self.labels / name, f"{source} in --txt"))
+            folders.append(self.labels)
         if self.drawings is not None:
-            check_places(self.drawings, sources)
-            self.drawings.mkdir(parents=True, exist_ok=True)
+            places += [(self.drawings / drawing_name(one), f"{one} in --out") for one in sources]
+            folders.append(self.drawings)
+        _check_places(places, sources)
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, records: Sequence[Record], class_names: Sequence[str]) -> None:
         """Writes everything but the drawings."""
@@ -97,22 +111,48 @@ def detect_sources(
     """
     if batch_size is None and any(map(is_camera, sources)):
         batch_size = 1
+    total = None if any(map(is_video, sources)) else len(sources)
     faults: list[str] = []
     records: list[Record] = []
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: outputs.write(records, model.class_names))
         drawings = outputs.drawings and stack.enter_context(Drawings(outputs.drawings))
-        bar = stack.enter_context(tqdm(unit=" images", disable=None, leave=False))
+        bar = stack.enter_context(tqdm(total=total, unit=" images", disable=None, leave=False))
         seen = _frames(sources, faults)
         for found in model.stream(seen, suppression, augment=augment, batch_size=batch_size):
             number = "" if found.frame is None else f" frame {found.frame}"
             tqdm.write(f"{found.name}{number}: {found.text()}")
             bar.update()
-            records.append(record_of(found))
+            if outputs.has_records:  # lest days of a camera fill the memory for nothing
+                records.append(record_of(found))
             if drawings:
                 drawings.add(found)
     if faults:
         raise ValueError("\n".join(faults))  # the others are done
+
+
+def _check_places(places: Sequence[tuple[Path, str]], sources: Sequence[str]) -> None:
+    """Checks that no file takes another's place, or a source's.
+
+    Args:
+        places: where files go, and what each is, in words.
+        sources: that are looked at.
+
+    Raises:
+        ValueError: one would.
+    """
+    files = {Path(source).resolve() for source in sources if not is_address(source)}
+    taken: dict[Path, str] = {}
+    for path, what in places:
+        place = path.resolve()
+        if place in taken:
+            raise ValueError(
+                f"{taken[place]} and {what} would both be written to {path}: name other places, or "
+                "write them by two commands"
+            )
+        if place in files:
+            raise ValueError(f"{what} would be written over {path} itself; name another place")
+        taken[place] = what
 
 
 def _frames(sources: Sequence[str], faults: list[str]) -> Iterator[Frame]:
