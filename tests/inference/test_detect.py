@@ -2,6 +2,7 @@ import json
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -237,9 +238,9 @@ def test_an_image_that_cannot_be_read_costs_the_others_nothing(forest, tmp_path,
 def test_images_of_any_kind_are_taken(tmp_path, forest):
     (image,) = noise((40, 60))
     path = save(tmp_path / "a.png", image)
-    several = [path, str(path), Image.open(path), image]
+    several = [path, str(path), Image.open(path), image, jnp.asarray(image)]
     found = forest.detect(several, conf=0.2)
-    assert [one.name for one in found] == [str(path), str(path), str(path), "image 3"]
+    assert [one.name for one in found] == [*[str(path)] * 3, "image 3", "image 4"]
     for one in (*found, *forest.detect(image, conf=0.2), *forest.detect(image[None], conf=0.2)):
         np.testing.assert_allclose(one.boxes, found[0].boxes, atol=1e-3)  # of other batch sizes
         np.testing.assert_array_equal(one.pixels, image)
@@ -252,12 +253,30 @@ def test_images_of_any_kind_are_taken(tmp_path, forest):
     [
         (np.zeros((4, 4), np.uint8), r"image 0 is uint8\[4, 4\]; expected a path"),
         (np.zeros((4, 4, 3)), r"image 0 is float64\[4, 4, 3\]"),
+        (np.zeros((0, 4, 3), np.uint8), r"image 0 is uint8\[0, 4, 3\]"),
+        (np.zeros((4, 4, 4), np.uint8), r"image 0 is uint8\[4, 4, 4\]"),
         (None, "image 0 is None"),
+        ([0] * 1000, r"image 0 is \[0, 0, .{,60}; expected"),
+        ("clip.mp4", r"clip.mp4 is a video or a camera: look at its frames by model.stream"),
+        ("0", "0 is a video or a camera"),
     ],
 )
 def test_what_is_no_image_is_refused(forest, image, message):
     with pytest.raises(ValueError, match=message):
         forest.detect([image])
+
+
+def test_what_is_no_image_alone_is_refused_too(forest):
+    with pytest.raises(ValueError, match=r"image 0 is uint8\[4, 4\]"):
+        forest.detect(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match="image 0 is None"):
+        forest.detect(None)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5])
+def test_batches_of_no_size_are_refused(forest, size):
+    with pytest.raises(ValueError, match=f"batch_size is a whole number, 1 or more; found {size}"):
+        forest.detect(noise((40, 60)), batch_size=size)
 
 
 def test_other_thresholds_compile_nothing(untrained):

@@ -10,13 +10,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from yolo_jax.core.types import Detections
-from yolo_jax.data.images import read_image, rgb_of
+from yolo_jax.data.images import rgb_of
 from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.nms import Kind, Suppression
 from yolo_jax.inference.found import Found
-from yolo_jax.inference.sources import Frame
+from yolo_jax.inference.sources import Frame, is_video, still
 
-AnyImage = str | Path | Image.Image | np.ndarray
+AnyImage = str | Path | Image.Image | np.ndarray | jax.Array
 _SIDE = 416  # that the batches are meant for
 _BATCH = {"cpu": 4, "gpu": 32, "tpu": 32}
 
@@ -51,8 +51,8 @@ class YOLO:
         """Finds the objects of images.
 
         Args:
-            images: one, or several: paths, PIL images, or arrays `[h, w, 3]` of uint8, RGB. An
-                array `[n, h, w, 3]` is n images.
+            images: one, or several: paths, addresses on the web, PIL images, or arrays `[h, w, 3]`
+                of uint8, RGB. An array `[n, h, w, 3]` is n images. For videos see `stream`.
             conf: detections score more than this.
             iou: overlap above which two boxes are of one object.
             suppression: `greedy`, `soft` or `fusion`; see `yolo_jax.detection.nms.Suppression`.
@@ -66,7 +66,7 @@ class YOLO:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ImageError: a file cannot be decoded.
+            ImageError: a file cannot be decoded, or an address not be fetched.
             ValueError: an array is no RGB image of uint8, or an argument is out of its range.
         """
         several = _several(images)
@@ -85,7 +85,7 @@ class YOLO:
         """Yields what is found in frames, one after the other; they are taken a batch at a time.
 
         Args:
-            frames: of `yolo_jax.inference.sources`.
+            frames: such as `yolo_jax.inference.sources.frames("street.mp4")` gives.
             suppression: what becomes of boxes that overlap.
             augment: look at each frame three times, smaller and mirrored too.
             batch_size: frames that go through the network at once; None: by the device.
@@ -101,7 +101,7 @@ class YOLO:
             pixels(),
             suppression=suppression,
             augmented=augment,
-            batch_size=batch_size or self.batch_size(),
+            batch_size=self.batch_size() if batch_size is None else batch_size,
         )
         for found in stream:
             yield _found(taken.popleft(), found, self.class_names)
@@ -114,9 +114,14 @@ class YOLO:
 
 
 def _several(images: AnyImage | Sequence[AnyImage]) -> list[AnyImage]:
-    if isinstance(images, str | Path | Image.Image):
-        return [images]
-    return [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
+    match images:
+        case np.ndarray() | jax.Array():
+            return list(np.asarray(images)) if images.ndim == 4 else [images]
+        case str() | Path() | Image.Image():
+            return [images]
+        case Iterable():
+            return list(images)
+    return [images]  # which is none, and is named as such
 
 
 def _found(frame: Frame, found: Detections, names: Sequence[str]) -> Found:
@@ -125,15 +130,24 @@ def _found(frame: Frame, found: Detections, names: Sequence[str]) -> Found:
 
 
 def _frame(image: AnyImage, number: int) -> Frame:
+    name, found = f"image {number}", f"{image!r:.60}"
     match image:
+        case str() | Path() if is_video(str(image)):
+            raise ValueError(
+                f"{image} is a video or a camera: look at its frames by model.stream(frames(...)), "
+                "with frames of yolo_jax.inference.sources"
+            )
         case str() | Path():
-            return Frame(read_image(image), str(image))
+            return still(str(image))
         case Image.Image():
-            name = getattr(image, "filename", "") or f"image {number}"
+            name = getattr(image, "filename", "") or name
             return Frame(rgb_of(image, name), name)
-        case np.ndarray() if image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3:
-            return Frame(image, f"image {number}")
-    found = f"{image.dtype}{list(image.shape)}" if isinstance(image, np.ndarray) else repr(image)
+        case np.ndarray() | jax.Array():
+            pixels = np.asarray(image)
+            is_rgb = pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[-1] == 3
+            if is_rgb and pixels.size:
+                return Frame(pixels, name)
+            found = f"{pixels.dtype}{list(pixels.shape)}"
     raise ValueError(
         f"image {number} is {found}; expected a path, a PIL image, or RGB as uint8[h, w, 3]"
     )
