@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
+from yolo_jax.cli.network import add_network, network_of
+from yolo_jax.cli.values import count
 from yolo_jax.detection.detector import Resize
 from yolo_jax.detection.nms import Kind, Suppression
 from yolo_jax.inference.sources import expand
@@ -14,17 +16,12 @@ from yolo_jax.use.opening import load
 def add_parsers(commands: Any) -> None:
     """Adds the subcommand."""
     detect = commands.add_parser("detect", help="find objects in images, videos or a camera's view")
-    detect.add_argument(
-        "weights",
-        help="a run folder, a weights file (.weights, .h5, .safetensors), or yolov3-tiny",
-    )
+    add_network(detect)
     detect.add_argument(
         "sources", nargs="+", metavar="source",
         help="an image, a video, a folder, a pattern such as 'a/*.jpg', the number of a camera, or "
         "the address of an image",
     )  # fmt: skip
-    detect.add_argument("--cfg", type=Path, help="Darknet's .cfg file of the weights' network")
-    detect.add_argument("--names", type=Path, help="file of the weights' class names, one a line")
     places = detect.add_argument_group("what is found goes to")
     places.add_argument("--out", type=Path, help="a folder, drawn: images, and videos as MP4")
     places.add_argument("--json", type=Path, help="a file, by image")
@@ -46,22 +43,16 @@ def add_parsers(commands: Any) -> None:
         "--agnostic", action="store_true", help="boxes of different classes suppress each other too"
     )
     rules.add_argument(
-        "--max-det", type=int, default=100, help="most objects of an image (default 100)"
+        "--max-det", type=count, default=100, help="most objects of an image (default 100)"
     )
     rules.add_argument(
         "--augment", action="store_true", help="look three times: smaller and mirrored too"
     )
     rules.add_argument(
-        "--size", type=int, help="side of the input, px (default: the run's, or 416)"
-    )
-    rules.add_argument(
         "--letterbox", choices=get_args(Resize),
-        help="what fits images into it (default opencv, as in training)",
+        help="what fits images into the network's input (default opencv, as in training)",
     )  # fmt: skip
-    rules.add_argument(
-        "--darknet", action="store_true", help="do as the darknet program: its resize, its mask"
-    )
-    rules.add_argument("--batch-size", type=int, help="images at once (default: by the device)")
+    rules.add_argument("--batch-size", type=count, help="images at once (default: by the device)")
     detect.set_defaults(command=_detect)
 
 
@@ -72,14 +63,7 @@ def _detect(options: argparse.Namespace, _: list[str]) -> None:
     sources = expand(options.sources)
     outputs = Outputs(options.out, options.json, options.csv, options.coco, options.txt)
     outputs.prepare(sources)
-    model = load(
-        options.weights,
-        cfg=options.cfg,
-        names=options.names,
-        input_size=options.size,
-        letterbox=options.letterbox,
-        darknet=options.darknet,
-    )
+    model = load(**network_of(options), letterbox=options.letterbox)
     detect_sources(
         model,
         sources,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from yolo_jax.cli.network import add_network
 from yolo_jax.cli.values import count
 from yolo_jax.evaluate import evaluate
 
@@ -16,9 +17,7 @@ def add_parsers(commands: Any) -> None:
         description="Scores a network on a data set by COCO's rules and VOC's, and says what kinds "
         "of errors it makes. Without --data a run is scored on its own held-out images.",
     )
-    parser.add_argument("weights", help="a run folder, a weights file, or yolov3-tiny")
-    parser.add_argument("--cfg", type=Path, help="Darknet's .cfg file of the weights' network")
-    parser.add_argument("--names", type=Path, help="file of the weights' class names, one a line")
+    add_network(parser, is_sized=False)
     parser.add_argument("--data", help="a data set: .json, data.yaml, .txt, a folder, tfds:NAME")
     parser.add_argument(
         "--split", help="part of the data set (default test, else val, where there are parts)"
@@ -32,9 +31,6 @@ def add_parsers(commands: Any) -> None:
     parser.add_argument("--out", type=Path, help="folder for figures.json, tables and pictures")
     parser.add_argument(
         "--save-json", type=Path, help="file for the detections, in COCO's results format"
-    )
-    parser.add_argument(
-        "--darknet", action="store_true", help="do as the darknet program: its resize, its mask"
     )
     parser.set_defaults(command=_evaluate)
 

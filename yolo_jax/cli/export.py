@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from yolo_jax.cli.network import add_network, network_of
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.export.darknet import save_darknet
 from yolo_jax.export.onnx_file import DEFAULT_OPSET, OPSETS, save_onnx
@@ -19,16 +20,11 @@ _CONFIDENCE, _IOU = 0.25, 0.45
 def add_parsers(commands: Any) -> None:
     """Adds the subcommand."""
     export = commands.add_parser("export", help="write a trained network for other programs")
-    export.add_argument("weights", help="a run folder, a .weights file (COCO), or yolov3-tiny")
+    add_network(export, darknet="read the anchors as the darknet program does")
     export.add_argument("--format", required=True, choices=FORMATS)
     export.add_argument(
         "--out", required=True, type=Path, help="the file; of tf a folder, that is new"
     )
-    export.add_argument(
-        "--size", type=int, help="side of the input, px (default: the run's, or 416)"
-    )
-    export.add_argument("--cfg", type=Path, help="Darknet's .cfg file of the weights' network")
-    export.add_argument("--names", type=Path, help="file of the weights' class names, one a line")
     export.add_argument(
         "--batch", type=_batch, metavar="N|any", help="images at once (default any)"
     )
@@ -50,9 +46,6 @@ def add_parsers(commands: Any) -> None:
         "--opset", type=int,
         help=f"of onnx, {OPSETS.start} to {OPSETS.stop - 1} (default {DEFAULT_OPSET})",
     )  # fmt: skip
-    export.add_argument(
-        "--darknet", action="store_true", help="read the anchors as the darknet program does"
-    )
     export.set_defaults(command=_export)
 
 
@@ -65,13 +58,7 @@ def _batch(text: str) -> int | str:
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:
     _check(options)
-    trained = open_network(
-        options.weights,
-        cfg=options.cfg,
-        names=options.names,
-        input_size=options.size,
-        darknet=options.darknet,
-    )
+    trained = open_network(**network_of(options))
     out, kind = options.out, options.format
     match kind:
         case "darknet":

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from yolo_jax.cli.network import add_network, network_of
 from yolo_jax.core.extras import module_of_extra
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.serve.limits import Limits
@@ -20,9 +21,7 @@ def add_parsers(commands: Any) -> None:
         description="Serves a page to drop images on, and POST /detect, on this machine alone "
         "unless --host says otherwise. No image is written to a disk.",
     )
-    serve.add_argument("weights", help="a run folder, a weights file, or yolov3-tiny")
-    serve.add_argument("--cfg", type=Path, help="Darknet's .cfg file of the weights' network")
-    serve.add_argument("--names", type=Path, help="file of the weights' class names, one a line")
+    add_network(serve)
     serve.add_argument("--port", type=int, default=8000, help="0: any (default 8000)")
     serve.add_argument(
         "--host", default="127.0.0.1",
@@ -36,12 +35,6 @@ def add_parsers(commands: Any) -> None:
         "--iou", type=float, default=0.45,
         help="overlap above which boxes are of one object, if not asked (default 0.45)",
     )  # fmt: skip
-    rules.add_argument(
-        "--size", type=int, help="side of the input, px (default: the run's, or 416)"
-    )
-    rules.add_argument(
-        "--darknet", action="store_true", help="do as the darknet program: its resize, its mask"
-    )
     limits = serve.add_argument_group("limits")
     limits.add_argument("--max-mb", type=int, default=10, help="of a request (default 10)")
     limits.add_argument(
@@ -60,13 +53,7 @@ def _serve(options: argparse.Namespace, _: list[str]) -> None:
         options.max_mb * _MB, options.max_pixels, options.concurrency, 4 * options.concurrency
     )
     suppression = Suppression(options.conf, options.iou)
-    model = load(
-        options.weights,
-        cfg=options.cfg,
-        names=options.names,
-        input_size=options.size,
-        darknet=options.darknet,
-    )
+    model = load(**network_of(options))
     name = Path(options.weights).resolve().name  # no other part of the path is anyone's business
     server.serve(
         model, name, host=options.host, port=options.port, limits=limits, suppression=suppression
