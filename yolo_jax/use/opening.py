@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yolo_jax.core.anchors import TINY_DARKNET, AnchorSet
+from yolo_jax.core.numbers import whole_number
 from yolo_jax.data.readers.records import read_class_names
 from yolo_jax.detection.detector import Detector, Resize
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.inference.foreign import assign, is_foreign, read_layers
 from yolo_jax.inference.yolo import YOLO
-from yolo_jax.networks.cfg.network import CfgNetwork, load_cfg_network
-from yolo_jax.networks.darknet import load_weights
+from yolo_jax.networks.cfg.network import CfgNetwork, empty_cfg_network
+from yolo_jax.networks.darknet import load_weights, read_floats
 from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS, Network, create_network
 from yolo_jax.run_folder import RunFolder
@@ -20,6 +21,13 @@ _COCO_INPUT = (416, 416)
 _ANCHORS = 3  # of a scale
 # By which other programs' files are told apart: tiny's convolutions, YOLOv3's, and with SPP.
 _KINDS = {13: "tiny", 75: "yolov3", 76: "yolov3_spp"}
+# By which Darknet's files are: floats of no class, and those that each class adds.
+_FLOATS = {
+    "yolov3_spp": (62_621_581, 5_385),
+    "yolov3": (61_570_957, 5_385),
+    "tiny": (8_673_934, 2_310),
+}
+_MOST_SIDE = 2**14  # px, as of a run's; what is larger ends in want of memory
 
 
 class Trained(NamedTuple):
@@ -52,9 +60,9 @@ def load(
     `yolo_jax.load("yolov3-tiny").detect("photo.jpg")[0].plot()` is a picture of what is seen.
 
     Args:
-        weights: a run folder; a `.weights` file of YOLOv3 or YOLOv3-tiny, or of any network with
-            its `cfg`; keras-yolo3's `.h5`; a PyTorch state dict as `.safetensors`; or the text
-            `yolov3-tiny` for the official weights.
+        weights: a run folder; a `.weights` file of YOLOv3, YOLOv3-SPP or YOLOv3-tiny,
+            keras-yolo3's `.h5` or a PyTorch state dict as `.safetensors`, of these too or of any
+            network with its `cfg`; or the text `yolov3-tiny` for the official weights.
         cfg: Darknet's file of what the network is.
         names: a text file of class names, one a line; None: the run's, or COCO's for 80 classes,
             else `class 0` and so on. A run has names of its own.
@@ -111,28 +119,25 @@ def open_network(
     elif not path.is_file():
         raise FileNotFoundError(f"there is no run folder or weights file {path}")
     elif cfg is not None:
-        network = load_cfg_network(Path(cfg), path)
-        trained = Trained(network, network.anchors, (), network.input_shape)
+        trained = _of_cfg(Path(cfg), path)
     elif is_foreign(path):
         trained = _of_other_program(path)
     else:
-        kind = "tiny" if path.stat().st_size <= SIZE else "yolov3"
-        # That program's reading of the anchors is for weights of its own, not for runs of this one.
-        anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
-        network = create_network(kind, len(given or COCO_CLASSES))
-        load_weights(path, network)
-        trained = Trained(network, anchors, (), _COCO_INPUT)
+        trained = _of_darknet(path, len(given or COCO_CLASSES), darknet=darknet)
     count = trained.network.num_classes
     if given is not None and len(given) != count:
         raise ValueError(
             f"{names} has {len(given)} class names, and the network has {count} classes"
         )
     class_names = trained.class_names or given or _usual_names(count)
-    shape = trained.input_shape if input_size is None else (input_size, input_size)
-    stride = max(trained.anchors.strides)
-    if shape[0] < stride or shape[0] % stride:
-        raise ValueError(f"the input's size is a multiple of {stride} px; found {shape[0]}")
-    return trained._replace(class_names=class_names, input_shape=shape)
+    if input_size is None:
+        return trained._replace(class_names=class_names)
+    side, stride = whole_number("input_size", input_size, 1), max(trained.anchors.strides)
+    if side % stride:
+        raise ValueError(f"the input's size is a multiple of {stride} px; found {side}")
+    if side > _MOST_SIDE:
+        raise ValueError(f"the input's size is {_MOST_SIDE} px at most; found {side}")
+    return trained._replace(class_names=class_names, input_shape=(side, side))
 
 
 def _of_run(path: Path) -> Trained:
@@ -144,6 +149,32 @@ def _of_run(path: Path) -> Trained:
     load_weights(run.weights, network)
     side = config.network.input_size
     return Trained(network, run.anchors(config.network.kind), names, (side, side))
+
+
+def _of_cfg(cfg: Path, path: Path) -> Trained:
+    network = empty_cfg_network(cfg)
+    if is_foreign(path):
+        assign(read_layers(path), network, path)
+    else:
+        load_weights(path, network)
+    return Trained(network, network.anchors, (), network.input_shape)
+
+
+def _of_darknet(path: Path, likely_classes: int, *, darknet: bool) -> Trained:
+    """Opens a `.weights` file by its size, which tells the network and its classes."""
+    count = len(read_floats(path)[1])
+    # Of a size that is no network's, reading it as the likely one says where it ends.
+    found = ("tiny" if path.stat().st_size <= SIZE else "yolov3", likely_classes)
+    for kind, (fixed, of_class) in _FLOATS.items():
+        if count > fixed and not (count - fixed) % of_class:
+            found = (kind, (count - fixed) // of_class)
+            break
+    kind, classes = found
+    # That program's reading of the anchors is for weights of its own, not for runs of this one.
+    anchors = TINY_DARKNET if darknet and kind == "tiny" else NETWORKS[kind][1]
+    network = create_network(kind, classes)
+    load_weights(path, network)
+    return Trained(network, anchors, (), _COCO_INPUT)
 
 
 def _of_other_program(path: Path) -> Trained:

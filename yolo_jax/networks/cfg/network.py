@@ -95,14 +95,12 @@ class CfgNetwork(nnx.Module):
         return list(self.blocks)
 
 
-def load_cfg_network(
-    cfg: Path | str, weights: Path | str, *, precision: Precision | None = None
-) -> CfgNetwork:
-    """Builds the network of a `.cfg` file and reads its `.weights` file.
+def empty_cfg_network(cfg: Path | str, *, precision: Precision | None = None) -> CfgNetwork:
+    """Builds the network of a `.cfg` file for weights that are read: its own are all 0.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a file is damaged or not supported, or the weights are of another network.
+        ValueError: it is damaged or not supported; see `read_cfg`.
     """
     architecture = read_cfg(cfg)
     precision = precision or Precision.for_backend()
@@ -112,6 +110,19 @@ def load_cfg_network(
     # Not drawn, which takes longer than reading what takes the draws' place.
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), nnx.state(network))
     nnx.update(network, zeros)
+    return network
+
+
+def load_cfg_network(
+    cfg: Path | str, weights: Path | str, *, precision: Precision | None = None
+) -> CfgNetwork:
+    """Builds the network of a `.cfg` file and reads its `.weights` file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file is damaged or not supported, or the weights are of another network.
+    """
+    network = empty_cfg_network(cfg, precision=precision)
     load_weights(weights, network)
     return network
 
