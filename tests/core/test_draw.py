@@ -67,3 +67,36 @@ def test_labels_of_boxes_in_one_place_lie_beside_each_other():
 
 def _filled(image, colour):
     return int((image == colour).all(axis=-1).sum())
+
+
+def test_letters_beyond_ascii_are_not_all_one_box():
+    image, box = np.zeros((40, 300, 3), np.uint8), [[0, 0, 1, 1]]
+    drawn = [draw_boxes(image, box, [RED], [letter * 9]) for letter in "äéłшλ"]
+    for index, picture in enumerate(drawn):
+        for other in drawn[:index]:
+            assert not np.array_equal(picture, other)
+
+
+def test_text_stands_out_from_its_label():
+    image = np.full((100, 300, 3), 128, np.uint8)
+    for index in range(8):
+        drawn = draw_boxes(image, [[50, 50, 51, 51]], [colour_of(index)], ["birch 0.93"])
+        ground, ink = luminance(colour_of(index)), [luminance(p) for p in drawn.reshape(-1, 3)]
+        lightest, darkest = max(ink), min(ink)
+        assert max((lightest + 0.05) / (ground + 0.05), (ground + 0.05) / (darkest + 0.05)) >= 3
+
+
+def luminance(colour):
+    """Returns WCAG's relative luminance."""
+    parts = [c / 255 for c in colour]
+    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_the_first_label_is_on_top_where_there_is_no_room():
+    image, boxes = np.zeros((24, 60, 3), np.uint8), [[0, 0, 59, 23]] * 8
+    colours = [colour_of(index) for index in range(8)]
+    drawn = draw_boxes(image, boxes, colours, ["ash 0.50"] * 8)
+    alone = draw_boxes(image, boxes[:1], colours, ["ash 0.50"])
+    # But for the outlines, which lie on each other.
+    assert _filled(drawn[1:-1, 1:-1], colours[0]) == _filled(alone[1:-1, 1:-1], colours[0])

@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 
+from yolo_jax.core.draw import colour_of
 from yolo_jax.inference.found import Found
 
 NAMES = ("ash", "birch", "cedar")
@@ -39,3 +40,15 @@ def test_supervision_is_asked_for(monkeypatch):
     message = r"to_supervision needs supervision: pip install supervision"
     with pytest.raises(ValueError, match=message):
         found().to_supervision()
+
+
+def test_small_images_are_enlarged_for_their_labels():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    none = np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)
+    drawn = Found(*none, NAMES, image).plot()
+    assert drawn.shape == (180, 270, 3)
+    np.testing.assert_array_equal(drawn[::9, ::9], image)
+    one = Found(np.asarray([[10, 10, 20, 15.0]]), np.ones(1), np.zeros(1, int), NAMES, image)
+    assert tuple(one.plot()[15 * 9, 15 * 9]) == colour_of(0)  # its lower edge
+    large = np.zeros((1, 256, 3), np.uint8)
+    assert Found(*none, NAMES, large).plot().shape == large.shape

@@ -1,6 +1,9 @@
 """Boxes and labels drawn on images."""
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -41,20 +44,41 @@ def draw_boxes(
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     width = width or max(1, round(max(canvas.size) / 300))
-    font = ImageFont.load_default(size=max(10, max(canvas.size) / 45))
+    font = _font(max(10, max(canvas.size) / 45))
     for index, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, float)):
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colours[index], width=width)
     placed: list[Place] = []
-    for index, box in enumerate(np.asarray(boxes, float) if labels is not None else ()):
-        assert labels is not None
-        _, _, right, bottom = draw.textbbox((0, 0), labels[index], font=font)
-        place = _label_place(tuple(box), (right + 5, bottom + 5), canvas.size, placed)
-        placed.append(place)
-        left, top, right, bottom = place
+    for text, box in zip(labels or (), np.asarray(boxes, float), strict=labels is not None):
+        _, _, right, bottom = draw.textbbox((0, 0), text, font=font)
+        placed.append(_label_place(tuple(box), (right + 5, bottom + 5), canvas.size, placed))
+    # The first, which are the surest, on top of those that find no place beside them.
+    for (left, top, right, bottom), text, colour in reversed(
+        list(zip(placed, labels or (), colours, strict=False))
+    ):
         # A filled rectangle includes its last row and column.
-        draw.rectangle((left, top, right - 1, bottom - 1), fill=colours[index])
-        draw.text((left + 2, top + 1), labels[index], fill="white", font=font)
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
+        draw.text((left + 2, top + 1), text, fill=_ink(colour), font=font)
     return np.asarray(canvas)
+
+
+@cache
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    """Returns DejaVu Sans, which comes with Matplotlib; Pillow's own font has ASCII alone."""
+    spec = find_spec("matplotlib")  # which is not imported for this: it takes half a second
+    assert spec is not None
+    assert spec.origin is not None
+    fonts = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(fonts / "DejaVuSans.ttf", size)
+
+
+def _ink(colour: Colour) -> str:
+    """Returns the colour of text: white, or black where white has a contrast below 3.
+
+    Source: WCAG 2.1, success criterion 1.4.3, and its relative luminance.
+    """
+    parts = np.asarray(colour) / 255
+    linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return "black" if 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) < 3 else "white"
 
 
 def _label_place(

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int, UInt8
 from yolo_jax.core.draw import colour_of, draw_boxes
 from yolo_jax.core.extras import module_installed_by
 
+_LEAST_SIDE = 256  # the longer one of a drawing, px
+
 
 @dataclass(frozen=True)
 class Found:
@@ -45,11 +47,16 @@ class Found:
         return [self.class_names[int(index)] for index in self.classes]
 
     def plot(self) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the image, RGB, with its objects drawn and labelled."""
+        """Returns the image, RGB, with its objects drawn and labelled.
+
+        One that is too small for labels to be read is enlarged by a whole number.
+        """
         labels = [
             f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)
         ]
-        return draw_boxes(self.pixels, self.boxes, [colour_of(i) for i in self.classes], labels)
+        scale = -(-_LEAST_SIDE // max(self.pixels.shape[:2]))
+        pixels = self.pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+        return draw_boxes(pixels, scale * self.boxes, [colour_of(i) for i in self.classes], labels)
 
     def to_supervision(self) -> Any:
         """Returns the library supervision's `Detections`, with names as `data["class_name"]`.
