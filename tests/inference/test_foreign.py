@@ -139,6 +139,52 @@ def test_damaged_files(tmp_path):
             read_layers(tmp_path / f"gone_{name}")
 
 
+def test_bytes_changed_anywhere_in_a_file_are_read_or_refused(tmp_path):
+    path, generator = tmp_path / "a.h5", np.random.default_rng(0)
+    layers = {
+        "conv2d_1": {"conv2d_1/kernel:0": np.ones((3, 3, 3, 8), np.float32)},
+        "batch_normalization_1": {
+            f"batch_normalization_1/{name}:0": np.ones(8, np.float32)
+            for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        },
+    }
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for name, weights in layers.items():
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [weight.encode() for weight in weights]
+            for weight, array in weights.items():
+                group.create_dataset(weight, data=array)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(300):
+        data = whole.copy()
+        data[generator.integers(0, len(data), 4)] = generator.integers(0, 256, 4)
+        path.write_bytes(data.tobytes())
+        try:
+            read_layers(path)
+        except ValueError as error:
+            assert str(path) in str(error)  # noqa: PT017 - many are read
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full(8, -1, np.float32), r"layers.0.bn holds NaN or infinity"),
+        (np.ones(8, bool), r"layers.0.bn holds bool; expected numbers"),
+    ],
+)
+def test_numbers_that_no_network_has(tmp_path, trained, array, message):
+    arrays = state_dict(trained)
+    norm = next(name for name in arrays if name.endswith("running_var"))
+    path = tmp_path / "a.safetensors"
+    save_file(arrays | {norm: array.repeat(len(arrays[norm]) // 8)}, path)
+    with pytest.raises(ValueError, match=message):
+        load(path)
+
+
 def test_they_are_opened_by_their_suffix(tmp_path, trained):
     path = tmp_path / "tiny.safetensors"
     arrays = state_dict(trained)

@@ -62,8 +62,14 @@ def read_layers(path: Path, epsilon: float | None = None) -> Layers:
             "safetensors.torch.save_file, where you trust it"
         )
     if path.suffix.lower() == ".safetensors":
-        return _of_torch(path, TORCH_EPSILON if epsilon is None else epsilon)
-    return _of_keras(path, KERAS_EPSILON if epsilon is None else epsilon)
+        layers = _of_torch(path, TORCH_EPSILON if epsilon is None else epsilon)
+    else:
+        layers = _of_keras(path, KERAS_EPSILON if epsilon is None else epsilon)
+    for name, arrays in (*layers.convolutions, *layers.norms):
+        for array in arrays:
+            if array.dtype.kind not in "fiu":
+                raise ValueError(f"{path}: {name} holds {array.dtype}; expected numbers")
+    return layers
 
 
 def assign(layers: Layers, network: DarknetNetwork, path: Path) -> None:
@@ -92,7 +98,8 @@ def assign(layers: Layers, network: DarknetNetwork, path: Path) -> None:
         if len(variables) > 2:
             norm, (gamma, beta, mean, variance) = next(norms)
             # Darknet adds its epsilon to the root: so both divide by the same.
-            root = np.sqrt(np.asarray(variance, np.float64) + layers.epsilon) - EPSILON
+            with np.errstate(invalid="ignore"):  # of what is below 0 becomes NaN, refused below
+                root = np.sqrt(np.asarray(variance, np.float64) + layers.epsilon) - EPSILON
             if bias:  # which the normalisation takes off again
                 mean = mean - bias[0]
             pairs += zip([f"{norm}"] * 4, variables, [beta, gamma, mean, root**2], strict=False)

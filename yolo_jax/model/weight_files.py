@@ -23,6 +23,8 @@ from yolo_jax.model.graph.session import NUMBERED
 Groups = Mapping[str, Mapping[str, nnx.Variable]]
 Stored = dict[str, list[np.ndarray]]
 _BETWEEN = "/"  # layer and weight, in safetensors
+# What h5py and safetensors raise on damaged files.
+_DAMAGE = (SafetensorError, OSError, KeyError, RuntimeError, TypeError, UnicodeError)
 _OF_KERAS_3 = (
     ", whose layout is not read here: load it there and write Keras 2's, model.save('model.h5'), "
     "which load_weights takes"
@@ -79,7 +81,7 @@ def read_weights(path: Path | str) -> Stored:
         raise FileNotFoundError(f"there is no weights file {path}")
     try:
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_hdf5(path)
-    except (SafetensorError, OSError, KeyError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path} is damaged, or no weights file: {error}") from error
 
 
@@ -96,7 +98,7 @@ def _read_hdf5(path: Path) -> Stored:
             raise ValueError(f"{path} holds no Keras weights: it lacks the attribute layer_names")
         groups = {name: _group(root, name) for name in _listed(root, "layer_names")}
         found = {
-            name: [np.asarray(group[weight]) for weight in _listed(group, "weight_names")]
+            name: [_array(group, weight) for weight in _listed(group, "weight_names")]
             for name, group in groups.items()
         }
     return {name: arrays for name, arrays in found.items() if arrays}
@@ -189,6 +191,13 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group:
             f"{parent.file.filename} holds no Keras weights: its group {name!r} is missing"
         )
     return found
+
+
+def _array(group: h5py.Group, name: str) -> np.ndarray:
+    try:
+        return np.asarray(group[name])
+    except ValueError as error:  # floats of sizes that NumPy has not
+        raise TypeError(f"{name} cannot be read: {error}") from error
 
 
 def _listed(group: h5py.Group, attribute: str) -> list[str]:
