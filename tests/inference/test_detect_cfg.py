@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +57,30 @@ def test_the_command_reads_weights_with_their_own_cfg(tmp_path, detector_files, 
     classes = {one["class"] for one in content["detections"]}
     assert classes
     assert classes <= {"birch", "larch"}
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("detect", ["photo.png", "--size", "64"]),
+        ("evaluate", []),
+        ("serve", ["--size", "64"]),
+        ("export", ["--size", "64", "--format", "onnx", "--out", "a.onnx"]),
+    ],
+)
+def test_every_command_names_its_network_alike(command, more):
+    words = ["my.weights", "--cfg", "my.cfg", "--names", "my.names", "--darknet"]
+    options = cli.make_parser().parse_args([command, *words, *more])
+    found = (options.weights, options.cfg, options.names, options.darknet)
+    assert found == ("my.weights", Path("my.cfg"), Path("my.names"), True)
+    assert getattr(options, "size", 64) == 64
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--max-det"])
+def test_none_at_all_is_no_number_of_images_or_objects(option, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["detect", "yolov3-tiny", "photo.png", option, "0"])
+    assert f"{option}: found '0'; expected a whole number of 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("count", "expected"), [(2, ("class 0", "class 1")), (80, COCO_CLASSES)])
