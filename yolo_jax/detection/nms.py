@@ -38,7 +38,8 @@ class Suppression:
         max_detections: that are returned of an image.
         sigma: of `soft`.
         views: of each image that the boxes are of. `fusion` takes it for a doubt when fewer boxes
-            than these were fused, and lowers the score by their share (equation 6).
+            than these were fused, and lowers the score by their share (equation 6); what then
+            scores too little is dropped.
 
     Raises:
         ValueError: a number is out of its range, or there is no such kind.
@@ -177,7 +178,8 @@ def _fused(candidates: _Candidates, how: Suppression) -> Detections:
     mean = total / jnp.maximum(members, 1) * jnp.minimum(members, how.views) / how.views
     best, chosen = lax.top_k(mean, min(how.max_detections, room))
     fused = sums[chosen] / jnp.where(total > 0, total, 1)[chosen][:, None]
-    return _filled(members[chosen] > 0, fused, best, owners[chosen])
+    # A fused box that some views missed may score too little by now; one of no boxes scores 0.
+    return _filled(best > how.score_threshold, fused, best, owners[chosen])
 
 
 def _filled(
