@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +130,11 @@ def mean_known(values: np.ndarray) -> float:
     """Returns the mean of what is not NaN; NaN of nothing."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
+
+
+def figure_text(value: float) -> str:
+    """Returns a figure as tables and pictures have it; a dash where it is of nothing."""
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _index(dataset: Dataset) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from yolo_jax.evaluation.average_precision import AveragePrecision
+from yolo_jax.evaluation.average_precision import AveragePrecision, figure_text
 
 
 def plot_precision_recall(
@@ -14,7 +14,7 @@ def plot_precision_recall(
 ) -> None:
     """Draws precision by recall at IoU .50, a line for each name; two may have the same.
 
-    Thin lines are of the first result's classes, where they are several.
+    Thin lines are of the first result's classes that have true boxes, where they are several.
 
     Args:
         results: by name.
@@ -23,12 +23,16 @@ def plot_precision_recall(
     """
     figure = Figure(figsize=(5.5, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    if len(classes := results[0][1].class_precision) > 1:
-        for curve in classes.values():
+    classes = results[0][1].class_precision.values()
+    classes = [curve for curve in classes if not np.isnan(curve).all()]
+    if len(classes) > 1:
+        for curve in classes:
             axes.plot(np.linspace(0, 1, 101), curve, color="0.7", linewidth=0.6)
         axes.plot([], [], color="0.7", linewidth=0.6, label=f"each of {len(classes)} classes")
     for name, result in results:
-        axes.plot(np.linspace(0, 1, 101), result.precision, label=f"{name}: AP50 {result.ap50:.3f}")
+        # As it is: what stands between two $ is a formula to Matplotlib.
+        label = f"{name}: AP50 {figure_text(result.ap50)}".replace("$", r"\$")
+        axes.plot(np.linspace(0, 1, 101), result.precision, label=label)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.set_title(f"{images}, IoU ≥ 0.5")
     axes.grid(alpha=0.3)

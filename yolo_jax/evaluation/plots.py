@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from yolo_jax.core.draw import colour_of
+from yolo_jax.evaluation.average_precision import figure_text
 from yolo_jax.evaluation.confidence import THRESHOLDS, ByConfidence
 from yolo_jax.evaluation.tide import Tide
 
@@ -19,8 +20,9 @@ _LONGEST_NAME = 18
 
 
 def plot_by_confidence(whole: ByConfidence, classes: Sequence[ByConfidence], path: Path) -> None:
-    """Draws precision, recall and F1 by confidence; F1 of each class in thin lines."""
+    """Draws precision, recall and F1 by confidence; F1 of each class with boxes in thin lines."""
     figure, axes = _figure((6, 4.5))
+    classes = [one for one in classes if not np.isnan(one.recall[0])]
     if len(classes) > 1:
         for one in classes:
             axes.plot(THRESHOLDS, one.f1, color="0.75", linewidth=0.6)
@@ -47,13 +49,21 @@ def plot_confusion(
 ) -> None:
     """Draws what was taken for what, coloured by shares of a true class.
 
+    Classes that nothing was, nor was taken for, are left out.
+
     Args:
         counts: see `confusion_matrix`; the last row and column are of the background.
         class_names: of the others.
         confidence: of the detections, or more.
         path: of the picture.
     """
-    names = [name[:_LONGEST_NAME] for name in (*class_names, "background")]
+    occurs = counts.any(axis=0) | counts.any(axis=1)
+    title = f"Confusions, confidence ≥ {confidence:g}"
+    if not occurs[:-1].all():
+        title += f"\n{occurs[:-1].sum()} of {len(class_names)} classes occur"
+    occurs[-1] = True
+    counts = counts[occurs][:, occurs]
+    names = [name[:_LONGEST_NAME] for name in np.asarray([*class_names, "background"])[occurs]]
     side = float(np.clip(1.8 + 0.42 * len(names), 4, 14))
     figure, axes = _figure((side + 0.6, side))
     axes.grid(visible=False)
@@ -66,9 +76,10 @@ def plot_confusion(
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, size=7)
     step = -(-len(names) // _MOST_NAMED)
     ticks, size = range(0, len(names), step), 8 if len(names) <= _MOST_NUMBERED else 6
-    axes.set_xticks(ticks, names[::step], rotation=90, size=size)
-    axes.set_yticks(ticks, names[::step], size=size)
-    axes.set(xlabel="found", ylabel="true", title=f"Confusions, confidence ≥ {confidence:g}")
+    # As they are: what stands between two $ is a formula to Matplotlib.
+    axes.set_xticks(ticks, names[::step], rotation=90, size=size, parse_math=False)
+    axes.set_yticks(ticks, names[::step], size=size, parse_math=False)
+    axes.set(xlabel="found", ylabel="true", title=title)
     figure.savefig(path)
 
 
@@ -81,11 +92,11 @@ def plot_tide(tide: Tide, path: Path) -> None:
     _bars(left, kinds, counts, [f"{count:,}" for count in counts], [_BLUE] * len(kinds))
     left.set_title("Errors")
     rises = [*tide.rises.values(), tide.false_positives, tide.false_negatives]
-    labels = ["–" if np.isnan(rise) else f"{rise:.3f}" for rise in rises]
+    labels = [figure_text(rise) for rise in rises]
     names = [*kinds, "all false positives", "all false negatives"]
     colours = [_RED] * len(kinds) + ["0.6"] * 2
     _bars(right, names, np.nan_to_num(rises).tolist(), labels, colours)
-    right.set_title(f"dAP50, of an AP50 of {tide.ap50:.3f}")
+    right.set_title(f"dAP50, of an AP50 of {figure_text(tide.ap50)}")
     figure.savefig(path)
 
 

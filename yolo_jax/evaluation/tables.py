@@ -1,20 +1,24 @@
 """Figures as tables that a person can read."""
 
-import math
 from collections.abc import Iterator
 
+import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from yolo_jax.evaluation.average_precision import figure_text
 from yolo_jax.evaluation.scores import SHOWN_SCORE, Scores, at_shown
 
 
 def tables(scores: Scores) -> Iterator[Table]:
-    """Yields a table of all figures, one of errors, and of several classes one of each."""
+    """Yields a table of all figures, one of errors, and of several classes one of each.
+
+    Classes without true boxes, of which there is nothing to say, are only counted.
+    """
     yield _overall(scores)
     yield _errors(scores)
-    if len(scores.class_names) > 1:
+    if len(scores.class_names) > 1 and scores.boxes.any():
         yield _classes(scores)
 
 
@@ -31,7 +35,7 @@ def _overall(scores: Scores) -> Table:
         figures = [("F1", point.f1), ("P", point.precision), ("R", point.recall)]
         rows.append((title, [*figures, ("confidence", point.confidence)]))
     for title, figures in rows:
-        cells = [f"{name} {_shown(value)}" for name, value in figures]
+        cells = [f"{name} {figure_text(value)}" for name, value in figures]
         table.add_row(Text(title), *cells)
     return table
 
@@ -41,18 +45,19 @@ def _errors(scores: Scores) -> Table:
     for title in ("number", "dAP50"):
         table.add_column(title, justify="right")
     for kind, rise in scores.tide.rises.items():
-        table.add_row(kind, f"{scores.tide.counts[kind].sum():,}", _shown(rise))
-    table.add_row("all false positives", "", _shown(scores.tide.false_positives))
-    table.add_row("all false negatives", "", _shown(scores.tide.false_negatives))
+        table.add_row(kind, f"{scores.tide.counts[kind].sum():,}", figure_text(rise))
+    table.add_row("all false positives", "", figure_text(scores.tide.false_positives))
+    table.add_row("all false negatives", "", figure_text(scores.tide.false_negatives))
     return table
 
 
 def _classes(scores: Scores) -> Table:
-    table = Table("class", box=box.SIMPLE)
+    table = Table("class", box=box.SIMPLE, collapse_padding=True)
     titles = ("boxes", "AP", "AP50", "VOC", "P", "R", "F1", "best F1")
     for title in titles:
         table.add_column(title, justify="right")
-    for index, name in enumerate(scores.class_names):
+    for index in np.flatnonzero(scores.boxes):
+        name = scores.class_names[index]
         curve = scores.class_confidence[index]
         shown = at_shown(curve)
         values = (
@@ -64,10 +69,8 @@ def _classes(scores: Scores) -> Table:
             curve.best.f1,
         )
         # As it is: rich takes what stands in brackets for its own.
-        table.add_row(Text(name), f"{scores.boxes[index]:,}", *map(_shown, values))
+        table.add_row(Text(name), f"{scores.boxes[index]:,}", *map(figure_text, values))
     table.caption = f"VOC is the area; P, R and F1 are at confidence {SHOWN_SCORE:g}"
+    if without := int((scores.boxes == 0).sum()):
+        table.caption += f"\nclasses without true boxes are left out: {without:,}"
     return table
-
-
-def _shown(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
