@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 
 from yolo_jax import cli
 from yolo_jax.config import DataConfig, ExperimentConfig, NetworkConfig
+from yolo_jax.core.json_files import save_json
 from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.evaluate import FIGURES, PER_CLASS, evaluate
@@ -94,7 +96,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def test_a_run_on_its_own_images_has_the_figures_of_its_metrics(trained, tmp_path, capsys):
     out = tmp_path / "out"
-    assert cli.main(["evaluate", str(trained.path), "--out", str(out)]) == 0
+    words = ["--out", str(out), "--save-json", str(out / "found.json")]
+    assert cli.main(["evaluate", str(trained.path), *words]) == 0
     printed = capsys.readouterr().out
     figures = json.loads((out / FIGURES).read_text())
     assert figures["COCO"] == {name: trained.figures[name] for name in figures["COCO"]}
@@ -114,7 +117,7 @@ def test_a_run_on_its_own_images_has_the_figures_of_its_metrics(trained, tmp_pat
     for picture in ("precision_recall", "by_confidence", "confusion", "tide"):
         with Image.open(out / f"{picture}.png") as image:
             assert np.asarray(image.convert("L")).std() > 10
-    # Again into the same folder, which is its own.
+    # Again into the same folder, which is its own, whatever else lies there by now.
     assert evaluate(str(trained.path), out=out) == figures
 
 
@@ -131,6 +134,8 @@ def test_saved_detections_give_pycocotools_the_same_figures(trained, tmp_path):
         scorer.summarize()
     got = [-1 if value is None else value for value in figures["COCO"].values()]
     np.testing.assert_allclose(got, scorer.stats, rtol=0, atol=1e-6)
+    by_fives = {name: trained.figures[name] for name in figures["COCO"]}
+    assert figures["COCO"] == pytest.approx(by_fives, abs=1e-6, nan_ok=True)
     entries = json.loads(results.read_text())
     assert {entry["category_id"] for entry in entries} == set(IDS)
     assert len({entry["image_id"] for entry in entries} & {96, 97, 98, 99, 100}) == 5
@@ -158,6 +163,22 @@ def test_classes_are_matched_by_name(trained, tmp_path):
     assert len(figures["confusion"]["matrix"]) == 2
 
 
+def test_classes_have_two_spellings(trained, tmp_path):
+    """COCO's files have `couch` where Darknet's and VOC's have `sofa`: a network knows either."""
+    known, of_data = ("couch", "pottedplant"), ("sofa", "potted plant")
+    run = RunFolder(shutil.copytree(trained.path, tmp_path / "run"))
+    save_json(run.path / "classes.json", list(known))
+    content = json.loads(trained.data.read_text())
+    for category in content["categories"]:
+        category["name"] = of_data[NAMES.index(category["name"])]
+    other = trained.data.with_name("spelled.json")
+    other.write_text(json.dumps(content))
+    figures = evaluate(str(run.path), data=str(other))
+    own = [trained.figures["per_class"][name]["AP50"] for name in NAMES]
+    got = [figures["per_class"][name]["AP50"] for name in of_data]
+    assert got == pytest.approx(own)
+
+
 def test_darknets_letterbox(trained, tmp_path, capsys):
     words = ["--darknet", "--out", str(tmp_path / "out"), "--batch-size", "2"]
     assert cli.main(["evaluate", str(trained.path), *words]) == 0
@@ -176,16 +197,17 @@ def test_what_cannot_be_is_said(trained, tmp_path, capsys):
     (tmp_path / "mine" / "notes.txt").touch()
     run, file = str(trained.path), str(trained.data)
     for words, said in (
-        ([run, "--data", str(wrong)], "has the classes ['elm']"),
+        ([run, "--data", str(wrong)], "has the classes ['elm'], which the network does not; it"),
         ([run, "--split", "val"], "--split val is of --data, and there is none"),
         ([run, "--data", file, "--split", "val"], "without the split 'val'"),
         ([run, "--data", "gone.json"], "gone.json"),
         (["gone", "--data", file], "there is no run folder or weights file gone"),
         ([str(trained.path / "final.weights")], "is no run folder, with images of its own"),
         ([str(tmp_path), "--data", file], "holds no finished run"),
-        ([run, "--out", str(tmp_path / "mine")], "mine has notes.txt, which no evaluation wrote"),
+        ([run, "--out", str(tmp_path / "mine")], "mine has notes.txt, and no figures.json of an"),
         ([run, "--out", file], "is a file; name a folder"),
         ([run, "--save-json", str(tmp_path)], "is a folder; name a file"),
+        ([run, "--data", file, "--save-json", file], "is a file to read; name another"),
         ([run, "--conf", "2"], "the score threshold is a finite number from 0 to 1; found 2.0"),
     ):
         assert cli.main(["evaluate", *words]) == 2, words

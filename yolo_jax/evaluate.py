@@ -69,7 +69,8 @@ def evaluate(
     """Scores a network on a data set, prints the figures, and writes them where asked for.
 
     What is scored is what the reader keeps of the data: bad records, which it reports, count
-    nowhere, while COCO's own program would count them.
+    nowhere, and boxes end at the edges of their images, while COCO's own program would count them
+    as they are.
 
     Args:
         weights: a run folder, a weights file, or `yolov3-tiny`; see `yolo_jax.load`.
@@ -81,7 +82,7 @@ def evaluate(
         iou_threshold: of the suppression; None: the run's, or 0.6.
         out: folder for `figures.json`, `per_class.csv` and pictures.
         results_file: file for the detections in COCO's results format.
-        darknet: letterbox, and read the anchors, as the darknet program does, image by image.
+        darknet: letterbox, and read the anchors, as the darknet program does. One device does all.
         cfg: Darknet's file of what the network of a weights file is.
         names: file of the weights' class names, one a line.
 
@@ -95,7 +96,7 @@ def evaluate(
         ImageError: too many images cannot be read.
         OSError: a result cannot be written.
     """
-    _check_places(out, results_file)
+    _check_places(out, results_file, [path for path in (weights, data) if path is not None])
     config = _config_of(weights)
     if data is None:
         _check_own(weights, config, {"--split": split, "--classes": class_names_file})
@@ -137,22 +138,24 @@ def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _check_places(out: Path | None, results_file: Path | None) -> None:
-    """Refuses, before the work, places that results cannot have."""
+def _check_places(out: Path | None, results_file: Path | None, read: Sequence[str]) -> None:
+    """Refuses, before the work, places that results cannot have, such as files that are read."""
     if out is not None:
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out {out} is a file; name a folder")
-        names = sorted(path.name for path in out.glob("*"))
-        others = [name for name in names if name not in (FIGURES, PER_CLASS, *_PICTURES)]
-        if others:
+        others = sorted(path.name for path in out.glob("*"))
+        if others and FIGURES not in others:
             raise ValueError(
-                f"--out {out} has {listed(others)}, which no evaluation wrote; name a new folder, "
-                "or one of an earlier evaluation"
+                f"--out {out} has {listed(others)}, and no {FIGURES} of an earlier evaluation; "
+                "name a new folder, or one that has"
             )
         out.mkdir(parents=True, exist_ok=True)
     if results_file is not None:
         if results_file.is_dir():
             raise IsADirectoryError(f"--save-json {results_file} is a folder; name a file")
+        for path in map(Path, read):
+            if results_file.exists() and path.exists() and results_file.samefile(path):
+                raise ValueError(f"--save-json {results_file} is a file to read; name another")
         results_file.parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -198,13 +201,22 @@ def _check_classes(dataset: Dataset, known: Sequence[str]) -> None:
         ValueError: it lacks some, which are named.
     """
     names = _spelled(dataset.class_names, known)
+    unknown = [repr(name) for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{dataset.origin} has the classes [{listed(unknown)}], which the network does not; it "
+            f"has [{listed(map(repr, known))}]: name the data's classes as the network's are, or, "
+            "of a weights file, the network's by --names"
+        )
     in_classes(dataclasses.replace(dataset, annotations=(), class_names=names), known)
 
 
 def _spelled(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Returns names of a data set's classes as the network spells them."""
-    other = {name: COCO_SPELLINGS.get(name, name) for name in names if name not in known}
-    return tuple(other[name] if other.get(name) in known else name for name in names)
+    """Returns names of a data set's classes as the network spells them: COCO's or Darknet's way."""
+    other = COCO_SPELLINGS | {darknet: coco for coco, darknet in COCO_SPELLINGS.items()}
+    return tuple(
+        other[name] if name not in known and other.get(name) in known else name for name in names
+    )
 
 
 def _in_data_classes(
