@@ -57,7 +57,7 @@ def plot_confusion(
         confidence: of the detections, or more.
         path: of the picture.
     """
-    occurs = counts.any(axis=0) | counts.any(axis=1)
+    occurs = np.asarray(counts.any(axis=0) | counts.any(axis=1))
     title = f"Confusions, confidence ≥ {confidence:g}"
     if not occurs[:-1].all():
         title += f"\n{occurs[:-1].sum()} of {len(class_names)} classes occur"
