@@ -5,7 +5,7 @@ ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: train test check lock
+.PHONY: train test check docs lock
 
 train: .venv/.complete
 	@.venv/bin/yolo-jax train experiments/configs/quickstart.py $(ARGS)
@@ -17,6 +17,11 @@ check: .venv/.complete
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/pyright
+
+# The pages of docs/ with the reference, into site/; a link that leads nowhere is an error.
+docs: .venv/.complete
+	@.venv/bin/python -m pip install --quiet --progress-bar off -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 # ARGS=--upgrade lets every pin move; else only what pyproject.toml demands. In an environment of its
 # own: .venv would be built anew first, under whatever runs from it.
