@@ -2,7 +2,8 @@
 
 Command: yolo-jax sweep experiments/ablations/loss_weights.py --together auto
 Hardware: 2 CPU cores.
-Expected: not known yet: it was not run to its end here.
+Expected: held-out AP50, seen here (means; the README has their spread, results/ the runs):
+    0.356 at a weight of 0.25, 0.365 at 1, 0.371 at 4; three seeds do not tell them apart.
 """
 
 import dataclasses

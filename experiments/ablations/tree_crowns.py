@@ -2,7 +2,9 @@
 
 Command: yolo-jax sweep experiments/ablations/tree_crowns.py --parallel 2
 Hardware: 2 CPU cores.
-Expected: not known yet: it was not run to its end here.
+Expected: held-out AP50, seen here (means; the README has their spread, results/ the runs):
+    0.356, with CIoU 0.360, with mosaic 0.217, with both 0.239;
+    from scratch 0.120, with CIoU 0.166, with mosaic 0.058, with both 0.073.
 """
 
 import dataclasses
