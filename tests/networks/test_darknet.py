@@ -226,7 +226,7 @@ def test_a_path_that_is_no_file(tmp_path):
 
 
 def test_where_no_file_can_be_written(tmp_path):
-    with pytest.raises(ValueError, match="is a directory; name the weights file"):
+    with pytest.raises(ValueError, match="is a folder; name the file"):
         save_weights(tmp_path, Small(1))
     with pytest.raises(FileNotFoundError, match=r"no folder .*gone to write x\.weights in"):
         save_weights(tmp_path / "gone" / "x.weights", Small(1))

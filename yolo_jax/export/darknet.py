@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolo_jax.export.files import write_whole
+from yolo_jax.core.files import write_whole
 from yolo_jax.networks.darknet import DarknetNetwork, save_weights
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from yolo_jax.core.extras import module_installed_by, module_of_extra
+from yolo_jax.core.files import write_whole
 from yolo_jax.detection.nms import Suppression
-from yolo_jax.export.files import write_whole
 from yolo_jax.export.program import INPUT, Program
 
 OPSETS = range(18, 24)  # those that were tried

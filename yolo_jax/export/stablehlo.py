@@ -12,11 +12,10 @@ import numpy as np
 from jax import export
 from jaxtyping import UInt8
 
-from yolo_jax.core.files import open_file
+from yolo_jax.core.files import open_file, write_whole
 from yolo_jax.core.json_files import read_json, save_json
 from yolo_jax.core.types import Detections
 from yolo_jax.detection.decode import Predictions
-from yolo_jax.export.files import write_whole
 from yolo_jax.export.program import FORMAT_VERSION, Metadata, Program
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

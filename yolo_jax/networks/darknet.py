@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from yolo_jax.core.files import open_file
+from yolo_jax.core.files import open_file, write_whole
 from yolo_jax.networks.blocks import OutputConv
 
 _VERSION = (0, 2, 0)
@@ -153,27 +153,17 @@ def save_weights(path: Path | str, network: DarknetNetwork, *, seen: int = 0) ->
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the path is a directory.
+        ValueError: the path is a folder.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a directory; name the weights file to write in it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} in")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(np.asarray(_VERSION, "<i4").tobytes())
-            file.write(np.asarray([seen], "<u8").tobytes())
-            for convolution in network.convolutions():
-                for part in convolution.darknet_parts():
-                    value = np.asarray(part[...], "<f4")
-                    if value.ndim == 4:
-                        value = value.transpose(3, 2, 0, 1)
-                    file.write(value.tobytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_whole(Path(path)) as partial, partial.open("wb") as file:
+        file.write(np.asarray(_VERSION, "<i4").tobytes())
+        file.write(np.asarray([seen], "<u8").tobytes())
+        for convolution in network.convolutions():
+            for part in convolution.darknet_parts():
+                value = np.asarray(part[...], "<f4")
+                if value.ndim == 4:
+                    value = value.transpose(3, 2, 0, 1)
+                file.write(value.tobytes())
 
 
 def transfer_heads(source: DarknetNetwork, target: DarknetNetwork) -> None:
