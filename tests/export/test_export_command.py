@@ -1,14 +1,15 @@
 import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from yolo_jax import cli
-from yolo_jax.export.darknet import save_darknet
 from yolo_jax.export.stablehlo import open_exported
-from yolo_jax.networks.darknet import load_weights, save_weights
+from yolo_jax.networks.darknet import save_weights
 from yolo_jax.networks.yolov3 import create_network
+from yolo_jax.use.opening import open_network
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +33,32 @@ def test_a_file_of_stablehlo(weights, tmp_path, capsys):
     assert exported(np.zeros((2, 64, 64, 3), np.uint8)).classes.shape == (2, 100)
 
 
-def test_darknets_weights_and_names(weights, tmp_path):
+def test_darknets_weights_with_cfg_and_names(weights, tmp_path):
     out = tmp_path / "again.weights"
     assert cli.main(["export", weights, "--format", "darknet", "--out", str(out)]) == 0
-    first, second = (create_network("tiny", 80, seed=seed) for seed in (1, 2))
-    load_weights(weights, first)
-    load_weights(out, second)
-    for one, other in zip(first.convolutions(), second.convolutions(), strict=True):
+    cfg, names = out.with_suffix(".cfg"), out.with_suffix(".names")
+    assert sorted(tmp_path.iterdir()) == [cfg, names, out]
+    own, read = open_network(weights), open_network(out, cfg=cfg, names=names)
+    assert read[1:] == own[1:]
+    for one, other in zip(own.network.convolutions(), read.network.convolutions(), strict=True):
         for part, copy in zip(one.darknet_parts(), other.darknet_parts(), strict=True):
             np.testing.assert_array_equal(part[...], copy[...])
-    names = (tmp_path / "again.names").read_text().splitlines()
-    assert (len(names), names[16]) == (80, "dog")
-    with pytest.raises(ValueError, match="name the weights file beside it"):
-        save_darknet(tmp_path / "a.names", first, names)
+
+
+def test_darknets_files_of_a_network_that_came_with_a_cfg(weights, golden, tmp_path):
+    out, cfg = tmp_path / "again.weights", str(golden / "cfg" / "yolov3-tiny.cfg")
+    command = ["export", weights, "--cfg", cfg, "--format", "darknet", "--out", str(out)]
+    assert cli.main(command) == 0
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["again.names", "again.weights"]
+    assert out.read_bytes() == Path(weights).read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".names", ".cfg"])
+def test_darknets_weights_are_not_named_as_what_goes_beside_them(weights, tmp_path, capsys, suffix):
+    out = tmp_path / f"a{suffix}"
+    assert cli.main(["export", weights, "--format", "darknet", "--out", str(out)]) == 2
+    assert f"name it {tmp_path / 'a.weights'}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

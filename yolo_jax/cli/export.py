@@ -62,7 +62,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
     out, kind = options.out, options.format
     match kind:
         case "darknet":
-            save_darknet(out, trained.network, trained.class_names)
+            save_darknet(out, *trained)
         case "stablehlo":
             save_stablehlo(out, _program(trained, options), options.platforms or DEFAULT_PLATFORMS)
         case "onnx":

@@ -1,4 +1,4 @@
-"""Files that the user names: opened and written with errors that say what is wrong with the name."""
+"""Files that the user names, opened and written with errors that say what is wrong with a name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
