@@ -8,6 +8,8 @@ from http_client import answer, ask, head, huge_png, picture, post
 from PIL import Image
 from tiny_server import CONF, LIMITS, NAMES, tiny_model
 
+from yolo_jax.serve.origins import names_of
+
 BOUNDARY = "----a1b2"
 
 
@@ -70,10 +72,11 @@ FORM = {"Content_Type": f"multipart/form-data; boundary={BOUNDARY}"}
         (post(b""), 400, "the body is empty"),
         (post(form(b"x", 'name="image"'), **FORM), 400, "the form has no file"),
         (post(form(b"x", "filename=a")[:-9], **FORM), 400, "the form is cut short"),
+        (post(b"x", Content_Type="multipart/form-data"), 400, "names no boundary"),
         (post(b"hello"), 415, "not an image of a known format; expected one of JPEG, PNG, WEBP"),
         (post(picture(20, 20, "TIFF")), 415, "not an image of a known format"),
         (post(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), 415, "not an image"),
-        (post(huge_png()), 413, "10000000000 pixels"),
+        (post(huge_png()), 413, "the image is far too large; at most 2000000 pixels are taken"),
         (post(grey_png(2000, 1001)), 413, "2000 × 1001 px; at most 2000000 pixels"),
         (post(bytes(1_000_001)), 413, "has 1000001 bytes; at most 1000000 bytes are taken"),
         (post(b"x", "/detect?conf=1.01"), 422, "conf is '1.01'; expected a number from 0 to 1"),
@@ -82,6 +85,11 @@ FORM = {"Content_Type": f"multipart/form-data; boundary={BOUNDARY}"}
         (post(b"x", "/detect?confidence=0.5"), 422, "no parameter 'confidence'; expected conf"),
         (head("/detect", "GET"), 405, "no GET /detect; there are GET /, GET /health and POST"),
         (post(b"x", "/../../etc/passwd"), 404, "there is no POST"),
+        (head("/health", "GET", Host="evil.test:80"), 403, "Host is 'evil.test:80'; this"),
+        (head("/", "GET", Host="[::1"), 403, "Host is '[::1'"),
+        (head("/", "GET", Host="localhost@evil.test"), 403, "this server is localhost, 127.0.0.1"),
+        (post(b"x", Sec_Fetch_Site="cross-site"), 403, "another origin's page"),
+        (post(bytes(900_000), Sec_Fetch_Site="same-site"), 403, "(Sec-Fetch-Site: same-site)"),
     ],
 )  # fmt: skip
 def test_what_is_refused(tiny, request_, status, told):
@@ -91,6 +99,18 @@ def test_what_is_refused(tiny, request_, status, told):
     assert told in found.content["error"]
     assert "yolo_jax" not in found.content["error"]
     assert "access-control-allow-origin" not in found.headers
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8000", "[::1]:80", ""])
+def test_its_own_names_and_its_own_page_are_let_in(tiny, host):
+    request = post(picture(50, 40), Host=host, Sec_Fetch_Site="same-origin")
+    assert asyncio.run(ask(tiny.port, request)).status == 200
+
+
+def test_whom_the_network_reaches_goes_by_any_name():
+    assert names_of("0.0.0.0") == names_of("192.0.2.7") == names_of("::") == ()
+    assert "127.0.0.2" in names_of("127.0.0.2")
+    assert "localhost" in names_of("::1")
 
 
 def test_a_body_of_unknown_length_is_read_to_the_limit_alone(tiny):

@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -30,11 +31,22 @@ def test_it_serves_until_a_signal_ends_it(tmp_path):
         assert health["limits"] == {
             "body": 1_000_000, "pixels": 10_000, "concurrency": 1, "waiting": 4, "seconds": 20,
         }  # fmt: skip
-        process.send_signal(signal.SIGTERM)
+        asyncio.run(signalled_while_one_sends(process, port))
         assert process.wait(timeout=300) == 128 + signal.SIGTERM
     first, *rest = log.read_text().split("\n")
     assert first == f"serving random.weights at http://127.0.0.1:{port} (Ctrl-C ends it)"
-    assert rest == ["", "yolo-jax: stopped", ""]
+    cut_off = "ERROR Cancel 1 running task(s), timeout graceful shutdown exceeded"
+    assert rest == [cut_off, "", "yolo-jax: stopped", ""]
+
+
+async def signalled_while_one_sends(process: subprocess.Popen, port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head(Content_Length=1000) + b"x")
+    while not (await ask(port, head("/health", "GET"))).content["inside"]:
+        await asyncio.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    await reader.read()
+    writer.close()
 
 
 def test_an_address_that_cannot_be_had_is_told_before_anything_is_compiled():

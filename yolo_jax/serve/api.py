@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
@@ -17,12 +17,14 @@ from starlette.types import ASGIApp
 
 from yolo_jax.core.draw import colour_of
 from yolo_jax.detection.nms import Suppression
+from yolo_jax.inference.found import Found
 from yolo_jax.inference.records import json_of, record_of
 from yolo_jax.inference.yolo import YOLO
 from yolo_jax.serve.batches import Batches
 from yolo_jax.serve.bodies import decode, image_of_body, read_body
 from yolo_jax.serve.leftovers import ReadsLeftovers
 from yolo_jax.serve.limits import Limits
+from yolo_jax.serve.origins import RefusesOtherOrigins
 
 _RETRY_S = 1
 _NOTHING_ELSE = {
@@ -52,8 +54,12 @@ class Service:
         self._working = asyncio.Semaphore(limits.concurrency)
         self._inside = 0
 
-    def app(self) -> ASGIApp:
-        """Compiles what is needed, and returns the application."""
+    def app(self, hosts: Collection[str]) -> ASGIApp:
+        """Compiles what is needed, and returns the application.
+
+        Args:
+            hosts: that a request may name; none: any.
+        """
         self._batches.warm_up(self._how)
         here = files("yolo_jax.serve")
         page = [
@@ -64,20 +70,14 @@ class Service:
                 ("/page.js", "page.js", "text/javascript"),
             )
         ]
-        return ReadsLeftovers(
-            Starlette(
-                routes=[
-                    *page,
-                    Route("/health", self.health),
-                    Route("/detect", self.detect, methods=["POST"]),
-                ],
-                exception_handlers={
-                    HTTPException: _refused,
-                    ClientDisconnect: _gone,
-                    Exception: _failed,
-                },
-            )
-        )
+        routes = [
+            *page,
+            Route("/health", self.health),
+            Route("/detect", self.detect, methods=["POST"]),
+        ]
+        answers = {HTTPException: _refused, ClientDisconnect: _gone, Exception: _failed}
+        app = Starlette(routes=routes, exception_handlers=answers)
+        return ReadsLeftovers(RefusesOtherOrigins(app, hosts))
 
     async def health(self, _: Request) -> Response:
         """Answers what is served, and within which limits."""
@@ -102,6 +102,14 @@ class Service:
         --json` writes of an image, with the thresholds in the place of its name.
         """
         how = self._asked(request.query_params)
+        try:
+            found = await self._look(request, how)
+        except asyncio.CancelledError:  # by uvicorn, which ends and has waited for long enough
+            return JSONResponse({"error": "the server ends"}, 503)
+        thresholds = {"conf": how.score_threshold, "iou": how.iou_threshold}
+        return JSONResponse(thresholds | json_of(record_of(found), self._model.class_names))
+
+    async def _look(self, request: Request, how: Suppression) -> Found:
         with self._place():
             body = await read_body(request, self._limits)
             encoded = image_of_body(body, request.headers.get("content-type", ""))
@@ -111,9 +119,7 @@ class Service:
                 pixels = await asyncio.get_running_loop().run_in_executor(
                     self._decoder, decode, encoded, self._limits
                 )
-                found = await self._batches.detect(pixels, how)
-        thresholds = {"conf": how.score_threshold, "iou": how.iou_threshold}
-        return JSONResponse(thresholds | json_of(record_of(found), self._model.class_names))
+                return await self._batches.detect(pixels, how)
 
     def _asked(self, query: QueryParams) -> Suppression:
         values = {"conf": self._how.score_threshold, "iou": self._how.iou_threshold}

@@ -58,16 +58,20 @@ def image_of_body(body: bytes, content_type: str) -> bytes:
         content_type: its header of that name.
 
     Raises:
-        HTTPException: 400 the form is cut short, or has no file.
+        HTTPException: 400 the form names no boundary, is cut short, or has no file.
     """
     header = Message()
     header["Content-Type"] = content_type
     if header.get_content_type() != "multipart/form-data":
         return body
-    # Parts lie between lines of the boundary; before the first one stands nothing that counts.
     boundary = (header.get_boundary() or "").encode("latin-1", "replace")
+    if not boundary:
+        raise HTTPException(
+            400, "the form's Content-Type names no boundary; leave that header to curl -F"
+        )
+    # Parts lie between lines of the boundary; before the first one stands nothing that counts.
     _, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary)
-    if not boundary or not parts or not parts[-1].startswith(b"--"):
+    if not parts or not parts[-1].startswith(b"--"):
         raise HTTPException(400, "the form is cut short: the line that ends it is not there")
     for part in parts[:-1]:
         head, gap, content = part.partition(b"\r\n\r\n")
@@ -83,17 +87,15 @@ def decode(encoded: bytes, limits: Limits) -> UInt8[np.ndarray, "h w 3"]:
         HTTPException: 400 it is damaged; 413 its header tells of too many pixels; 415 it is no
             image of a format that is taken.
     """
+    most = f"at most {limits.pixels} pixels are taken"
     try:
         with open_image(encoded, _NAME, _FORMATS) as file:
             if file.width * file.height > limits.pixels:
-                raise TooManyPixels(
-                    f"{_NAME} has {file.width} × {file.height} px; at most {limits.pixels} pixels "
-                    "are taken"
-                )
+                raise HTTPException(413, f"{_NAME} has {file.width} × {file.height} px; {most}")
             return rgb_of(file, _NAME)
     except UnknownFormat as error:
         raise HTTPException(415, f"{error}; expected one of {', '.join(_FORMATS)}") from error
-    except TooManyPixels as error:
-        raise HTTPException(413, str(error)) from error
+    except TooManyPixels as error:  # for Pillow, whose words are for who runs the server
+        raise HTTPException(413, f"{_NAME} is far too large; {most}") from error
     except ImageError as error:
         raise HTTPException(400, str(error)) from error

@@ -36,7 +36,7 @@ class ReadsLeftovers:
             if is_last and is_more:
                 # Its length stands in its head: the client has the whole answer by this.
                 await send({**message, "more_body": True})
-                with suppress(TimeoutError):
+                with suppress(TimeoutError, asyncio.CancelledError):  # of a server that ends
                     async with asyncio.timeout(_LINGER_S):
                         while is_more:
                             await heard()

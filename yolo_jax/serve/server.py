@@ -11,6 +11,7 @@ from yolo_jax.detection.nms import Suppression
 from yolo_jax.inference.yolo import YOLO
 from yolo_jax.serve.api import Service
 from yolo_jax.serve.limits import Limits
+from yolo_jax.serve.origins import names_of
 
 _SHUTDOWN_S = 5  # that requests under way may still take
 _ANY = ("0.0.0.0", "::")
@@ -35,8 +36,9 @@ def serve(
         ValueError: the address cannot be had.
     """
     with closing(_bound(host, port)) as listening:
+        place, number = listening.getsockname()[:2]
         config = uvicorn.Config(
-            Service(model, name, limits, suppression).app(),
+            Service(model, name, limits, suppression).app(names_of(place)),
             http=_Connection,
             ws="none",
             lifespan="off",
@@ -49,7 +51,6 @@ def serve(
             timeout_graceful_shutdown=_SHUTDOWN_S,
         )
         listening.listen()  # what comes between this and the loop's start waits
-        place, number = listening.getsockname()[:2]
         shown = f"[{place}]" if ":" in place else place
         reach = "; everyone on the network can use it" if place in _ANY else ""
         print(f"serving {name} at http://{shown}:{number}{reach} (Ctrl-C ends it)", flush=True)
