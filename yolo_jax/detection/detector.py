@@ -1,7 +1,9 @@
 """A network with all that turns images into detections."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeVar, get_args
@@ -27,9 +29,11 @@ from yolo_jax.detection.nms import Suppression, non_max_suppression
 from yolo_jax.detection.views import VIEWS, predict_views
 from yolo_jax.networks.blocks import prepare_to_infer
 
+S = TypeVar("S")
 T = TypeVar("T")
 Resize = Literal["opencv", "pillow", "darknet"]
 _ROWS = "rows"  # axis of the devices that share a batch
+_AT_ONCE = 2  # batches of a stream
 _LETTERBOXES = {"opencv": letterbox, "pillow": letterbox_bicubic, "darknet": letterbox_darknet}
 
 
@@ -121,7 +125,8 @@ class Detector:
     ) -> Iterator[Detections]:
         """Yields the objects of RGB images of any sizes, one image after the other.
 
-        A batch is fetched when the next one is on its way to the device.
+        Two batches are worked on at once, by a thread each: letterboxing goes on beside the
+        device, and on a CPU what runs on one core has another beside it.
 
         Args:
             images: taken a batch at a time.
@@ -134,29 +139,33 @@ class Detector:
             ValueError: the batch size is no whole number above 0.
         """
         whole_number("batch_size", batch_size, 1)
-        how = suppression or self.suppression
-        for result, places in _one_behind(self._looked_at(images, how, augmented, batch_size)):
-            result = jax.device_get(result)
-            for row, place in enumerate(places):
-                yield _original(result, row, place)
+        rest = iter(images)
+        groups = iter(lambda: list(islice(rest, batch_size)), [])
+        first = next(groups, [])
+        device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _looked_at(
+        def look(group: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Detections]:
+            with jax.default_device(device):  # a context that another thread does not have
+                return self._look(group, len(first), suppression or self.suppression, augmented)
+
+        yield from look(first) if first else []  # alone: it compiles
+        for found in _in_threads(look, groups):
+            yield from found
+
+    def _look(
         self,
-        images: Iterable[UInt8[np.ndarray, "h w 3"]],
+        images: Sequence[UInt8[np.ndarray, "h w 3"]],
+        rows: int,
         how: Suppression,
         augmented: bool,
-        batch_size: int,
-    ) -> Iterator[tuple[Detections, list[Letterbox]]]:
-        """Yields the detections of a batch, still on their way, and where its images lie in it."""
-        rest, rows = iter(images), 0
-        while group := list(islice(rest, batch_size)):
-            fitted = [self._letterbox(image, self.input_shape) for image in group]
-            # One executable serves all batches: the last is filled up by its first image.
-            rows = rows or len(group)
-            pixels = [pixels for pixels, _ in fitted]
-            pixels += pixels[:1] * (rows - len(pixels))
-            result = self._run(self._state, np.stack(pixels), how, augmented)
-            yield result, [place for _, place in fitted]
+    ) -> list[Detections]:
+        """Returns the detections of one batch's images, filled up to so many rows."""
+        fitted = [self._letterbox(image, self.input_shape) for image in images]
+        # One executable serves all batches: the last is filled up by its first image.
+        pixels = [pixels for pixels, _ in fitted]
+        pixels += pixels[:1] * (rows - len(pixels))
+        result = jax.device_get(self._run(self._state, np.stack(pixels), how, augmented))
+        return [_original(result, row, place) for row, (_, place) in enumerate(fitted)]
 
     def detect_batches(self, batches: Iterable[Batch]) -> dict[int, Detections]:
         """Finds the objects of a loader's batches; by image_id, in pixels of the original.
@@ -204,6 +213,18 @@ def _filled_up(images: UInt8[np.ndarray, "b h w 3"], rows: int) -> UInt8[np.ndar
     if not missing:
         return images
     return np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+
+
+def _in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
+    """Yields a function's results in order; so many threads are at work, and items taken."""
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == _AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _one_behind(items: Iterator[T]) -> Iterator[T]:
