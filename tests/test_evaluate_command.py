@@ -19,6 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from yolo_jax import cli
 from yolo_jax.config import DataConfig, ExperimentConfig, NetworkConfig
 from yolo_jax.core.json_files import save_json
+from yolo_jax.data.images import ImageError
 from yolo_jax.detection.detector import Detector
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.evaluate import FIGURES, PER_CLASS, evaluate
@@ -186,6 +187,25 @@ def test_darknets_letterbox(trained, tmp_path, capsys):
     figures = json.loads((tmp_path / "out" / FIGURES).read_text())
     assert figures["darknet"]
     assert sum(one["detections"] for one in figures["per_class"].values()) > 20
+
+
+@pytest.mark.parametrize("darknet", [False, True])
+def test_of_few_images_that_are_left_there_are_no_figures(trained, darknet):
+    content = json.loads(trained.data.read_text())
+    for number in range(4):  # two that are missing, and two that are cut short
+        name = f"lost_{number}.png"
+        if number > 1:
+            pixels = trained.data.with_name("0.png").read_bytes()
+            trained.data.with_name(name).write_bytes(pixels[:60])
+        content["images"].append({"id": number, "file_name": name, "width": 50, "height": 40})
+    lost = trained.data.with_name("lost.json")
+    lost.write_text(json.dumps(content))
+    with pytest.raises(ImageError, match=r"4 of the 9 images of .*lost\.json cannot be read"):
+        evaluate(str(trained.path), data=str(lost), darknet=darknet)
+    content["images"].pop()
+    lost.write_text(json.dumps(content))
+    figures = evaluate(str(trained.path), data=str(lost), darknet=darknet)
+    assert (figures["images"], len(figures["skipped"])) == (5, 3)
 
 
 def test_what_cannot_be_is_said(trained, tmp_path, capsys):

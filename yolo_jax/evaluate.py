@@ -17,7 +17,7 @@ from yolo_jax.core.types import Dataset, Detections
 from yolo_jax.data.classes import in_classes
 from yolo_jax.data.doctor import listed
 from yolo_jax.data.images import ImageError, load_image
-from yolo_jax.data.pipeline import Loader
+from yolo_jax.data.pipeline import Loader, check_skipped
 from yolo_jax.data.readers import read_dataset
 from yolo_jax.data.readers.coco import category_ids
 from yolo_jax.detection.detector import Detector
@@ -110,14 +110,13 @@ def evaluate(
     )
     given = _given(config, data, split, class_names_file, detector.class_names)
     rows = batch_size or (config and config.batch_size) or _ROWS
-    found, skipped = _detect(detector, given.dataset, rows, darknet=darknet)
+    found, skipped = _detect(detector, given, rows, darknet=darknet)
     read = tuple(one for one in given.dataset.annotations if one.image_id in found)
     dataset = dataclasses.replace(given.dataset, annotations=read)
     found = _in_data_classes(found, detector.class_names, dataset.class_names)
     if results_file is not None:
         results_file.write_text(json.dumps(_results(dataset, found)) + "\n", encoding="utf-8")
     scores = score_detections(dataset, found)
-    skipped = given.skipped | skipped
     figures = {
         "weights": weights,
         "data": str(data or dataset.origin),
@@ -236,19 +235,21 @@ def _in_data_classes(
 
 
 def _detect(
-    detector: Detector, dataset: Dataset, rows: int, *, darknet: bool
+    detector: Detector, given: _Given, rows: int, *, darknet: bool
 ) -> tuple[dict[int, Detections], dict[str, str]]:
-    """Returns the detections by image_id, and why images were left out."""
-    loader = Loader(dataset, batch_size=rows, image_shape=detector.input_shape)
-    if not darknet:
-        return detector.detect_batches(loader.one_pass()), loader.skipped
-    # That program's letterbox is no bytes, which batches are of.
+    """Returns the detections by image_id, and why images were left out, the reader's too."""
+    dataset, skipped = given.dataset, dict(given.skipped)
+    images = len(dataset.annotations) + len(skipped)
+    check_skipped(skipped, images, dataset.origin)  # before the work
     found: dict[int, Detections] = {}
-    skipped: dict[str, str] = {}
-    for ids, images in _chunks(dataset, rows, skipped):
-        found |= zip(ids, detector.detect(images, batch_size=rows), strict=True)
-    if not found:
-        raise ImageError(f"no image of {dataset.origin} can be read: {listed(skipped.values())}")
+    if darknet:  # That program's letterbox is no bytes, which batches are of.
+        for ids, pixels in _chunks(dataset, rows, skipped):
+            found |= zip(ids, detector.detect(pixels, batch_size=rows), strict=True)
+    else:
+        loader = Loader(dataset, batch_size=rows, image_shape=detector.input_shape)
+        found |= detector.detect_batches(loader.one_pass())
+        skipped |= loader.skipped
+    check_skipped(skipped, images, dataset.origin)
     return found, skipped
 
 

@@ -171,17 +171,31 @@ class Loader:
         self._check_skipped()
 
     def _check_skipped(self) -> None:
-        lost = len(self.skipped)
-        if lost > max(_MOST_SKIPPED * self._images, _FEW) or lost == self._images:
-            reasons = [
-                reason if reason.startswith(name) else f"{name}: {reason}"
-                for name, reason in self.skipped.items()
-            ]
-            raise ImageError(
-                f"{lost} of the {self._images} images of {self.dataset.origin} cannot be read, too "
-                "many to go on; mend or remove them, or let `yolo-jax doctor DATA --fix FOLDER` "
-                f"write a copy without them:\n{listed(reasons, between=chr(10))}"
-            )
+        check_skipped(self.skipped, self._images, self.dataset.origin)
+
+
+def check_skipped(skipped: Mapping[str, str], images: int, origin: Path) -> None:
+    """Checks that most images of a data set are left.
+
+    Args:
+        skipped: why images are left out, by path or record.
+        images: number of all.
+        origin: of the data set.
+
+    Raises:
+        ImageError: they are more than 1 % (of fewer than 300 images, more than 3), or all.
+    """
+    lost = len(skipped)
+    if lost > max(_MOST_SKIPPED * images, _FEW) or lost == images:
+        reasons = [
+            reason if reason.startswith(name) else f"{name}: {reason}"
+            for name, reason in skipped.items()
+        ]
+        raise ImageError(
+            f"{lost} of the {images} images of {origin} cannot be read, too many to go on; mend or "
+            "remove them, or let `yolo-jax doctor DATA --fix FOLDER` write a copy without them:\n"
+            f"{listed(reasons, between=chr(10))}"
+        )
 
 
 class _BatchMaker:
