@@ -189,6 +189,17 @@ def test_darknets_letterbox(trained, tmp_path, capsys):
     assert sum(one["detections"] for one in figures["per_class"].values()) > 20
 
 
+def test_what_is_left_does_not_wait_for_who_reads(trained, tmp_path):
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with contextlib.redirect_stdout(Gone()), pytest.raises(BrokenPipeError):
+        evaluate(str(trained.path), out=tmp_path)
+    assert json.loads((tmp_path / FIGURES).read_text())["images"] == len(SHAPES)
+    assert (tmp_path / "tide.png").is_file()
+
+
 @pytest.mark.parametrize("darknet", [False, True])
 def test_of_few_images_that_are_left_there_are_no_figures(trained, darknet):
     content = json.loads(trained.data.read_text())

@@ -127,11 +127,14 @@ def evaluate(
         **scores.figures(),
         "skipped": skipped,
     }
-    _say(scores, figures)
+    # Before they are shown: whoever reads that may go, as `head` does.
     if out is not None:
         _write(scores, figures, out)
     return figures
 
+    _say(scores, figures)
+    if out is not None:
+        print(f"figures and pictures: {out}")
 
 def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
@@ -310,4 +313,3 @@ def _write(scores: Scores, figures: dict[str, Any], out: Path) -> None:
     plot_by_confidence(scores.confidence, scores.class_confidence, by_confidence)
     plot_confusion(scores.confusion, scores.class_names, SHOWN_SCORE, confusion)
     plot_tide(scores.tide, tide)
-    print(f"figures and pictures: {out}")
