@@ -30,7 +30,7 @@ from yolo_jax.run_folder import RunFolder
 from yolo_jax.score import score_held_out
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_device")]
-NAMES, IDS = ("ash", "oak"), (3, 7)
+NAMES, IDS = ("ash", "oak"), (-3, 7)
 SHAPES = [(40, 50), (32, 32), (64, 30), (50, 50), (33, 60)]
 SIZE = 64
 
@@ -226,7 +226,7 @@ def test_what_cannot_be_is_said(trained, tmp_path, capsys):
     wrong.write_text(json.dumps(content))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
-    run, file = str(trained.path), str(trained.data)
+    run, file, names = str(trained.path), str(trained.data), str(tmp_path / "mine" / "notes.txt")
     for words, said in (
         ([run, "--data", str(wrong)], "has the classes ['elm'], which the network does not; it"),
         ([run, "--split", "val"], "--split val is of --data, and there is none"),
@@ -239,7 +239,10 @@ def test_what_cannot_be_is_said(trained, tmp_path, capsys):
         ([run, "--out", file], "is a file; name a folder"),
         ([run, "--save-json", str(tmp_path)], "is a folder; name a file"),
         ([run, "--data", file, "--save-json", file], "is a file to read; name another"),
+        ([run, "--names", names, "--save-json", names], "is a file to read; name another"),
+        ([run, "--out", str(tmp_path / "new"), "--save-json", str(tmp_path / "new" / FIGURES)],
+         "is a file of --out; name another"),
         ([run, "--conf", "2"], "the score threshold is a finite number from 0 to 1; found 2.0"),
-    ):
+    ):  # fmt: skip
         assert cli.main(["evaluate", *words]) == 2, words
         assert said in capsys.readouterr().err, words

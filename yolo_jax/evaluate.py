@@ -34,6 +34,7 @@ from yolo_jax.use.opening import open_detector
 
 FIGURES, PER_CLASS = "figures.json", "per_class.csv"
 _PICTURES = ("precision_recall.png", "by_confidence.png", "confusion.png", "tide.png")
+_LEFT = (FIGURES, PER_CLASS, *_PICTURES)
 _SCORE, _IOU, _ROWS = 0.001, 0.6, 16
 
 
@@ -96,7 +97,8 @@ def evaluate(
         ImageError: too many images cannot be read.
         OSError: a result cannot be written.
     """
-    _check_places(out, results_file, [path for path in (weights, data) if path is not None])
+    given_files = (weights, data, class_names_file, cfg, names)
+    _check_places(out, results_file, [Path(path) for path in given_files if path is not None])
     config = _config_of(weights)
     if data is None:
         _check_own(weights, config, {"--split": split, "--classes": class_names_file})
@@ -130,17 +132,17 @@ def evaluate(
     # Before they are shown: whoever reads that may go, as `head` does.
     if out is not None:
         _write(scores, figures, out)
-    return figures
-
     _say(scores, figures)
     if out is not None:
         print(f"figures and pictures: {out}")
+    return figures
+
 
 def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _check_places(out: Path | None, results_file: Path | None, read: Sequence[str]) -> None:
+def _check_places(out: Path | None, results_file: Path | None, read: Sequence[Path]) -> None:
     """Refuses, before the work, places that results cannot have, such as files that are read."""
     if out is not None:
         if out.exists() and not out.is_dir():
@@ -155,9 +157,11 @@ def _check_places(out: Path | None, results_file: Path | None, read: Sequence[st
     if results_file is not None:
         if results_file.is_dir():
             raise IsADirectoryError(f"--save-json {results_file} is a folder; name a file")
-        for path in map(Path, read):
+        for path in read:
             if results_file.exists() and path.exists() and results_file.samefile(path):
                 raise ValueError(f"--save-json {results_file} is a file to read; name another")
+        if out is not None and results_file.resolve() in {(out / n).resolve() for n in _LEFT}:
+            raise ValueError(f"--save-json {results_file} is a file of --out; name another")
         results_file.parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -284,8 +288,7 @@ def _results(dataset: Dataset, found: dict[int, Detections]) -> list[dict[str, A
     if dataset.origin.suffix.lower() != ".json":
         return coco_results(found, range(1, len(names) + 1))
     of_file = category_ids(dataset.origin)
-    ids = [of_file.get(name, -1) for name in names]
-    return [entry for entry in coco_results(found, ids) if entry["category_id"] >= 0]
+    return coco_results(found, [of_file.get(name) for name in names])
 
 
 def _say(scores: Scores, figures: dict[str, Any]) -> None:

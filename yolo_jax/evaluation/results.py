@@ -13,7 +13,7 @@ from yolo_jax.core.types import Detections
 
 
 def coco_results(
-    detections: Mapping[int, Detections], category_ids: Sequence[int]
+    detections: Mapping[int, Detections], category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
     """Returns an entry a detection, whose `bbox` is xywh in pixels of the image.
 
@@ -21,7 +21,7 @@ def coco_results(
 
     Args:
         detections: by image_id, without padding.
-        category_ids: id of each class index.
+        category_ids: id of each class index; what is of a class without one is left out.
     """
     return [
         {"image_id": image_id, "category_id": category_ids[index], "bbox": box, "score": score}
@@ -32,4 +32,5 @@ def coco_results(
             np.asarray(found.classes).tolist(),
             strict=True,
         )
+        if category_ids[index] is not None
     ]
