@@ -57,7 +57,11 @@ def _cpu_seconds() -> float:
     """Returns the CPU time that this process and its living children have had."""
     total, ticks = time.process_time(), os.sysconf("SC_CLK_TCK")
     for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
+        try:
+            children = (task / "children").read_text().split()
+        except FileNotFoundError:  # a thread that has ended meanwhile has none
+            continue
+        for child in children:
             # After the name in parentheses: state first, user and system ticks 12th and 13th.
             fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
             total += (int(fields[11]) + int(fields[12])) / ticks
