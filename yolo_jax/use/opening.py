@@ -11,7 +11,7 @@ from yolo_jax.detection.detector import Detector, Resize
 from yolo_jax.detection.nms import Suppression
 from yolo_jax.inference.foreign import assign, is_foreign, read_layers
 from yolo_jax.inference.yolo import YOLO
-from yolo_jax.networks.cfg.network import CfgNetwork, empty_cfg_network
+from yolo_jax.networks.cfg.network import CfgNetwork, empty_cfg_network, load_cfg_network
 from yolo_jax.networks.darknet import load_weights, read_floats
 from yolo_jax.networks.pretrained import COCO_CLASSES, SIZE, fetch_pretrained
 from yolo_jax.networks.yolov3 import NETWORKS, Network, create_network
@@ -152,11 +152,11 @@ def _of_run(path: Path) -> Trained:
 
 
 def _of_cfg(cfg: Path, path: Path) -> Trained:
-    network = empty_cfg_network(cfg)
     if is_foreign(path):
+        network = empty_cfg_network(cfg)
         assign(read_layers(path), network, path)
     else:
-        load_weights(path, network)
+        network = load_cfg_network(cfg, path)
     return Trained(network, network.anchors, (), network.input_shape)
 
 
