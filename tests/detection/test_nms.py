@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from yolo_jax.core.boxes import box_iou_xyxy
@@ -132,15 +132,16 @@ def test_soft_and_fused_equal_plain_loops(kind, plain, seed, spread, limits, agn
     corner = generator.uniform(0, spread, (1, BOXES, 2))
     size = generator.uniform(5, 40, (1, BOXES, 2))
     boxes = np.concatenate([corner, corner + size], axis=-1).astype(np.float32)
-    # No two scores alike: what rounding makes of ties is neither right nor wrong.
-    scores = generator.permutation(BOXES * CLASSES).reshape(1, BOXES, CLASSES)
-    scores = (scores / scores.size).astype(np.float32)
+    scores = generator.random((1, BOXES, CLASSES), np.float32)
     how = Suppression(
         SCORE, IOU, kind, agnostic,
         max_candidates=limits[0], max_detections=limits[1], sigma=SIGMA, views=views,
     )  # fmt: skip
     found = jax.device_get(suppress(Predictions(jnp.asarray(boxes), jnp.asarray(scores)), how))
-    check(found, 0, plain(boxes[0], scores[0], how), how)
+    expected = plain(boxes[0], scores[0], how)
+    # No two scores alike, of the means neither: what rounding makes of ties is not right or wrong.
+    assume(all(np.diff([-score for score, _, _ in expected]) > 1e-5))
+    check(found, 0, expected, how)
 
 
 def test_a_chain_is_settled_from_its_head():
