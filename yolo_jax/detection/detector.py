@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
+from threading import Lock
 from typing import Any, Literal, TypeVar, get_args
 
 import jax
@@ -81,7 +82,7 @@ class Detector:
             how = dataclasses.replace(how, views=len(VIEWS))
             return non_max_suppression(predict_views(forward, images, anchors), how)
 
-        self._run = run
+        self._run, self._compiles = run, Lock()  # else threads would compile the same at once
         self._mesh = Mesh(np.asarray(_devices()), (_ROWS,))
         everywhere, by_rows = PartitionSpec(), PartitionSpec(_ROWS)
         # Each device goes through its own rows, suppression too, without a word to the others.
@@ -148,8 +149,7 @@ class Detector:
             with jax.default_device(device):  # a context that another thread does not have
                 return self._look(group, len(first), suppression or self.suppression, augmented)
 
-        yield from look(first) if first else []  # alone: it compiles
-        for found in _in_threads(look, groups):
+        for found in _in_threads(look, chain([first] if first else [], groups)):
             yield from found
 
     def _look(
@@ -164,7 +164,9 @@ class Detector:
         # One executable serves all batches: the last is filled up by its first image.
         pixels = [pixels for pixels, _ in fitted]
         pixels += pixels[:1] * (rows - len(pixels))
-        result = jax.device_get(self._run(self._state, np.stack(pixels), how, augmented))
+        with self._compiles:
+            result = self._run(self._state, np.stack(pixels), how, augmented)
+        result = jax.device_get(result)
         return [_original(result, row, place) for row, (_, place) in enumerate(fitted)]
 
     def detect_batches(self, batches: Iterable[Batch]) -> dict[int, Detections]:
@@ -216,12 +218,12 @@ def _filled_up(images: UInt8[np.ndarray, "b h w 3"], rows: int) -> UInt8[np.ndar
 
 
 def _in_threads(function: Callable[[S], T], items: Iterator[S]) -> Iterator[T]:
-    """Yields a function's results in order; so many threads are at work, and items taken."""
+    """Yields a function's results in order; a thread that ends finds its next item taken."""
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) == _AT_ONCE:
+            if len(waiting) > _AT_ONCE:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
