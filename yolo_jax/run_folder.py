@@ -27,6 +27,7 @@ MAY_DIFFER = frozenset(
         "data.workers",
         "data.cache",
         "data.cache_folder",
+        "train.on_nonfinite",
         "parallel.strategy",
         "track",
         "track_project",
@@ -58,6 +59,17 @@ class _FailureFile(TypedDict):
     kind: FailureKind
     message: str
     status: int
+
+
+class _Refused(TypedDict):
+    stage: int
+    epoch: int
+    batch: int
+    step: int
+    position: int
+    term: str
+    count: int
+    images: list[str]
 
 
 class _OfClass(TypedDict):
@@ -92,6 +104,7 @@ class RunFolder:
         self._anchors, self.figures_file = path / "anchors.json", path / "metrics.json"
         self._lock = path / "lock"
         self.weights, self.history_file = path / "final.weights", path / "history.csv"
+        self._refused = path / "refused.json"
         named = path.absolute()  # `.` has no name
         self.failure_file = named.with_name(f"{named.name}.failure.json")
 
@@ -269,6 +282,20 @@ class RunFolder:
             self.failure_file.unlink(missing_ok=True)
         else:
             save_json(self.failure_file, failure._asdict())
+
+    def refused(self) -> list[dict[str, Any]]:
+        """Returns the updates that were not finite, by step; see `experiment.refused.Refused`.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        if not self._refused.is_file():
+            return []
+        return read_json(self._refused, list[_Refused])
+
+    def save_refused(self, refused: Sequence[Mapping[str, Any]]) -> None:
+        """Writes them."""
+        save_json(self._refused, list(refused))
 
     def _refuse_other_files(self) -> None:
         """Refuses a folder of somebody's own files, which a run's would overwrite."""

@@ -66,7 +66,7 @@ def test_the_loss_of_a_box_that_is_not_finite_is_refused_and_named(corner):
     rows.boxes[9, 0] = [0, 0, corner, corner]
     start = flat(model.state.params)
     with pytest.raises(FloatingPointError, match="loss of step 1 "):
-        model.fit(Stream(rows), epochs=1, verbose=0, strict=True)
+        model.fit(Stream(rows), epochs=1, verbose=0, on_nonfinite="stop")
     assert np.isfinite(flat(model.state.params)).all()
     assert not np.array_equal(start, flat(model.state.params))
 

@@ -134,7 +134,7 @@ def test_where_all_diverge_the_fit_ends():
     numbers = {name: np.repeat(values[3:], 2) for name, values in NUMBERS.items()}
     trials.compile_trials(Trials(("a", "b"), numbers, recipe), devices=jax.devices()[:1])
     with pytest.raises(FloatingPointError, match="trial a: the loss of step 1 "):
-        fit(trials, strict=True)
+        fit(trials, on_nonfinite="stop")
 
 
 class _Stop(Callback):

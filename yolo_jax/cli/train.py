@@ -27,7 +27,10 @@ _TRAIN = (
     "for trials that differ in numbers alone, which one program trains. "
     "--reproduce RUN, in the place of CONFIG, starts the run of that folder again under another "
     "--name (RUN_again): it tells what differs in versions, devices and data, and at the end "
-    "whether the figures are the same to the bit (if not, its exit status is 1). " + launchers.HELP
+    "whether the figures are the same to the bit (if not, its exit status is 1). "
+    "--replay RUN, in the place of CONFIG, takes the update again that was refused in that run as "
+    "a number in it was not finite: it tells of what images, which losses and gradients, and where "
+    "it began. --step N: not the last such update, but that of step N. " + launchers.HELP
 )
 
 
@@ -46,12 +49,16 @@ def add_parsers(commands: Any) -> None:
     train.add_argument("--deterministic", action="store_true")
     train.add_argument("--changes", action="append", metavar="JSON", type=changes)
     train.add_argument("--reproduce", action="store_true")  # what stands for CONFIG is a run
+    train.add_argument("--replay", action="store_true")  # so does it here
+    train.add_argument("--step", type=int)
     train.add_argument("--start-timeout", type=count, default=distributed.START_SECONDS)
     train.set_defaults(command=run, takes_rest=True)
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
     """Trains; the overrides are of the config's fields."""
+    if options.replay or options.step is not None:
+        return _replay(options, overrides)
     if options.config is None:
         if {"-h", "--help"} & set(overrides):
             tyro.cli(
@@ -88,6 +95,18 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
     if not distributed.is_first():
         return None
     return _tell_outcome(again, config.runs / config.name)
+
+
+def _replay(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Takes a refused update again; the exit status says whether it is refused again."""
+    alone = options.reproduce or options.distributed or options.launch or options.changes
+    if not options.replay or options.config is None or alone or overrides:
+        raise ValueError(
+            "--replay takes a run's folder and nothing but --step N, as in "
+            "yolo-jax train --replay runs/quickstart; found other options beside it, or --step "
+            "without it"
+        )
+    return 0 if experiment.replay(options.config, options.step) else 1
 
 
 def _config(options: argparse.Namespace, overrides: list[str]) -> ExperimentConfig:

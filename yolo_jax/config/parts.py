@@ -13,6 +13,7 @@ from yolo_jax.detection.loss_terms import (
     IgnoreScope,
     ObjectnessTarget,
 )
+from yolo_jax.model.refusals import OnNonfinite
 from yolo_jax.training.optimizers import OptimizerKind
 from yolo_jax.training.parallel import Strategy
 
@@ -209,11 +210,16 @@ class TrainConfig:
         batch_norm: `local` normalises by a device's own rows, `sync` by those of all devices,
             `frozen` by the statistics that the network starts with, which stay as they are, scale
             and shift too.
+        on_nonfinite: what is done when a loss, a gradient or an update was not finite. That update
+            is refused in any case, and noted in the run folder's refused.json, of which
+            `yolo-jax train --replay RUN` takes it again. `stop` ends the run; `skip` goes on
+            without it, and ends after an epoch in which all were refused; `continue` does not end.
     """
 
     accumulate: Count = 1
     remat: bool = False
     batch_norm: Literal["local", "sync", "frozen"] = "local"
+    on_nonfinite: OnNonfinite = "stop"
 
 
 @dataclass(frozen=True)

@@ -150,10 +150,7 @@ class GroupMaker:
             number: of the batch.
             epoch: of the pass over the data.
         """
-        mix, others = 0, []
-        if self.mixing.batches is None or number < self.mixing.batches:
-            images = len(self.make.dataset.annotations)
-            mix, others = self.mixing.draw((self.seed, epoch, index), images)
+        mix, others = self.draw(index, number, epoch)
         rows = [self.make(index), *(self.make(other) for other in others)]
         rows += [self.make(PADDING)] * (self.mixing.group - len(rows))
         image, boxes, classes = (
@@ -166,6 +163,13 @@ class GroupMaker:
             mix=np.asarray(mix, np.int32),
             faults={index: reason for row in rows for index, reason in row.faults.items()},
         )
+
+    def draw(self, index: int, number: int, epoch: int) -> tuple[int, list[int]]:
+        """Returns how a row is mixed, and the annotations that are mixed into it."""
+        if self.mixing.batches is not None and number >= self.mixing.batches:
+            return 0, []
+        images = len(self.make.dataset.annotations)
+        return self.mixing.draw((self.seed, epoch, index), images)
 
 
 def _check_size(annotation: Annotation, size: tuple[int, int]) -> None:

@@ -132,6 +132,14 @@ class Loader:
         """Yields batch `start` and those after it, without reading those before."""
         return self._read(self._order[start:])
 
+    def images_of(self, number: int) -> list[Path]:
+        """Returns the files that a batch's rows, in this process, are made of."""
+        found: dict[int, None] = {}
+        for batch, epoch, index in np.asarray(self._order[number]).tolist():
+            others = [] if self._group is None else self._group.draw(index, batch, epoch)[1]
+            found |= dict.fromkeys([index, *others])
+        return [self.dataset.annotations[index].path for index in found if index != PADDING]
+
     def one_pass(self) -> Iterator[Batch]:
         """Yields the batches of the first pass."""
         return self._read(self._order[: len(self)])

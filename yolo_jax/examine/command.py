@@ -8,6 +8,8 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+import jax
+
 from yolo_jax.config import ExperimentConfig, load_config
 from yolo_jax.core.types import Dataset
 from yolo_jax.data.augment import Augment
@@ -204,7 +206,8 @@ def _draw_augmented(
         batch = next(stream)
         change = partial(augment, output_shape=(input_size, input_size))
         path = out / f"augment_{number}.jpg"
-        save_batch_picture(batch, change, number, path)
+        keys = jax.random.split(jax.random.key(number), len(batch.image))
+        save_batch_picture(batch, change, keys, path)
         _say(f"augmented: {path}")
 
 

@@ -104,7 +104,8 @@ def _train(
             )  # fmt: skip
             if reproduces is not None:
                 tell_differences(reproduces, start)
-            save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
+            keys = jax.random.split(jax.random.key(config.seed), len(first_batch.image))
+            save_batch_picture(first_batch, augment, keys, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")
         model, loss = build_model(config, network, len(class_names), anchors)
         epochs = fit_stages(config, stages, steps, model, loss, data, anchors, callbacks, trackers)

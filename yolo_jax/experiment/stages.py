@@ -12,6 +12,7 @@ from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.data.augment import MultiScale
 from yolo_jax.experiment.data import Data
+from yolo_jax.experiment.refused import RefusedUpdates
 from yolo_jax.experiment.speed import SpeedLogger
 from yolo_jax.model.callbacks import (
     Callback,
@@ -156,7 +157,7 @@ def fit_stages(
     Returns:
         The epochs that are done: fewer than the config's where the last stage stopped early.
     """
-    folder = config.runs / config.name
+    folder, is_first = config.runs / config.name, distributed.is_first()
     scores = []
     if config.validation_ap_every:
         scores = [
@@ -168,7 +169,7 @@ def fit_stages(
                 iou_threshold=config.iou_threshold,
             )
         ]
-    for stage in stages:
+    for number, stage in enumerate(stages):
         compile_stage(config, stage, model, loss)
         listeners = [
             *scores,
@@ -176,6 +177,7 @@ def fit_stages(
             *stage.watchers,
             CSVLogger(RunFolder(folder).history_file),
             SpeedLogger(folder / "speed.csv"),
+            *([RefusedUpdates(RunFolder(folder), number, data.train)] if is_first else []),
             *trackers,
         ]
         fit_stage(config, stage, steps, model, data, listeners, folder)
@@ -206,6 +208,7 @@ def fit_stage(
         callbacks=[*callbacks, Checkpoint(checkpoints, keep=config.keep_checkpoints)],
         resume=checkpoints,
         strict=True,
+        on_nonfinite=config.train.on_nonfinite,
     )
     if model.run.epoch > stage.end:
         raise ValueError(

@@ -70,6 +70,8 @@ def static_fields(config: ExperimentConfig) -> dict[str, Any]:
         flat["early_stopping, which looks at one"] = config.name
     if config.validation_ap_every:
         flat["validation_ap_every, which looks at one"] = config.name
+    if config.train.on_nonfinite != "stop":
+        flat["train.on_nonfinite, for a trial among others is frozen"] = config.name
     return {name: value for name, value in flat.items() if name not in _OWN}
 
 

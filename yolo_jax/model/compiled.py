@@ -133,17 +133,15 @@ class Compiled:
             step: number of the first; picks one of several augmentations.
             room: batches that the program takes; fewer are filled up, and it stops before those.
         """
-        one, _ = self._step("train", (state, sums), feds[0], self._augment_at(step))
+        one, _ = self._step("train", (state, sums), feds[0], self.augment_at(step))
         if room == 1 or not isinstance(one, Step):  # the devices do not share these rows
             for number, fed in enumerate(feds, step):
-                augment = self._augment_at(number)
+                augment = self.augment_at(number)
                 state, sums = self._run("train", (state, sums), fed, augment)
             return state, sums
         multiple = self.accumulate * len(self.parallel.local)
         stacked = stack([pad_rows(fed, multiple) for fed in feds], room)
-        return self._steps_in_turn(self._augment_at(step))(
-            state, sums, np.int32(len(feds)), stacked
-        )
+        return self._steps_in_turn(self.augment_at(step))(state, sums, np.int32(len(feds)), stacked)
 
     def steps_at_once(self, state: TrainState, fed: Fed) -> int:
         """Returns how many steps one call takes: as compile was told, or as many as are small.
@@ -178,7 +176,7 @@ class Compiled:
     ) -> jax.stages.Lowered:
         """Lowers the training step, by shapes alone, for devices that need not be here."""
         parallel = Parallel(tuple(devices), strategy)
-        body = self._body("train", self._augment_at(0), self.accumulate, parallel)
+        body = self._body("train", self.augment_at(0), self.accumulate, parallel)
         step = parallel.compile(body, replicated=2, donate=(0,))
         if len(devices) == 1 or parallel.by_mesh:
             state, sums = parallel.described((state, sums))
@@ -186,11 +184,35 @@ class Compiled:
             fed = parallel.described(fed)
         return step.lower(state, sums, fed)
 
+    def look(self, state: TrainState, fed: Fed, step: int = 0) -> tuple[dict[str, float], PyTree]:
+        """Returns a training batch's losses by name and its gradients, on one device.
+
+        Args:
+            state: left as it is.
+            fed: the whole batch.
+            step: its number; picks one of several augmentations.
+        """
+        keys = example_keys(state.key, state.step, row_count(fed), None)
+        chosen, frozen = partition(state.params, self.trainable)
+
+        @jax.jit
+        @partial(jax.grad, has_aux=True)
+        def gradient(chosen: PyTree, frozen: PyTree, fed: Fed, keys: Array) -> tuple[Array, Sums]:
+            out = self.forward(
+                combine(chosen, frozen), state.batch_stats, fed, keys, training=True,
+                axis_name=None, augment=self.augment_at(step),
+            )  # fmt: skip
+            return out.loss, out.sums
+
+        gradients, sums = gradient(chosen, frozen, fed, keys)
+        return self.objective.results(jax.device_get(sums)), gradients
+
     def evaluate(self, state: TrainState, sums: Sums, fed: Fed) -> Sums:
         """Adds a batch's losses to the sums."""
         return self._run("evaluate", (state, sums), fed, None)
 
-    def _augment_at(self, step: int) -> Transform | None:
+    def augment_at(self, step: int) -> Transform | None:
+        """Returns the augmentation of a training step, if there is one."""
         return self._augment.at(step) if isinstance(self._augment, Transforms) else self._augment
 
     def zero_sums(self, state: TrainState, fed: Fed, *, training: bool) -> Sums:
@@ -207,7 +229,7 @@ class Compiled:
 
             def forward(chosen: PyTree, state: TrainState, fed: Fed) -> tuple[Array, Sums]:
                 keys = example_keys(state.key, state.step, row_count(fed), None)
-                augment = self._augment_at(0) if training else None
+                augment = self.augment_at(0) if training else None
                 out = self.forward(
                     combine(chosen, frozen), state.batch_stats, fed, keys, training=training,
                     axis_name=None, augment=augment,

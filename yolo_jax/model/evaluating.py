@@ -21,6 +21,9 @@ class BatchLogs(MutableMapping[str, Any]):
 
     `logs["batch"]`, its number, and `logs["size"]`, its rows, are known to the host; as in tf.keras
     they are not among the keys. What a callback sets is seen by those behind it.
+
+    Attributes:
+        was_fetched: somebody has read a value, for which the host waited for the device.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class BatchLogs(MutableMapping[str, Any]):
         self._known = {"batch": batch, "size": size}
         self._sums, self._results = sums, results
         self._values: dict[str, Any] = dict.fromkeys(names, _ON_DEVICE)
+        self.was_fetched = False
 
     def __getitem__(self, key: str) -> Any:
         """Returns the running mean of a loss or metric, `batch`, `size`, or what was set.
@@ -78,6 +82,7 @@ class BatchLogs(MutableMapping[str, Any]):
         return self._values | self._fetched(waiting)
 
     def _fetched(self, keys: Sequence[str]) -> dict[str, float]:
+        self.was_fetched = True
         return self._results(jax.device_get({key: self._sums[key] for key in keys}))
 
 

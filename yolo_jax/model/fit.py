@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from yolo_jax.core.caller import warn_caller
 from yolo_jax.core.interrupts import hear_every_interrupt
@@ -20,9 +19,10 @@ from yolo_jax.model.callbacks.params import Params, known_rows
 from yolo_jax.model.evaluating import BatchLogs, evaluate
 from yolo_jax.model.feed import Feed, LoaderFeed, form_of
 from yolo_jax.model.history import History
+from yolo_jax.model.refusals import OnNonfinite, Refusals
 from yolo_jax.model.validation import Validation
 from yolo_jax.training.state import without_failure
-from yolo_jax.training.step import FAILURES, Fed, Sums, row_count
+from yolo_jax.training.step import Fed, Sums, row_count
 
 if TYPE_CHECKING:
     from yolo_jax.model.trainer import Trainer
@@ -42,6 +42,7 @@ class FitRun:
         number: of this fit on the model, from 0; rows are shuffled anew in each.
         ended: its batches and their validation are done.
         interrupted: the data ended before the last epoch did.
+        refusals: updates that were not finite.
     """
 
     def __init__(
@@ -55,12 +56,12 @@ class FitRun:
         callbacks: Sequence[Callback],
         validation: Validation | None,
         verbose: int,
-        strict: bool,
+        on_nonfinite: OnNonfinite,
     ) -> None:
         for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
             whole_number(name, number)
         self.model, self.feed, self.validation = model, feed, validation
-        self.epochs, self.wanted_steps, self.strict = epochs, steps, strict
+        self.epochs, self.wanted_steps = epochs, steps
         self.epoch, self.step, self.number = initial_epoch, 0, model.fits
         self.batches = initial_epoch * (steps or feed.steps or 0) if feed.numbered else 0
         self.sums: Sums | None = None
@@ -70,7 +71,9 @@ class FitRun:
         self._failure: Exception | None = None  # of reading ahead
         self._at_once = 0
         self.interrupted = self.ended = False
-        self._said: set[str] = set()
+        self.refusals = Refusals(on_nonfinite)
+        if not model.trial_names:  # of trials, those that were frozen stay so
+            model.state = without_failure(model.state)
         self.history = History()
         savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
@@ -98,8 +101,6 @@ class FitRun:
         hear_every_interrupt()
         model = self.model
         model.stop_training, model.fits = False, self.number + 1
-        if not model.trial_names:  # of trials, those that were frozen stay so
-            model.state = without_failure(model.state)
         try:
             self.callbacks.on_train_begin()
             self.callbacks.on_train_end(self._run_epochs())
@@ -130,13 +131,14 @@ class FitRun:
     def _run_epoch(self, stream: Iterator[Any]) -> dict[str, float]:
         """Trains for an epoch and returns its logs."""
         self.ended = False
+        self.refusals.begin_epoch()
         self.callbacks.on_epoch_begin(self.epoch)
         self.model.read_layers()
         started, self._waited = time.perf_counter(), 0.0
         self._run_steps(stream)
         if self.stored_sums is not None and self._read_until(1, stream):
             self.sums = self._first_sums(self._read[0])  # stopped after the epoch's last batch
-        self._check_finite()
+        self.refusals.end_epoch(self)
         objective = self.model.require_compiled().objective
         sums: Sums = {} if self.sums is None else jax.device_get(self.sums)
         # Of an epoch that found no data left nothing is known: tf_keras logs 0, which looks best.
@@ -177,6 +179,7 @@ class FitRun:
             rows = model.parallel.processes * sum(map(row_count, feds))
             logs = BatchLogs(batch, rows, self.sums, names, results)
             self.callbacks.on_train_batch_end(batch, logs)
+            self.refusals.tried(self, len(feds), was_fetched=logs.was_fetched)
             model.take_changes()
             ahead.append(self.sums)
             if len(ahead) > _STEPS_AHEAD:
@@ -266,22 +269,3 @@ class FitRun:
         found = evaluate(self.model, stream, steps, self.callbacks, "validation_data")
         validation.feed.end_pass()
         return found
-
-    def _check_finite(self) -> None:
-        """Says that an update was refused, and why; raises where `strict` and no trial is left."""
-        failures = np.asarray(self.model.state.failure).reshape(-1, 2)
-        names = self.model.trial_names or ("",)
-        failures = failures[: len(names)]
-        for name, (step, term) in zip(names, failures, strict=True):
-            if step < 0 or name in self._said:
-                continue
-            message = (
-                f"{f'trial {name}: ' if name else ''}the {FAILURES[term]} of step {step} (counted "
-                "from 0) was not finite; the update was refused, and the parameters are those "
-                "before it. Look at that step's data and labels (NaN, infinity, class ids that are "
-                "none), lower the learning rate, or clip the gradient."
-            )
-            if self.strict and (failures[:, 0] >= 0).all():
-                raise FloatingPointError(message)
-            self._said.add(name)
-            warn_caller(message)

@@ -26,6 +26,7 @@ from yolo_jax.model.history import History
 from yolo_jax.model.optimizer import OptimizerView
 from yolo_jax.model.own_data import own_inputs, with_targets
 from yolo_jax.model.prediction import Predictor
+from yolo_jax.model.refusals import OnNonfinite
 from yolo_jax.model.sample_weights import temporal_outputs
 from yolo_jax.model.signature import signature_of
 from yolo_jax.model.validation import validation_of
@@ -43,7 +44,6 @@ class Trainer(Predictor):
         history: of the last fit.
         fits: that were begun.
         stop_training: set by a callback, ends the fit after the batch.
-        metrics_names: names of what `evaluate` returns.
         trial_names: of the trials that are trained together; none of a model that is one alone.
     """
 
@@ -184,6 +184,7 @@ class Trainer(Predictor):
         *,
         resume: Path | str | None = None,
         strict: bool = False,
+        on_nonfinite: OnNonfinite = "continue",
         nb_epoch: int | None = None,
     ) -> History:
         """Trains from epoch `initial_epoch` up to, and not including, epoch `epochs`.
@@ -208,11 +209,11 @@ class Trainer(Predictor):
             max_queue_size: batches that workers build ahead.
             workers: that build batches; 0: none beside the main thread.
             use_multiprocessing: processes rather than threads.
-            resume: a `Checkpoint` callback's folder; goes on from its newest checkpoint, with
-                everything as it was then, its epoch in place of `initial_epoch`; where it has
-                none, from `initial_epoch`.
-            strict: numbers in the data, a loss or a gradient that are not finite are an error, the
-                last two otherwise a warning.
+            resume: a `Checkpoint` callback's folder; goes on from its newest checkpoint, all as it
+                was then, its epoch for `initial_epoch`; where it has none, from `initial_epoch`.
+            strict: numbers in the data that are not finite are an error.
+            on_nonfinite: after an update that was refused as its loss or gradient is not finite:
+                `stop` raises; `skip` warns, and raises after an epoch of none else; else a warning.
             nb_epoch: the old name of `epochs`.
 
         Returns:
@@ -223,7 +224,7 @@ class Trainer(Predictor):
             TypeError: `resume` is no path.
             ValueError: the data do not fit, or the checkpoint is of another model or stands
                 before `initial_epoch`.
-            FloatingPointError: `strict`, and a loss or gradient was not finite.
+            FloatingPointError: see `on_nonfinite`.
         """
         self.warn_if_frozen_since()
         self.read_layers()
@@ -250,7 +251,7 @@ class Trainer(Predictor):
         self.run = FitRun(
             self, feed, epochs=epochs, initial_epoch=initial_epoch, steps=steps_per_epoch,
             callbacks=[*CallbackList(callbacks or ()), *([ProgbarLogger()] if verbose else [])],
-            validation=validation, verbose=verbose, strict=strict,
+            validation=validation, verbose=verbose, on_nonfinite=on_nonfinite,
         )  # fmt: skip
         self.history = self.run.history
         if resume is not None:
@@ -334,8 +335,7 @@ class Trainer(Predictor):
             return x, y
         if y is not None:
             raise ValueError(
-                "y is given beside compile's target_tensors, which stand in its place: leave y "
-                "out, or compile without target_tensors"
+                "y is given beside compile's target_tensors: leave y out, or compile without them"
             )
         if kind_of(x) in ("arrays", "source"):
             return with_targets(x, self._target_tensors, self.signature.trained)

@@ -306,7 +306,7 @@ class TrialsModel(Model):
 
     def failure_of(self, index: int) -> tuple[int, str] | None:
         """Returns the step at which a trial was frozen, and what was not finite; or None."""
-        step, term = map(int, np.asarray(self.state.failure)[index])
+        step, term, _ = map(int, np.asarray(self.state.failure)[index])
         return None if step < 0 else (step, FAILURES[term])
 
     def read_layers(self) -> None:

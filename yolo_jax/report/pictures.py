@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Key, UInt8
 from PIL import Image
 
 from yolo_jax.core.draw import colour_of, contact_sheet, draw_boxes
@@ -24,9 +24,10 @@ _SHEET, _COLUMNS = 40, 5  # pictures on a sheet: JPEG ends at 65,535 px
 _LONGEST_NAME = 100
 
 
-def save_batch_picture(batch: Batch, augment: Callable[..., tuple], seed: int, path: Path) -> None:
-    """Draws a training batch as the network sees it: augmented, with its boxes."""
-    keys = jax.random.split(jax.random.key(seed), len(batch.image))
+def save_batch_picture(
+    batch: Batch, augment: Callable[..., tuple], keys: Key[Array, "b"], path: Path
+) -> None:
+    """Draws a training batch as the network sees it: augmented by a row's key, with its boxes."""
     augmented = jax.jit(augment)(keys, batch.image, batch.boxes, batch.classes, batch.mix)
     images, boxes, classes = jax.device_get(augmented)[:3]
     pictures = []

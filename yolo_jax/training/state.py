@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Int, UInt32
 
 PyTree = Any
+_NO_FAILURE = (-1, -1, 0)
 
 
 class TrainState(NamedTuple):
@@ -20,8 +21,9 @@ class TrainState(NamedTuple):
         opt_state: the optimizer's, over the trainable parameters alone.
         ema: moving average of `params`, or None.
         key: seed of everything random, as raw key data.
-        failure: (step, term) of the first update of a fit that was refused for a value that is
-            not finite; −1 while there is none. See `step.FAILURES`.
+        failure: of updates that were refused for a value that is not finite, since the host last
+            looked: (step, term) of the first, −1 while there is none, and their number. See
+            `step.FAILURES`.
     """
 
     step: Int[Array, ""]
@@ -30,7 +32,7 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     ema: PyTree
     key: UInt32[Array, "..."]
-    failure: Int[Array, "2"]
+    failure: Int[Array, "3"]
 
 
 def create_state(
@@ -47,13 +49,14 @@ def create_state(
         opt_state=(),
         ema=None,
         key=jax.random.key_data(jax.random.key(seed)),
-        failure=jnp.full(2, -1, jnp.int32),
+        failure=jnp.asarray(_NO_FAILURE, jnp.int32),
     )
 
 
 def without_failure(state: TrainState) -> TrainState:
     """Returns the state with no refused update on record, as a fit begins."""
-    return state._replace(failure=jnp.full_like(state.failure, -1))
+    # Made of the old one, so that it lies where that did: elsewhere the step would compile anew.
+    return state._replace(failure=0 * state.failure + jnp.asarray(_NO_FAILURE, jnp.int32))
 
 
 def with_optimizer(

@@ -23,7 +23,7 @@ PyTree = Any
 Sums = dict[str, PyTree]
 
 # What `TrainState.failure` says had a value that is not finite.
-FAILURES = ("loss", "gradient", "update")
+FAILURES = ("loss", "gradient", "update", "moving statistics")
 
 
 class Fed(NamedTuple):
@@ -125,9 +125,9 @@ def train_step(
 ) -> tuple[TrainState, Sums]:
     """Takes one step of gradient descent.
 
-    An update that is not finite, or whose loss or gradient is not, is refused: parameters,
-    statistics, slots and EMA stay, only the step number grows, and `state.failure` keeps the first
-    such step.
+    An update that is not finite, or whose loss, gradient or moving statistics are not, is refused:
+    parameters, statistics, slots and EMA stay, only the step number grows, and `state.failure`
+    keeps the first such step and counts them.
 
     Args:
         state: where `parallel` places it.
@@ -271,22 +271,26 @@ def _refuse_unless_finite(
     """
     # Both in one pass over memory, in which XLA makes the updates anew rather than write them out.
     squares = jax.tree.map(lambda grad, update: (grad**2 + update**2).sum(), grads, updates)
-    # Stacked: a mere sum would be taken anew in each `where`, and XLA compile four times as long.
-    ok = jnp.isfinite(jnp.stack([loss, optax.tree.sum(squares)])).all()
-    taken = 1
+    # A variance may overflow though all that it normalises is 0 then, and so are the gradients.
+    moving = [leaf.ravel() for leaf in jax.tree.leaves(new.batch_stats)]
+    # Joined: a mere sum would be taken anew in each `where`, and XLA compile four times as long.
+    numbers = jnp.concatenate([jnp.stack([loss, optax.tree.sum(squares)]), *moving])
+    finite = jnp.isfinite(numbers).all()
+    ok, taken, refused = finite, 1, ~finite
     if halted is not None:
         # By a choice that is made anyway: a branch around the step took three quarters of it more.
-        ok, taken = ok & ~halted, jnp.where(halted, 0, 1)
+        ok, taken, refused = ok & ~halted, jnp.where(halted, 0, 1), refused & ~halted
     kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, old)
 
     def blame() -> Array:
-        finite = [jnp.isfinite(loss), jnp.isfinite(optax.tree.norm(grads)), jnp.array(False)]
-        return jnp.argmin(jnp.stack(finite))
+        norms = [loss, optax.tree.norm(grads), optax.tree.norm(updates), jnp.asarray(jnp.nan)]
+        return jnp.argmin(jnp.isfinite(jnp.stack(norms)))
 
     # Which it was asks for another pass, that only a refused update takes.
-    term = lax.cond(ok, lambda: jnp.zeros((), jnp.int32), lambda: blame().astype(jnp.int32))
-    failed = jnp.stack([old.step, term]).astype(jnp.int32)
-    failure = jnp.where(ok | (old.failure[0] >= 0), old.failure, failed)
+    term = lax.cond(refused, lambda: blame().astype(jnp.int32), lambda: jnp.zeros((), jnp.int32))
+    first = jnp.where(old.failure[0] < 0, jnp.stack([old.step, term]), old.failure[:2])
+    failure = jnp.concatenate([first, old.failure[2:] + 1]).astype(jnp.int32)
+    failure = jnp.where(refused, failure, old.failure)
     return kept._replace(step=old.step + taken, failure=failure)
 
 

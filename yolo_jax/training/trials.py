@@ -143,7 +143,7 @@ class TrialAxis(Parallel):
             states: one for each trial.
         """
         # Of those that fill up, an update was refused already: they are not stepped.
-        frozen = states[-1]._replace(failure=np.zeros(2, np.int32))
+        frozen = states[-1]._replace(failure=np.zeros(3, np.int32))
         states = [*states, *[frozen] * (self.size - self.trials)]
         if self.by_host:
             # Copies: a step takes a trial's own arrays over, which others may start with too.
