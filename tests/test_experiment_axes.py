@@ -125,6 +125,18 @@ def test_anchors_are_of_boxes_as_the_network_sees_them(augment, count, zooms, tm
     assert experiment.choose_anchors(usual, dataset) == TINY
 
 
+@pytest.mark.parametrize(("augment", "told"), [(Augment(), True), (Augment(crop=(99, 99)), False)])
+def test_it_is_told_which_share_of_the_boxes_no_scale_of_tiny_learns(
+    augment: Augment, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Anchor 0 has 10×14 px, and is of no scale."""
+    corners = np.float32([[0, 0, 22, 26], [0, 0, 24, 28], [0, 0, 70, 70], [0, 0, 99, 99]])
+    one = Annotation(1, Path("x.jpg"), 800, 800, corners, np.zeros(4, np.int32), np.zeros(4, bool))
+    wanted = config(tmp_path, network=NetworkConfig(input_size=416), augment=augment)
+    assert experiment.choose_anchors(wanted, Dataset([one], ("ash",))) == TINY
+    assert ("50% of the boxes teach nothing" in caplog.text) == told
+
+
 def test_a_frozen_network_is_as_in_evaluation():
     usual, frozen = (create_network("tiny", 1, frozen_batch_norm=f) for f in (False, True))
     image = jnp.asarray(np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8))

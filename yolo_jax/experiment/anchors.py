@@ -1,6 +1,7 @@
 """The anchors of an experiment: its network's own, or k-means of the boxes it will see."""
 
 import dataclasses
+import logging
 
 import jax
 import numpy as np
@@ -10,12 +11,15 @@ from yolo_jax.config import ExperimentConfig
 from yolo_jax.core.anchors import TINY_DARKNET, AnchorSet, kmeans_anchors
 from yolo_jax.core.types import Dataset
 from yolo_jax.data.augment import ALONE
+from yolo_jax.data.doctor.statistics import box_sizes, fit_anchors
 from yolo_jax.data.letterbox import letterbox_geometry
 from yolo_jax.networks.yolov3 import NETWORKS
 from yolo_jax.run_folder import RunFolder
 from yolo_jax.training import distributed
 
-_SAMPLED_IMAGES = 20_000  # of a larger set, whose boxes k-means sees
+_log = logging.getLogger(__name__)
+_SAMPLED_IMAGES = 20_000  # of a larger set, whose boxes are looked at
+_FEW = 0.01  # share of boxes that is not worth a warning
 
 
 def anchors_of(
@@ -43,6 +47,7 @@ def choose_anchors(config: ExperimentConfig, dataset: Dataset) -> AnchorSet:
     """
     shipped = NETWORKS[config.network.kind][1]
     if config.network.anchors == "default":
+        _tell_unlearnt(config, dataset, shipped)
         return shipped
     sizes = _augmented_sizes(config, dataset)
     found = kmeans_anchors(sizes, len(shipped.sizes), seed=config.seed)
@@ -55,6 +60,29 @@ def of_first(anchors: AnchorSet) -> AnchorSet:
     """Returns the anchors of the first process, which others may have to the last bit otherwise."""
     sizes = distributed.gather_objects(anchors.sizes)[0]
     return dataclasses.replace(anchors, sizes=tuple((width, height) for width, height in sizes))
+
+
+def _tell_unlearnt(config: ExperimentConfig, dataset: Dataset, anchors: AnchorSet) -> None:
+    """Warns of boxes that nothing is learnt of, for their best anchor is of no scale.
+
+    Where crops are enlarged, boxes are of other sizes by far, and nothing is said.
+    """
+    used = {index for mask in anchors.masks for index in mask}
+    if len(used) == len(anchors.sizes) or config.augment.crop is not None:
+        return
+    every = -(-len(dataset.annotations) // _SAMPLED_IMAGES)
+    sampled = [dataset.annotations[i] for i in range(0, len(dataset.annotations), every)]
+    side = config.network.input_size
+    sizes = box_sizes(dataclasses.replace(dataset, annotations=sampled), (side, side)).sizes
+    fit = fit_anchors(sizes, anchors)
+    if fit is not None and fit.unlearnt > _FEW:
+        _log.warning(
+            "%.0f%% of the boxes teach nothing: as the network sees them, without augmentation, "
+            "they are nearest to an anchor that no scale of %s has, as in keras-yolo3. Anchors of "
+            "the data (--network.anchors kmeans) are all of a scale; or take a larger "
+            "--network.input-size, or --network.kind yolov3",
+            100 * fit.unlearnt, config.network.kind,
+        )  # fmt: skip
 
 
 def _augmented_sizes(config: ExperimentConfig, dataset: Dataset) -> Float[np.ndarray, "n 2"]:

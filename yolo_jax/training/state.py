@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int, UInt32
 
@@ -56,7 +57,7 @@ def create_state(
 def without_failure(state: TrainState) -> TrainState:
     """Returns the state with no refused update on record, as a fit begins."""
     # Made of the old one, so that it lies where that did: elsewhere the step would compile anew.
-    return state._replace(failure=0 * state.failure + jnp.asarray(_NO_FAILURE, jnp.int32))
+    return state._replace(failure=0 * state.failure + np.asarray(_NO_FAILURE, np.int32))
 
 
 def with_optimizer(
