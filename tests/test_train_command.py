@@ -164,10 +164,10 @@ def test_a_finished_run_goes_on_to_more_epochs_by_its_own_schedule(finished: Pat
 
 def test_bench_names_what_there_is(capsys):
     assert cli.main(["bench", "nothing"]) == 2
-    names = "augment, checkpoint, convolution, data, infer, loop, loss, nms, packed, quickstart, "
+    names = "augment, checkpoint, convolution, data, endurance, infer, loop, loss, nms, packed, "
     assert (
-        f"one of {names}rehearsal, scaling, second_start, soak, step, together, tpu; found nothing"
-        in capsys.readouterr().err
+        f"one of {names}quickstart, rehearsal, scaling, second_start, soak, step, together, tpu; "
+        "found nothing" in capsys.readouterr().err
     )
 
 

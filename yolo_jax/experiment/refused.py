@@ -13,7 +13,8 @@ _log = logging.getLogger(__name__)
 class RefusedUpdates(Callback):
     """Writes `refused.json` at each epoch's end and where a fit ends, by which one can replay them.
 
-    Of several since the host had looked, the first has a record, with their number.
+    Of several since the host had looked, the first has a record, with their number. Of several
+    processes the first names its images.
 
     Args:
         run: the run's folder.
