@@ -50,6 +50,7 @@ def test_only_what_may_differ_may(run: RunFolder):
     run.resolve(dataclasses.replace(CONFIG, data=data, epochs=9, keep_checkpoints=4), 1)
     speed = {f"data.{name}" for name in ("threads", "workers", "cache", "cache_folder")}
     told = {"track", "track_project", "validation_ap_every"}
+    told |= {"train.on_nonfinite"}  # whether it goes on from where it was stopped
     assert {"epochs", "runs", "keep_checkpoints", "parallel.strategy"} | speed | told == MAY_DIFFER
     with pytest.raises(ValueError, match=r"these differ: batch_size \(there 8, here 4\); seed"):
         run.resolve(dataclasses.replace(CONFIG, batch_size=4, seed=1), 1)
