@@ -7,6 +7,7 @@ Source: Everingham & Winn, The PASCAL Visual Object Classes Challenge 2007 Devel
 top-left pixel in the image has coordinates (1,1)"; the kit's VOCevaldet measures boxes so.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -170,12 +171,13 @@ def _records(
     """
     records: list[_Record] = []
     xml_of: dict[Path, str] = {}
+    record_of = functools.cache(_record)  # a list may have a name many times
     for file, place, name in names:
         xml, fault = find_inside(f"{name}.xml", [annotations], "XML file")
         if fault:
             problems.append(Problem(file, f"{place} ({name})", *fault, loses_image=True))
             continue
-        record = _record(xml, images, name)
+        record = record_of(xml, images, name)
         if isinstance(record, Fault):
             problems.append(Problem(xml, "the file", *record, loses_image=True))
         elif record.image in xml_of:
