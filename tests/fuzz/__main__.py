@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 try:
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.disable()  # what readers say of bad records
+    warnings.simplefilter("ignore")  # and Pillow of odd files
     campaign = Campaign(options.target, options.minutes)
     seeds = campaign.seeds
     if atheris is None:

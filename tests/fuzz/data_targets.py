@@ -5,10 +5,12 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
+from PIL import Image
 from places import Target, check, picture, place, refusing
 
-from yolo_jax.data.images import ImageError
+from yolo_jax.data.images import ImageError, decode_image, decode_to_fit
 from yolo_jax.data.readers.array_record import ANNOTATIONS, MANIFEST, read_array_record
 from yolo_jax.data.readers.coco import read_coco
 from yolo_jax.data.readers.keras_yolo3 import read_keras_yolo3
@@ -135,6 +137,14 @@ def voc_list(data: bytes) -> None:
         check(read_voc(folder)[0])
 
 
+def image(data: bytes) -> None:
+    # Of usual images Pillow takes up to 179 million pixels, which are gigabytes.
+    with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 5_000_000):
+        for decode in (decode_image, functools.partial(decode_to_fit, shape=(8, 8))):
+            with refusing("a.png"):
+                decode(data, "a.png")
+
+
 def class_names(data: bytes) -> None:
     path = place("names") / "classes.txt"
     path.write_bytes(data)
@@ -166,6 +176,7 @@ def yolo_folder() -> Path:
     return folder
 
 
+IMAGES = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 LABELS = b"0 0.5 0.5 0.25 0.25\n1 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n"
 
 
@@ -259,6 +270,7 @@ DATA_TARGETS = {
     "weights": Target(weights, valid_weights),
     "voc": Target(voc, seeds(VOC)),
     "voc_list": Target(voc_list, seeds(b"a\n")),
+    "image": Target(image, lambda: [picture(kind) for kind in IMAGES]),
     "class_names": Target(class_names, seeds("ash\noak\ngrüne Erle\n".encode())),
     "coco": Target(coco, seeds(COCO)),
     "yolo_labels": Target(yolo_labels, seeds(LABELS)),
