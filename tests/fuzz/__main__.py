@@ -29,10 +29,12 @@ else:
         from targets import TARGETS
 
 from mutations import mutated
+from places import clear
 
 SECONDS = 5  # that an input may take
 MEMORY = 2**30  # bytes that the process may grow by
-FOLDER = Path("build/fuzz")
+CHECKOUT = Path(__file__).parents[2]
+FOLDER = CHECKOUT / "build" / "fuzz"
 
 
 class TooLong(BaseException):
@@ -81,8 +83,9 @@ class Campaign:
     def _keep(self, data: bytes, error: BaseException) -> None:
         """Stores an input, the first and then the shortest of those that fail at one place."""
         told = traceback.format_exception(error)
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "yolo_jax" in f.filename]
-        where = (type(error), frames[-1].filename, frames[-1].lineno) if frames else type(error)
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename.startswith(str(CHECKOUT))]
+        where = type(error), own[-1].filename, own[-1].lineno
         if where in self.failures and len(self.failures[where]) <= len(data):
             return
         if where not in self.failures:
@@ -102,6 +105,7 @@ class Campaign:
             f"{(_peak() - self.before) >> 20} more than before; {len(self.failures)} failures",
             flush=True,
         )
+        clear()
         os._exit(bool(self.failures))  # libFuzzer would go on
 
 
@@ -122,6 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable()  # what readers say of bad records
     warnings.simplefilter("ignore")  # and Pillow of odd files
+    warnings.filterwarnings("error", module="yolo_jax")  # as in the tests
     campaign = Campaign(options.target, options.minutes)
     seeds = campaign.seeds
     if atheris is None:

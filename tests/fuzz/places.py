@@ -31,11 +31,21 @@ class Target(NamedTuple):
 
 
 @functools.cache
+def _root() -> Path:
+    memory = Path("/dev/shm")
+    atexit.register(clear)
+    return Path(tempfile.mkdtemp(prefix="fuzz_", dir=memory if memory.is_dir() else None))
+
+
+def clear() -> None:
+    """Deletes the folders."""
+    shutil.rmtree(_root(), ignore_errors=True)
+
+
+@functools.cache
 def place(name: str) -> Path:
     """Returns a folder of this process with an image in it, in memory if there is such a disk."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None)) / name
-    atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
+    folder = _root() / name
     folder.mkdir()
     (folder / "a.png").write_bytes(picture("PNG"))
     return folder
