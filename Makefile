@@ -5,7 +5,7 @@ ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: train test check docs lock
+.PHONY: train test check docs lock audit
 
 train: .venv/.complete
 	@.venv/bin/yolo-jax train experiments/configs/quickstart.py $(ARGS)
@@ -29,8 +29,14 @@ lock:
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install --quiet --progress-bar off uv
 	@build/lock/bin/uv pip compile --quiet $(ARGS) pyproject.toml --extra dev --no-annotate \
-		--custom-compile-command "uv pip compile pyproject.toml --extra dev --no-annotate -o requirements.txt" \
-		-o requirements.txt
+		--generate-hashes --custom-compile-command "make lock" -o requirements.txt
+
+# Known vulnerabilities of what requirements.txt pins, by PyPI's list; a package that could not be
+# looked up is an error.
+audit:
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet --progress-bar off pip-audit
+	@build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt
 
 .venv/.complete: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,6 +45,7 @@ lock:
 		exit 1; }
 	@echo "Setting up .venv (once, a few minutes)"
 	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/python -m pip install --quiet --progress-bar off -r requirements.txt
+	@.venv/bin/python -m pip install --quiet --progress-bar off --require-hashes \
+		-r requirements.txt
 	@.venv/bin/python -m pip install --quiet --progress-bar off --no-deps -e .
 	@touch $@

@@ -101,7 +101,8 @@ BAD_IMAGES = {
     "nul": (image_with(file_name="a\0b.png"), "image 3", "'a\\x00b.png' is not a path"),
     "surrogate": (image_with(file_name="\ud800.png"), "image 3", "'\\ud800.png' is not a path"),
     "long name": (image_with(file_name="x" * 300), "image 3", "cannot be sought: File name too"),
-    "no size": (image_with(width=0), "image 3", "is (0, 20), not two whole numbers of px above"),
+    "no size": (image_with(width=0), "image 3", "is (0, 20), not two whole numbers of px, 1 to"),
+    "huge": (image_with(width=2**31), "image 3", "(2147483648, 20), not two whole numbers"),
     "no field": (lambda c: c["images"][1].pop("height"), "images[1]", "lacks the fields ['height"),
     "not an object": (lambda c: c["images"].append(5), "images[2]", "it is 5, not an object"),
 }  # fmt: skip

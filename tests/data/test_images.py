@@ -15,6 +15,7 @@ from yolo_jax.data.images import (
     load_to_fit,
     read_image,
 )
+from yolo_jax.data.readers.sizes import image_sizes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -64,6 +65,15 @@ def test_not_an_image(tmp_path):
             read_image(tmp_path / "page.jpg")
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         read_image(tmp_path / "gone.jpg")
+
+
+def test_a_format_for_which_a_program_would_be_started_is_none(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+    with pytest.raises(ImageError, match=r"a\.jpg is not an image of a known format"):
+        read_image(path)
+    (size,) = image_sizes([path])
+    assert "not an image of a known format" in str(size)
 
 
 def saved(tmp_path, values, name, mode=None, **options):

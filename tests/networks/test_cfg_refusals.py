@@ -86,6 +86,10 @@ def test_text_that_is_no_cfg_is_refused(tmp_path, text, message):
         (whole_file("[upsample]\nscale=nan\n"), r"line 8: .*scale=nan; expected a finite number"),
         (whole_file("[upsample]\nstride=99999\n"), r"line 7: .*gives 3199968×3199968×6 values"),
         (whole_file("[convolutional]\nfilters=999999999\n"), r"line 7: .* kernel of more weights"),
+        (
+            whole_file("[max]\nstride=999999999\nsize=1\n" * 9),
+            r"line 10: .*a stride of 9{8}80{8}1 px",
+        ),
     ],
 )
 def test_sections_that_are_wrong_in_themselves_are_refused(tmp_path, text, message):

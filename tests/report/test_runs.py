@@ -142,7 +142,7 @@ def test_a_link_out_of_the_folder_is_not_shown_nor_what_cannot_be_read(tmp_path:
     picture.unlink()
     picture.symlink_to(tmp_path / "secret")
     (fault,) = read_run(run, "run").faults
-    assert "names examples/worst_1.jpg, which is not there in examples/" in fault
+    assert "names 'examples/worst_1.jpg', which is not there in examples/" in fault
     picture.unlink()
     picture.write_bytes(b"")
     (found,) = read_sets([run])

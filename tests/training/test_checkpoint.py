@@ -133,13 +133,14 @@ _KILLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
 import jax, jax.numpy as jnp
-from yolo_jax.training import checkpoint
+from yolo_jax.training import manager
+from yolo_jax.training.checkpoint import Checkpoints
 
 folder, stage = Path(sys.argv[1]), sys.argv[2]
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-real = checkpoint._SummedPath.finalize
+real = manager._SummedPath.finalize
 async def finalize(self):
     if stage == "before commit" and self.get_final().name == "3":
         (Path(self.get()) / "checksums.json").write_text("{}")
@@ -147,14 +148,14 @@ async def finalize(self):
     await real(self)
     if stage == "after commit" and self.get_final().name == "3":
         die()
-checkpoint._SummedPath.finalize = finalize
+manager._SummedPath.finalize = finalize
 
 def watch():
     while True:
         if any(p.is_file() for t in folder.glob("3.*tmp*") for p in t.rglob("*")):
             die()
 
-checkpoints = checkpoint.Checkpoints(folder, keep=2, monitor=None)
+checkpoints = Checkpoints(folder, keep=2, monitor=None)
 state = {"kernel": jnp.arange(5000.0), "bias": jnp.ones(7)}
 steps = [1, 2, 3, 4]
 if stage == "before commit, of one saved anew":

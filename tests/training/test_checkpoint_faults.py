@@ -228,7 +228,7 @@ import asyncio, ctypes, os, shutil, signal, sys, time
 from pathlib import Path
 import pod_worker
 from yolo_jax.callbacks import Callback, Checkpoint
-from yolo_jax.training import checkpoint
+from yolo_jax.training import manager
 
 folder, what, epochs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 model = pod_worker.make_model("small", "pmap", False)
@@ -256,7 +256,7 @@ def hold_up():
     mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
     lock(mutex), lock(mutex)
 
-real = checkpoint._SummedPath.finalize
+real = manager._SummedPath.finalize
 async def finalize(self):
     if what == "save" and self.get_final().name == "3":
         print("saving", flush=True)
@@ -264,7 +264,7 @@ async def finalize(self):
     if what == "last" and self.get_final().name == str(epochs):
         os.kill(os.getpid(), signal.SIGTERM)
     await real(self)
-checkpoint._SummedPath.finalize = finalize
+manager._SummedPath.finalize = finalize
 
 history = model.fit(
     pod_worker.Rows((0, 1)), epochs=epochs, steps_per_epoch=1, verbose=0,

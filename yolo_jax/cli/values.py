@@ -16,7 +16,7 @@ def changes(text: str) -> dict[str, Any]:
     """Reads values by a config's dotted fields, as JSON, from the command line."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(

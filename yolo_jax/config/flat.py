@@ -10,6 +10,8 @@ from typing import Any
 from yolo_jax.config.experiment_config import ExperimentConfig
 from yolo_jax.core.fields import check_fields
 
+_LONGEST = 100  # characters of a name that others are likened to: it takes their square
+
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Returns a config's fields by dotted name, as JSON holds them."""
@@ -86,6 +88,7 @@ def nearest(name: str, names: Collection[str]) -> list[str]:
     Returns:
         Those whose last part it is, else the one that is most like it, as a whole or in that part.
     """
+    name = name[:_LONGEST]
     if same := [other for other in names if other.rpartition(".")[2] == name]:
         return same
 

@@ -30,7 +30,11 @@ class Within:
 
     def __contains__(self, number: float) -> bool:
         """Tells whether a number lies inside; NaN and infinities do not."""
-        if not math.isfinite(number) or not self.least <= number <= self.most:
+        try:
+            is_finite = math.isfinite(number)
+        except OverflowError:  # a whole number of hundreds of digits
+            is_finite = False
+        if not is_finite or not self.least <= number <= self.most:
             return False
         if self.multiple_of and number % self.multiple_of:
             return False

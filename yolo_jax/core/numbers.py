@@ -74,7 +74,7 @@ def finite_number(what: str, value: Any, least: float = -math.inf, most: float =
     """
     try:
         found = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if math.isfinite(found) and least <= found <= most:
         return found

@@ -17,6 +17,9 @@ from yolo_jax.core.files import open_file
 from yolo_jax.core.types import Annotation, Dataset
 from yolo_jax.data.letterbox import reduction
 
+# Pillow's names of the formats that are read, whatever a file is called. Pillow reads others, for
+# some of which it starts programs: Ghostscript for EPS.
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _LARGEST_16_BITS = 2**16 - 1
 # Of libjpeg's warnings (its jerror.h) those by which pixels are made up. The others, such as bytes
 # too many before a marker, are found in many a file whose picture is whole.
@@ -141,7 +144,7 @@ def first_of_many(encoded: bytes) -> int:
     0 for a single image, for what is no image, and for a JPEG, whose others are previews.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as file:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as file:
             count = getattr(file, "n_frames", 1)
             return count if count > 1 and file.format not in ("JPEG", "MPO") else 0
     except (Image.DecompressionBombError, *_DAMAGE):
@@ -189,7 +192,7 @@ def _is_ordinary_jpeg(file: JpegImagePlugin.JpegImageFile) -> bool:
 
 @contextmanager
 def open_image(
-    encoded: bytes, name: Path | str, formats: tuple[str, ...] | None = None
+    encoded: bytes, name: Path | str, formats: tuple[str, ...] = FORMATS
 ) -> Iterator[Image.Image]:
     """Opens an encoded image, of which the header alone is read; `rgb_of` decodes it.
 
@@ -198,7 +201,7 @@ def open_image(
     Args:
         encoded: content of an image file.
         name: of the image, for messages.
-        formats: Pillow's names of those that are tried; None: all that it reads.
+        formats: Pillow's names of those that are tried.
 
     Raises:
         ImageError: it is cut short, is not an image (`UnknownFormat`), or has more pixels than

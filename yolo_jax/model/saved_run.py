@@ -1,17 +1,30 @@
 """What a checkpoint holds of a fit, and how the fit goes on from it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import jax
 import numpy as np
 
+from yolo_jax.core.json_files import check_shape
 from yolo_jax.model.graph.session import NUMBERED
 from yolo_jax.training.checkpoint import Checkpoints, OtherModel
 
 if TYPE_CHECKING:
     from yolo_jax.model.callbacks import Callback
     from yolo_jax.model.fit import FitRun
+
+
+class _Progress(TypedDict):
+    """What `progress_of` returns; a checkpoint that was made before two of them has neither."""
+
+    epoch: int
+    step: int
+    batches: int
+    fit: NotRequired[int]
+    order: NotRequired[dict]
+    sums: list | None
+    callbacks: dict
 
 
 def arrays_of(run: "FitRun") -> dict[str, Any]:
@@ -54,12 +67,15 @@ def resume(run: "FitRun", folder: Any) -> None:
     if restored is None:
         return
     progress = restored.progress
+    try:
+        check_shape(progress, _Progress)
+    except ValueError as error:
+        raise ValueError(f"the checkpoint of step {restored.step} in {folder}: {error}") from error
     if progress["epoch"] < run.epoch:
         raise ValueError(
             f"{folder} stands at epoch {progress['epoch']}, before initial_epoch "
             f"{run.epoch}: leave initial_epoch out to go on from there"
         )
-    # A checkpoint that was made before these were kept has neither.
     order = progress.get("order", run.feed.order)
     if order != run.feed.order:
         raise ValueError(

@@ -20,6 +20,7 @@ DETAILS, EXAMPLES = "held_out.json", "examples"
 RECALL_STEP = 0.02
 _SHOWN = 4  # images of each kind
 _LONGEST = 400  # px of their pictures
+_SHOWN_NAME = 100  # characters of a picture's name in a message
 
 
 class Example(TypedDict):
@@ -67,13 +68,25 @@ def read_details(folder: Path) -> Details:
     if not confusion or any(len(row) != len(confusion) for row in confusion):
         raise ValueError(f"{path} is damaged: confusion has not as many columns as rows")
     for example in (*details["worst"], *details["best"]):
-        picture = Path(example["picture"])
-        # Of another place, a link's too, any file of the reader's would come into a page that is
-        # passed on.
-        is_inside = (folder / picture).resolve().is_relative_to(folder.resolve())
-        if picture.parent != Path(EXAMPLES) or not is_inside or not (folder / picture).is_file():
-            raise ValueError(f"{path} names {picture}, which is not there in {EXAMPLES}/")
+        if not _is_example(folder, Path(example["picture"])):
+            named = example["picture"][:_SHOWN_NAME]
+            raise ValueError(f"{path} names {named!r}, which is not there in {EXAMPLES}/")
     return details
+
+
+def _is_example(folder: Path, picture: Path) -> bool:
+    """Tells whether a picture is a file among the examples of a run's folder.
+
+    Of another place, a link's too, any file of the reader's would come into a page that is passed
+    on.
+    """
+    if picture.parent != Path(EXAMPLES):
+        return False
+    try:
+        file = (folder / picture).resolve()
+        return file.is_relative_to(folder.resolve()) and file.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def save_details(

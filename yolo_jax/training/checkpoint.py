@@ -4,7 +4,6 @@ Each has a list of checksums, written before it appears under its name. All proc
 part in a save; which checkpoint they go on from the first one chooses.
 """
 
-import asyncio
 import logging
 import os
 import shutil
@@ -17,30 +16,19 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
-from orbax.checkpoint.path import atomicity
 
 from yolo_jax.training import distributed
-from yolo_jax.training.checksums import CheckpointDamaged, verify, write_checksums
+from yolo_jax.training.checksums import CheckpointDamaged, verify
+from yolo_jax.training.manager import DAMAGES, open_manager
 from yolo_jax.training.refusals import failing_clearly
 
 PyTree = Any
-# What orbax and tensorstore raise for files that are missing, cut short or overwritten.
-_DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _REPLACED = ".replaced"
 _log = logging.getLogger(__name__)
 
 
 class OtherModel(ValueError):
     """A checkpoint of another model or optimizer."""
-
-
-class _SummedPath(atomicity.AtomicRenameTemporaryPath):
-    """Writes the checksums of a save's files before it takes its name."""
-
-    async def finalize(self) -> None:
-        await asyncio.to_thread(write_checksums, Path(self.get()))
-        await super().finalize()
 
 
 @dataclass(frozen=True)
@@ -58,29 +46,6 @@ class Restored:
     progress: dict[str, Any]
 
 
-class _Manager(ocp.CheckpointManager):
-    """Leaves it to `distributed.Preemption` to ask where to stop, and tells at once of a failure.
-
-    JAX's service compares the numbers that it is asked with; orbax's, of checkpoints, are others.
-
-    Attributes:
-        failure: of a save, before orbax waits for the other processes, which wait for this one.
-    """
-
-    failure: BaseException | None = None
-
-    def _wait_for_checkpointers(self) -> None:
-        try:
-            super()._wait_for_checkpointers()
-        except BaseException as error:
-            self.failure = error
-            raise
-
-    def reached_preemption(self, step: int) -> bool:
-        """Tells nothing."""
-        return False
-
-
 class Checkpoints:
     """A folder of checkpoints, numbered by the run's step.
 
@@ -96,6 +61,9 @@ class Checkpoints:
         read_only: save nothing; what is damaged is set aside all the same. Unfinished saves of a
             killed process are deleted in the background by the one that writes; two doing so
             would trip each other.
+
+    Raises:
+        ValueError: what orbax keeps of a checkpoint is damaged.
     """
 
     def __init__(
@@ -109,30 +77,7 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self.monitor = monitor
         self._handed_over = False  # whether the last save goes on in orbax's threads
-        policies: list[Any] = [LatestN(keep)]
-        if monitor is not None:
-            policies.append(
-                BestN(
-                    get_metric_fn=lambda metrics: metrics[monitor],
-                    reverse=True,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        self._manager = _Manager(
-            self.folder,
-            item_handlers={
-                "arrays": ocp.StandardCheckpointHandler(),
-                "progress": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                create=True,
-                cleanup_tmp_directories=not read_only,
-                preservation_policy=AnyPreservationPolicy(policies),
-                enable_async_checkpointing=True,
-                temporary_path_class=_SummedPath,
-            ),
-        )
+        self._manager = open_manager(self.folder, keep, monitor, read_only=read_only)
         if not read_only and distributed.is_first():
             with failing_clearly(self.folder):
                 self._check_writable()
@@ -233,11 +178,13 @@ class Checkpoints:
             )
         except OtherModel:
             raise
-        except _DAMAGES as error:
+        except DAMAGES as error:
             raise ValueError(
                 f"the checkpoint {folder} cannot be read, though its files are those that were "
                 f"saved ({error}); delete it to go on from the one before"
             ) from error
+        if not isinstance(restored["progress"], dict):
+            raise ValueError(f"{folder}/progress holds no object, but {restored['progress']!r:.60}")
         leaves = [restored["arrays"][name] for name in wanted]
         arrays = jax.tree.unflatten(jax.tree.structure(like), leaves)
         _log.info("resumed from %s", folder)

@@ -3,14 +3,25 @@
 import json
 import zlib
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from orbax.checkpoint.path import atomicity
+
+from yolo_jax.core.json_files import read_json
 
 _CHECKSUMS = "checksums.json"
 # Of what a checkpoint holds; a newer one is of a later yolo_jax.
 FORMAT = 1
 # Orbax writes to these after the rest.
 _ORBAX_OWN = ("_CHECKPOINT_METADATA", atomicity.COMMIT_SUCCESS_FILE)
+
+
+class _List(TypedDict):
+    """What `checksums.json` holds; a list that was made before it had a sum of its own has none."""
+
+    format: int
+    files: dict[str, int]
+    sum: NotRequired[int]
 
 
 class CheckpointDamaged(ValueError):
@@ -55,11 +66,10 @@ def verify(folder: Path) -> None:
     """
     listed = folder / _CHECKSUMS
     try:
-        saved = json.loads(listed.read_text())
-        made_by, sums = int(saved["format"]), dict(saved["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        saved = read_json(listed, _List)
+    except (OSError, ValueError) as error:
         raise CheckpointDamaged(f"its {_CHECKSUMS} cannot be read ({error})") from error
-    # A list that was made before it had a sum of its own has none.
+    made_by, sums = saved["format"], saved["files"]
     if "sum" in saved and saved["sum"] != _sum_of(made_by, sums):
         raise CheckpointDamaged(f"{_CHECKSUMS} is not what was saved")
     if made_by > FORMAT:

@@ -13,6 +13,7 @@ Source: https://github.com/google/array_record.
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -207,7 +208,7 @@ def _read_manifest(folder: Path) -> Manifest:
         )
     try:
         content = json.loads(read_text(path, "a manifest of JSON", "JSON"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, too
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is not the manifest of a packed data set: no format {_FORMAT!r}")
@@ -219,7 +220,7 @@ def _read_manifest(folder: Path) -> Manifest:
     shards = _field(path, content, "shards", list)
     return Manifest(
         **{name: _field(path, content, name, int) for name in ("images", "boxes", "most_boxes")},
-        class_names=tuple(map(str, _field(path, content, "class_names", list))),
+        class_names=_class_names(path, content),
         annotations=_packed_file(path, "annotations", content.get("annotations")),
         shards=tuple(_packed_file(path, f"shards[{i}]", shards[i]) for i in range(len(shards))),
     )
@@ -232,6 +233,14 @@ def _field(path: Path, content: dict[str, Any], name: str, kind: type) -> Any:
     return value
 
 
+def _class_names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
+    names = _field(path, content, "class_names", list)
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(f"{path}: its 'class_names[{index}]' is {name!r:.60}, not a text")
+    return tuple(names)
+
+
 def _packed_file(path: Path, place: str, record: Any) -> PackedFile:
     if not isinstance(record, dict):
         raise ValueError(f"{path}: its {place!r} is {record!r}, not the record of a file")
@@ -239,12 +248,14 @@ def _packed_file(path: Path, place: str, record: Any) -> PackedFile:
     file = PackedFile(**{name: _field(path, record, name, kind) for name, kind in kinds.items()})
     if Path(file.name).name != file.name:
         raise ValueError(f"{path}: the name {file.name!r} of {place!r} is not that of a file in it")
+    if file.images < 1:
+        raise ValueError(f"{path}: {place!r} has {file.images} images; expected 1 or more")
     return file
 
 
 def _check_file(folder: Path, file: PackedFile, *, verify: bool) -> None:
     path = folder / file.name
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 (False too where no file can have the name)
         raise FileNotFoundError(f"{path} is missing: {MANIFEST} lists it; copy it again")
     size = path.stat().st_size
     if size != file.size:
@@ -276,6 +287,11 @@ def _check_counts(folder: Path, manifest: Manifest, columns: Columns) -> None:
         raise ValueError(
             f"{folder / MANIFEST} says {manifest.images} images: its shards have {images} and "
             f"{manifest.annotations.name} has {len(columns)}; pack the data again"
+        )
+    if manifest.boxes != len(columns.arrays.boxes):
+        raise ValueError(
+            f"{folder / MANIFEST} says {manifest.boxes} boxes, and {manifest.annotations.name} has "
+            f"{len(columns.arrays.boxes)}; pack the data again"
         )
     highest = int(columns.arrays.classes.max(initial=-1))
     if highest >= len(manifest.class_names):

@@ -24,8 +24,8 @@ from yolo_jax.data.readers.records import (
     without_doubles,
 )
 
-# Batches hold ids in 32 bits.
-_LARGEST_ID = 2**31 - 1
+# Batches hold ids and sizes in 32 bits.
+_LARGEST = 2**31 - 1
 _IMAGE_FIELDS = ("id", "file_name", "width", "height")
 _ANNOTATION_FIELDS = ("image_id", "category_id", "bbox")
 # What is read of each list, or given anew where it is written.
@@ -131,8 +131,8 @@ def _not_kept(content: Mapping[str, Any], categories: Mapping[int, str]) -> tupl
 
 def _follows(field: str, record: Mapping[str, Any]) -> bool:
     box = _four_numbers(record.get("bbox")) if field == "area" else None
-    area = record.get(field)
-    return bool(box) and isinstance(area, int | float) and abs(box[2] * box[3] - area) < _SAME_AREA
+    area = _number(record.get(field))  # NaN is like no other
+    return box is not None and abs(box[2] * box[3] - area) < _SAME_AREA
 
 
 def _is_whole(value: Any) -> bool:
@@ -211,12 +211,12 @@ def _wrong_image(record: Mapping[str, Any], images: Container[int]) -> Fault | N
     """Returns why an image record by itself cannot be used, or None."""
     number, size = record["id"], (record["width"], record["height"])
     reason = ""
-    if not _is_whole(number) or not 0 <= number <= _LARGEST_ID:
-        reason = f"its id is {number!r}, not a whole number of 0 to {_LARGEST_ID}"
+    if not _is_whole(number) or not 0 <= number <= _LARGEST:
+        reason = f"its id is {number!r}, not a whole number of 0 to {_LARGEST}"
     elif number in images:
         reason = "its id is that of an image before it"
-    elif not all(_is_whole(side) and side > 0 for side in size):
-        reason = f"its (width, height) is {size}, not two whole numbers of px above 0"
+    elif not all(_is_whole(side) and 0 < side <= _LARGEST for side in size):
+        reason = f"its (width, height) is {size}, not two whole numbers of px, 1 to {_LARGEST}"
     elif not isinstance(record["file_name"], str):
         reason = f"its file_name is {record['file_name']!r}, not a text"
     return Fault(f"{reason}; skipped") if reason else None

@@ -14,6 +14,11 @@ from yolo_jax.core.types import Annotation
 
 # Names of files and texts of JSON may hold halves of surrogate pairs.
 _HALVES = "surrogatepass"
+# What zipfile and NumPy raise of what is no .npz file; the last two of numbers in its header.
+_DAMAGE = (
+    *(ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError, TypeError, SyntaxError),
+    *(OverflowError, MemoryError),
+)
 
 
 class Arrays(NamedTuple):
@@ -85,7 +90,12 @@ class Columns(Sequence[Annotation]):
         return columns
 
     def save(self, file: Path) -> None:
-        """Writes the columns as .npz, which holds no pickled objects."""
+        """Writes the columns as .npz, which holds no pickled objects.
+
+        Raises:
+            ValueError: they could not be read again; see `load`.
+        """
+        _check(self.arrays)
         with file.open("xb") as out:
             np.savez(out, allow_pickle=False, **self.arrays._asdict())
 
@@ -98,12 +108,13 @@ class Columns(Sequence[Annotation]):
             content: of the file, where it has been read already.
 
         Raises:
-            ValueError: it is not such a file.
+            ValueError: it is not such a file, or its columns do not belong together: they have
+                other types or lengths than `Arrays` says, or a box lies outside its image.
         """
         try:
-            with np.load(file if content is None else io.BytesIO(content)) as columns:
-                arrays = Arrays(*(columns[name] for name in Arrays._fields))
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            arrays = _read(io.BytesIO(file.read_bytes() if content is None else content))
+            _check(arrays)
+        except _DAMAGE as error:
             raise ValueError(f"{file} does not hold the columns of annotations: {error}") from error
         return cls(arrays, file.parent, file)
 
@@ -160,6 +171,63 @@ class Columns(Sequence[Annotation]):
         if self.file is not None:
             return Columns.load, (self.file,)
         return Columns, (self.arrays, self.folder)
+
+
+def _read(file: io.BytesIO) -> Arrays:
+    with zipfile.ZipFile(file) as members:
+        for member in members.infolist():
+            # Else a small file might become arrays of any size.
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"its {member.filename} is compressed; expected it as it is")
+    with np.load(file, allow_pickle=False) as columns:
+        return Arrays(*(columns[name] for name in Arrays._fields))
+
+
+def _check(arrays: Arrays) -> None:
+    """Refuses columns that are not of images and boxes in them.
+
+    Raises:
+        ValueError: one has another type or length than `Arrays` says, the boxes of an image begin
+            behind their end, an image has no size or an id twice, a box lies outside its image, or
+            a name is not UTF-8.
+    """
+    images, boxes = arrays.image_id.size, arrays.classes.size
+    kinds = {
+        "image_id": ("int32", (images,)),
+        "size": ("int32", (images, 2)),
+        "starts": ("int64", (images + 1,)),
+        "boxes": ("float32", (boxes, 4)),
+        "classes": ("int32", (boxes,)),
+        "crowd": ("bool", (boxes,)),
+        "names": ("S", (images,)),
+        "source": ("S", (images,)),
+    }
+    for name, (kind, shape) in kinds.items():
+        array = getattr(arrays, name)
+        same = array.dtype.kind == "S" if kind == "S" else array.dtype == np.dtype(kind)
+        if not same or array.shape != shape:
+            raise ValueError(f"its {name} is {array.dtype} {array.shape}; expected {kind} {shape}")
+    counts = np.diff(arrays.starts)
+    if (arrays.starts[0], arrays.starts[-1]) != (0, boxes) or (counts < 0).any():
+        raise ValueError(f"its starts do not grow from 0 to its {boxes} boxes")
+    if len(np.unique(arrays.image_id)) < images or (arrays.image_id < 0).any():
+        raise ValueError("its image_id has a number below 0, or one twice")
+    if (arrays.size < 1).any():
+        raise ValueError("its size has a side below 1 px")
+    most = np.repeat(arrays.size, counts, axis=0).astype(np.float32)
+    low, high = arrays.boxes[:, :2], arrays.boxes[:, 2:]
+    is_inside = ((low >= 0) & (low < high) & (high <= most)).all(axis=1)  # of NaN it is False
+    if not is_inside.all():
+        row = int(np.argmin(is_inside))
+        image = arrays.image_id[np.searchsorted(arrays.starts, row, side="right") - 1]
+        raise ValueError(
+            f"a box of its image {image}, {arrays.boxes[row].tolist()}, has no width or height, or "
+            "lies outside the image"
+        )
+    if (arrays.classes < 0).any():
+        raise ValueError("its classes has a number below 0")
+    for texts in (arrays.names, arrays.source):
+        _decode(b"\n".join(texts.tolist()))
 
 
 def _encode(text: str) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from yolo_jax.data.doctor import Fault, Kind
+from yolo_jax.data.images import FORMATS
 
 _THREADS = 16  # they wait for the disk more than they compute
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap the sides
@@ -30,7 +31,7 @@ def image_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | Fault]:
 
 def _size(path: Path) -> tuple[int, int] | Fault:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             return (height, width) if _is_turned(image, path) else (width, height)
     except UnidentifiedImageError:

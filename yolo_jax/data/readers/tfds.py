@@ -24,7 +24,7 @@ from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 from yolo_jax.core.types import Annotation, Dataset
 from yolo_jax.data.doctor import Fault, Kind, Problem, report
-from yolo_jax.data.images import ImageError
+from yolo_jax.data.images import FORMATS, ImageError
 from yolo_jax.data.readers.array_record import open_shard
 from yolo_jax.data.readers.columns import Columns
 from yolo_jax.data.readers.records import Box, make_annotation, place_box, without_doubles
@@ -231,7 +231,7 @@ def _size(encoded: bytes) -> tuple[int, int]:
         ValueError: there is no header to read, or it says to turn the image.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             # Of a file that has none before the pixels, Pillow would decode them to look behind.
             turn = image.getexif().get(ExifTags.Base.Orientation) if "exif" in image.info else 1
             size = image.size

@@ -7,6 +7,7 @@ Source: Everingham & Winn, The PASCAL Visual Object Classes Challenge 2007 Devel
 top-left pixel in the image has coordinates (1,1)"; the kit's VOCevaldet measures boxes so.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from yolo_jax.data.readers.records import (
     without_doubles,
 )
 from yolo_jax.data.readers.sizes import image_sizes
+from yolo_jax.data.readers.voc_xml import read_root
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -169,12 +171,13 @@ def _records(
     """
     records: list[_Record] = []
     xml_of: dict[Path, str] = {}
+    record_of = functools.cache(_record)  # a list may have a name many times
     for file, place, name in names:
         xml, fault = find_inside(f"{name}.xml", [annotations], "XML file")
         if fault:
             problems.append(Problem(file, f"{place} ({name})", *fault, loses_image=True))
             continue
-        record = _record(xml, images, name)
+        record = record_of(xml, images, name)
         if isinstance(record, Fault):
             problems.append(Problem(xml, "the file", *record, loses_image=True))
         elif record.image in xml_of:
@@ -188,7 +191,7 @@ def _records(
 
 def _record(xml: Path, images: Path, name: str) -> _Record | Fault:
     """Returns what an XML file states, or why it is of no use."""
-    root = _root(xml)
+    root = read_root(xml)
     if isinstance(root, Fault):
         return root
     filename = root.findtext("filename", "").strip()
@@ -210,23 +213,6 @@ def _record(xml: Path, images: Path, name: str) -> _Record | Fault:
         "" if source == "Unknown" else source,  # as LabelImg writes
         root.findall("object"),
     )
-
-
-def _root(xml: Path) -> ElementTree.Element | Fault:
-    """Returns the root of an annotation file, its tags without namespaces, or what is wrong."""
-    try:
-        root = ElementTree.parse(xml).getroot()
-    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
-        # ValueError and LookupError speak of its encoding.
-        reason = f"it is not XML, or not in the encoding that it names (UTF-8): {error}; skipped"
-        return Fault(reason)
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    if root.tag != "annotation":
-        return Fault(f"its root is <{root.tag}>, expected <annotation>; skipped")
-    if len([*root.iter("object")]) != len(root.findall("object")):
-        return Fault("an <object> in it is not directly in <annotation>; move it there; skipped")
-    return root
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
@@ -279,7 +265,7 @@ def _class_names(
     files = annotations.glob("*.xml") if annotations == path else files_below(annotations)
     for file in files:
         if file.suffix == ".xml" and file not in objects:
-            root = _root(file)
+            root = read_root(file)
             objects[file] = [] if isinstance(root, Fault) else root.findall("object")
     found = {_name(element) for elements in objects.values() for element in elements} - {""}
     return VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found))

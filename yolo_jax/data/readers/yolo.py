@@ -4,6 +4,7 @@ Source: https://docs.ultralytics.com/datasets/detect/.
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from yolo_jax.data.readers.yolo_labels import label_file, read_boxes, report_unu
 
 _log = logging.getLogger(__name__)
 YAML_NAME = "data.yaml"
+# PyYAML takes seconds for them; 20,000 class names have fewer.
+_MOST_CHARACTERS = 400_000
 _SPLITS = ("train", "val", "test")
 
 
@@ -116,7 +119,20 @@ def _distinct(content: Mapping[str, Any]) -> list[str]:
 
 
 class _Loader(yaml.BaseLoader):
-    """Reads YAML, and refuses a key that stands twice, of which others take the last."""
+    """Reads YAML, and refuses what data sets have no use for.
+
+    That is a key that stands twice, of which others take the last, and an alias, by which a few
+    lines may stand for gigabytes.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(
+                f"line {event.start_mark.line + 1} has the alias *{event.anchor:.40}; write out "
+                "what it stands for"
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first: dict[str, yaml.Node] = {}
@@ -132,6 +148,11 @@ class _Loader(yaml.BaseLoader):
 
 def _load(file: Path) -> dict[str, Any]:
     text = read_text(file, "a YOLO data.yaml", "YAML")
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(
+            f"{file} has {len(text)} characters; of a YOLO data.yaml at most {_MOST_CHARACTERS} "
+            "are read: list images in a .txt file, and name that"
+        )
     try:
         # Every scalar as text: a class named `no` or `007` is not False or 7.
         content = yaml.load(text, _Loader)
@@ -194,7 +215,7 @@ def _images(
 ) -> list[Path]:
     """Returns the image files of a split, each once."""
     root = file.parent / str(content.get("path", ""))
-    if not root.is_dir():
+    if not _is_folder(root):
         raise FileNotFoundError(
             f"{file}: path is {content['path']!r}, and there is no folder {root}; expected the "
             f"data's folder, absolute or as seen from {file.parent}"
@@ -202,7 +223,7 @@ def _images(
     images: dict[Path, None] = {}
     for entry in entries:
         place = _place(file, root, entry, may_climb="path" not in content)
-        if place.is_dir():
+        if _is_folder(place):
             found = image_files(place, problems, below=True)
             report_unused(place, found, problems)
             if not found:
@@ -230,8 +251,8 @@ def _place(file: Path, root: Path, entry: str, *, may_climb: bool) -> Path:
         below, hint = entry.removeprefix("../"), "; set path to the data's folder"
         if climbs_out(below):
             raise ValueError(f"{file}: {entry!r} lies outside {root}{hint}")
-        places = [*([(root / entry).resolve()] if may_climb else []), root / below]
-    found = [p for p in places if p.is_dir() or (p.is_file() and p.suffix.lower() == ".txt")]
+        places = [*([_above(file, root, entry)] if may_climb else []), root / below]
+    found = [p for p in places if _is_folder(p) or _is_list(p)]
     if not found:
         shown = " or ".join(map(str, places))
         raise FileNotFoundError(
@@ -240,6 +261,25 @@ def _place(file: Path, root: Path, entry: str, *, may_climb: bool) -> Path:
     if len(found) > 1:
         _log.warning("%s: %r is taken as %s, while there is %s too", file, entry, *found)
     return found[0]
+
+
+def _above(file: Path, root: Path, entry: str) -> Path:
+    """Returns the place of an entry that leads out of the data's folder."""
+    try:
+        return (root / entry).resolve()
+    except ValueError as error:  # a NUL, or half a surrogate pair
+        raise ValueError(
+            f"{file}: {entry!r} is not a path that a file can have: {error}"
+        ) from error
+
+
+def _is_list(path: Path) -> bool:
+    # False too where nothing can have the path, as in `_is_folder`.
+    return path.suffix.lower() == ".txt" and os.path.isfile(path)  # noqa: PTH113
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 (False too where nothing can have the path)
 
 
 def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:

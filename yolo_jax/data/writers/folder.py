@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from yolo_jax.core.types import Dataset
-from yolo_jax.data.images import ImageError, read_annotated
+from yolo_jax.data.images import FORMATS, ImageError, read_annotated
 from yolo_jax.data.readers.array_record import MANIFEST, image_name
 from yolo_jax.data.readers.records import IMAGE_SUFFIXES
 from yolo_jax.data.readers.yolo import YAML_NAME
@@ -153,7 +153,7 @@ def _stem_and_suffix(name: str, path: Path, encoded: bytes) -> tuple[str, str]:
         return stem.strip() or "image", dot + suffix
     # Readers know images by their suffix; this one's content has to tell.
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             kind = str(image.format)
     except (UnidentifiedImageError, OSError) as error:
         raise ImageError(f"{path} is not an image of a known format") from error

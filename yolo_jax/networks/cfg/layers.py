@@ -143,7 +143,12 @@ def read_layer(section: Section, before: Sequence[Layer], image: Features, count
                 layer = _shortcut(section, before, previous, count)
             case _:
                 layer = _yolo(section, len(before) - 1, previous, image)
-    height, width, channels, _ = layer.features
+    height, width, channels, stride = layer.features
+    if max(stride.numerator, stride.denominator) > _MOST_VALUES:
+        # Fractions of thousands of digits would take minutes.
+        raise section.fault(
+            f"has a stride of {stride} px in the graph; darknet counts to {_MOST_VALUES}"
+        )
     if min(height, width) < 1:
         raise section.fault("leaves no features: its windows are larger than what it is given")
     if height * width * channels > _MOST_VALUES:
