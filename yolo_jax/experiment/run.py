@@ -104,6 +104,7 @@ def _train(
             )  # fmt: skip
             if reproduces is not None:
                 tell_differences(reproduces, start)
+            print(f"{run.path}: {data.counted()}")
             save_batch_picture(first_batch, augment, config.seed, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")
         model, loss = build_model(config, network, len(class_names), anchors)
