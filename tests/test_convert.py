@@ -38,6 +38,13 @@ def test_the_command(trees, tmp_path, capsys, to):
     assert f"{out} is not empty; name a new folder" in capsys.readouterr().err
 
 
+def test_of_a_set_with_splits_one_is_asked_for(trees, tmp_path, capsys):
+    assert cli.main(["convert", str(trees), "--to", "yolo", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "'train', 'validation'" in said and "say by --split which one is converted" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_records_are_counted_or_stop_it(trees, tmp_path, capsys):
     next((trees / "images").glob("YELL_528000_4978000_x1899_y1272*")).unlink()
     words = ["convert", str(trees / "validation.json"), "--to", "coco", "--out"]

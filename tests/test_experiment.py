@@ -71,6 +71,8 @@ def test_categories_are_matched_by_name(tmp_path: Path):
     coco(tmp_path, "held_out", ["oak", "ash"])  # the first category of the file is oak
     data = experiment.open_data(wanted)
     assert data.held_out.dataset.class_names == ("ash", "oak")
+    said = data.counted()
+    assert said == "2 images to train on, 2 to validate, 2 held out; 2 classes"
     assert [a.classes.tolist() for a in data.held_out.dataset.annotations] == [[1], [1]]
     assert [a.classes.tolist() for a in data.validation.dataset.annotations] == [[0], [0]]
     coco(tmp_path, "validation", ["elm"])
@@ -216,6 +218,7 @@ def test_a_damaged_held_out_image_is_left_out_and_named(tmp_path: Path, capsys):
     damaged.write_bytes(damaged.read_bytes()[:80])
     experiment.train(wanted)
     run = wanted.runs / "tiny"
+    assert f"{run}: 2 images to train on, " in capsys.readouterr().out
     figures = json.loads((run / "metrics.json").read_text())
     assert list(figures["skipped"]) == [str(damaged)]
     assert list(figures["sources"]) == ["all"]  # the other's only image is the damaged one

@@ -6,7 +6,7 @@ from pathlib import Path
 from yolo_jax.data.doctor import report
 from yolo_jax.data.doctor.findings import without_bad_images
 from yolo_jax.data.doctor.scan import scan_images
-from yolo_jax.data.readers import read_dataset
+from yolo_jax.data.readers import read_dataset, split_names
 from yolo_jax.data.writers.array_record import write_array_record
 from yolo_jax.data.writers.coco import write_coco
 from yolo_jax.data.writers.folder import check_apart, check_new
@@ -53,6 +53,8 @@ def convert_dataset(
     """
     # Said before the data are read, which may take minutes.
     check_new(out, source)
+    if split is None and (names := split_names(source)):
+        raise ValueError(f"{source} has the splits {names}; say by --split which one is converted")
     dataset, problems = read_dataset(
         source, split=split, strict=strict, class_names_file=class_names_file
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from yolo_jax.config import DataConfig, config_of, files
+from yolo_jax.config.flat import flatten
 
 ROOT = Path(__file__).parents[2]
 TREES = ROOT / "experiments" / "data" / "tree_crowns"
@@ -40,6 +41,8 @@ def test_validation_images_that_are_the_only_others_are_held_out(tmp_path: Path)
 def test_what_is_not_there(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"no config file, and no data, .*nowhere"):
         config_of(tmp_path / "nowhere", [])
+    with pytest.raises(FileNotFoundError, match=r"data=x.yaml; the data stand first and alone"):
+        config_of(Path("data=x.yaml"), [])
 
 
 def test_splits_of_other_names_and_data_in_the_place_of_found_ones(tmp_path: Path):
@@ -78,6 +81,14 @@ def test_the_names_of_runs_on_data(path: str, name: str, tmp_path: Path, monkeyp
         ("--optimizer.learning-rte 1", "did you mean --optimizer.learning-rate?"),
         ("--loss.bxo giou", "did you mean --loss.box?"),
         ("--epochs 3 --zebra", "there is no field or option --zebra; did you mean --"),
+        # As Ultralytics has them.
+        ("--imgsz 640", "did you mean --network.input-size?"),
+        ("--batch 4", "did you mean --batch-size?"),
+        ("imgsz=640 epochs=3", "found 'imgsz=640'; expected fields, as in --network.input-"),
+        ("epochs=3", "found 'epochs=3'; expected fields, as in --epochs 3"),
+        ("mosaic=0.5", "as in --augment.mosaic 0.5"),
+        ("device=0", "found 'device=0'; all local devices share each batch"),
+        ("--resume", "found '--resume'; the same command again goes on"),
     ],
 )
 def test_a_field_that_there_is_not_is_refused_with_the_nearest(given: str, said: str):
@@ -93,6 +104,13 @@ def test_a_value_of_another_type_is_refused(given: str, said: str, capsys):
         config_of(ROOT / "experiments" / "configs" / "quickstart.py", given.split())
     assert end.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_every_field_that_is_named_for_ultralytics_exists():
+    known = flatten(config_of(TREES, []))
+    assert set(files._ULTRALYTICS.values()) <= set(known)
+    # What is a field's own name needs no other.
+    assert not {*files._ULTRALYTICS, *files._INSTEAD} & {n.rpartition(".")[2] for n in known}
 
 
 def test_a_short_run_of_data_mixes_images_to_its_end():

@@ -3,6 +3,8 @@
 import warnings
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from line_model import LINE_X, LINE_Y, make_line
 
@@ -77,6 +79,26 @@ def test_an_exception_closes_callbacks_and_is_not_hidden(hook, error):
     assert any("Ended.close() failed: OSError" in note for note in caught.value.__notes__)
     assert [end.seen for end in ends] == [["close"], ["close"]]
     del error.__notes__
+
+
+def test_an_interrupt_amid_a_step_is_not_hidden_by_arrays_that_are_gone():
+    """Python lets Ctrl-C out between a step, which takes the state's arrays, and its result."""
+    model, at_epoch = make_line(), []
+
+    def interrupt(batch, logs):
+        if len(at_epoch) == 2 and batch == 1:
+            for array in jax.tree.leaves(model.state):
+                array.delete()
+            raise KeyboardInterrupt
+
+    begin = LambdaCallback(
+        on_epoch_begin=lambda *_: at_epoch.append(model.layers[-1].get_weights()),
+        on_batch_begin=interrupt,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(LINE_X, LINE_Y, batch_size=2, epochs=3, verbose=0, callbacks=[begin])
+    for kept, before in zip(model.layers[-1].get_weights(), at_epoch[-1], strict=True):
+        np.testing.assert_array_equal(kept, before)
 
 
 @pytest.mark.parametrize("fail", ["end", "close"])

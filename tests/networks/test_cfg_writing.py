@@ -62,3 +62,11 @@ def test_weights_read_by_it_predict_the_same(tmp_path):
     run = nnx.jit(lambda network, image: network(image))
     for one, other in zip(run(found, image), run(network, image), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
+def test_a_network_of_another_class_is_refused():
+    class Slim(TinyYOLOv3):
+        """Of fewer filters, say, than the layers that are written."""
+
+    with pytest.raises(ValueError, match=r"of TinyYOLOv3, YOLOv3, YOLOv3SPP; found a Slim"):
+        cfg_text(Slim(1, rngs=nnx.Rngs(0)), TINY, (64, 64))

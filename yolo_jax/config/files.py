@@ -21,6 +21,30 @@ from yolo_jax.config.parts import DataConfig, OptimizerConfig
 from yolo_jax.data.augment import Augment
 from yolo_jax.data.readers import split_names
 
+# Fields by what Ultralytics calls them, where neither is most of the other's name.
+_ULTRALYTICS = {
+    "batch": "batch_size",
+    "cls": "loss.classification_weight",
+    "cos_lr": "optimizer.schedule",
+    "fliplr": "augment.flip",
+    "freeze": "freeze_body.epochs",
+    "imgsz": "network.input_size",
+    "lr0": "optimizer.learning_rate",
+    "lrf": "optimizer.final_fraction",
+    "model": "network.weights",
+    "optimizer": "optimizer.kind",
+    "patience": "early_stopping",
+    "project": "runs",
+    "warmup_epochs": "optimizer.warmup_steps",
+}
+# What is there in the place of those of its settings that no field is like.
+_INSTEAD = {
+    "data": "the data stand first and alone, as in `yolo-jax train data.yaml --epochs 30`",
+    "device": "all local devices share each batch; CUDA_VISIBLE_DEVICES=0 before the command "
+    "leaves it one GPU, and JAX_PLATFORMS=cpu none",
+    "resume": "the same command again goes on where the run stood",
+}
+
 
 def load_module(path: Path | str) -> ModuleType:
     """Runs a config file.
@@ -143,10 +167,17 @@ def with_overrides(
 
 def _told(word: str, known: Collection[str]) -> str:
     """Returns what to say of a word of the command line that is no field."""
-    if not word.startswith("--"):
+    asked, has_value, value = word.removeprefix("--").partition("=")
+    asked = asked.replace("-", "_")
+    if not word.startswith("--") and not has_value:
         return f"found {word!r}; expected fields, as in --epochs 30"
-    asked = word[2:].partition("=")[0].replace("-", "_")
-    names = [f"--{name.replace('_', '-')}" for name in nearest(asked, known)]
+    if asked in _INSTEAD:
+        return f"found {word!r}; {_INSTEAD[asked]}"
+    found = [_ULTRALYTICS[asked]] if asked in _ULTRALYTICS else nearest(asked, known)
+    names = [f"--{name.replace('_', '-')}" for name in found]
+    if not word.startswith("--"):
+        names = [f"{name} {value}" for name in names]
+        return f"found {word!r}; expected fields, as in {' or '.join(names)}"
     return (
         f"there is no field or option {word}; did you mean {' or '.join(names)}? "
         "(`yolo-jax train CONFIG --help` lists all fields)"
@@ -167,7 +198,8 @@ def config_of_data(path: Path) -> ExperimentConfig:
         FileNotFoundError: there is no such file or folder.
     """
     if not str(path).startswith("tfds:") and not path.exists():
-        raise FileNotFoundError(f"there is no config file, and no data, {path}")
+        hint = f"; {_INSTEAD['data']}" if "=" in str(path) else ""
+        raise FileNotFoundError(f"there is no config file, and no data, {path}{hint}")
     splits = {name.lower(): name for name in split_names(path)}
 
     def first(*names: str) -> str | None:

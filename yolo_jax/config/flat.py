@@ -86,9 +86,12 @@ def nearest(name: str, names: Collection[str]) -> list[str]:
         names: dotted, of all fields.
 
     Returns:
-        Those whose last part it is, else the one that is most like it, as a whole or in that part.
+        The one that it is, those whose last part it is, or else the one that is most like it, as a
+        whole or in that part.
     """
     name = name[:_LONGEST]
+    if name in names:
+        return [name]
     if same := [other for other in names if other.rpartition(".")[2] == name]:
         return same
 

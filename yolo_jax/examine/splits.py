@@ -40,6 +40,6 @@ def read_parts(
         else:
             parts[name or ""] = read
     if not parts:
-        reasons = "; ".join(problem.reason for problem in unreadable)
+        reasons = "; ".join(dict.fromkeys(problem.reason for problem in unreadable))
         raise ValueError(f"none of the splits {names} of {source} can be read: {reasons}")
     return parts, unreadable

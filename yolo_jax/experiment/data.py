@@ -23,6 +23,14 @@ class Data(NamedTuple):
     validation: Loader
     held_out: Loader
 
+    def counted(self) -> str:
+        """Says how many images there are for what, such as were set apart for it."""
+        train, validation, held_out = (len(loader.dataset.annotations) for loader in self)
+        return (
+            f"{train} images to train on, {validation} to validate, {held_out} held out; "
+            f"{len(self.train.dataset.class_names)} classes"
+        )
+
 
 def open_data(config: ExperimentConfig) -> Data:
     """Reads the annotations and returns the loaders; bad records are reported, or raised."""

@@ -104,6 +104,7 @@ def _train(
             )  # fmt: skip
             if reproduces is not None:
                 tell_differences(reproduces, start)
+            print(f"{run.path}: {data.counted()}")
             keys = jax.random.split(jax.random.key(config.seed), len(first_batch.image))
             save_batch_picture(first_batch, augment, keys, run.path / "batch.jpg")
         distributed.wait_for_all("the run folder is there")

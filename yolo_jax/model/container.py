@@ -26,7 +26,7 @@ from yolo_jax.model.weight_files import load_weights, save_weights
 from yolo_jax.networks import darknet
 from yolo_jax.training.distributed import is_first
 from yolo_jax.training.parallel import Parallel
-from yolo_jax.training.state import copied, create_state
+from yolo_jax.training.state import copied, create_state, was_given_away
 
 PyTree = Any
 
@@ -115,6 +115,8 @@ class Container:
 
     def refresh_layers(self) -> None:
         """Writes back, if steps were taken since that was done; the device is not waited for."""
+        if was_given_away(self.state):
+            return  # the layers keep what was written last
         self.read_layers()
         self._asked = True
         if self.state.params is not self._written_params:

@@ -101,6 +101,12 @@ def copied(tree: PyTree) -> PyTree:
     return jax.device_put(tree, may_alias=False)
 
 
+def was_given_away(state: TrainState) -> bool:
+    """Tells whether an interrupt came between a step, which takes the arrays, and its result."""
+    arrays = jax.tree.leaves((state.params, state.batch_stats))
+    return any(array.is_deleted() for array in arrays)
+
+
 def partition(tree: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
     """Splits a pytree in two of its structure: True's leaves and False's, None elsewhere."""
     chosen = jax.tree.map(lambda keep, leaf: leaf if keep else None, mask, tree)

@@ -103,7 +103,7 @@ def test_class_names(write, tmp_path):
             read_keras_yolo3(file, class_names_file=tmp_path / "names")
         assert str(tmp_path / "names") in str(raised.value)
     (tmp_path / "set" / "classes.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"there is no classes\.txt beside it; give a file"):
+    with pytest.raises(FileNotFoundError, match=r"there is no classes\.txt beside it; put it"):
         read_keras_yolo3(file)
 
 

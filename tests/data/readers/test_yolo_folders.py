@@ -81,6 +81,20 @@ def test_path_of_the_data(folder, tmp_path):
         read_yolo(tmp_path, "val")
 
 
+def test_a_path_of_another_machine_is_the_yamls_folder_if_the_split_is_there(folder, caplog):
+    for path in ("../datasets/set", "/content/gone"):  # as seen from Ultralytics' datasets, Colab
+        caplog.clear()
+        write_yaml(folder, path=path)
+        assert names_of(read_yolo(folder, "val", strict=True)[0]) == ["c.jpg"]
+        assert caplog.messages == [
+            f"{folder / 'data.yaml'}: there is no folder {folder / path} (its path); {folder} is "
+            "taken for it"
+        ]
+    write_yaml(folder, path="../gone", val="images/valid")
+    with pytest.raises(FileNotFoundError, match=r"path is '../gone', and there is no folder"):
+        read_yolo(folder, "val")
+
+
 def test_what_a_split_may_be(folder, tmp_path):
     (folder / "list.txt").write_text(
         f"./images/train/b.jpg\n\n{folder}/images/val/c.jpg\nimages/train/a.jpg\n"

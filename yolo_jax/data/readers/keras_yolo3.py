@@ -58,8 +58,9 @@ def read_keras_yolo3(
     lines = read_lines(path, "a file of annotation lines")
     if class_names_file is None and not (path.parent / CLASSES_FILE).is_file():
         raise FileNotFoundError(
-            f"the class names of {path} are not known: there is no {CLASSES_FILE} beside it; give "
-            "a file of class names, one a line"
+            f"the class names of {path} are not known: there is no {CLASSES_FILE} beside it; put "
+            "it there, a name a line, or give such a file: to `yolo-jax train` by --data.classes, "
+            "to the other commands by --classes"
         )
     class_names = read_class_names(class_names_file or path.parent / CLASSES_FILE)
     problems: list[Problem] = []

@@ -41,7 +41,8 @@ def read_yolo(
 ) -> tuple[Dataset, tuple[Problem, ...]]:
     """Reads the data set of a data.yaml.
 
-    `path` in it is the data's folder, as seen from the file (default: the file's own). `train`,
+    `path` in it is the data's folder, as seen from the file (default: the file's own, which is
+    also taken, with a warning, for a `path` that is not there, if the split is in it). `train`,
     `val` and `test` are each a folder of images, a text file that lists images, or a list of
     these, relative to the data's folder and inside it, or absolute. Without `path`, Roboflow's
     `../train/images` may lie beside the yaml's folder, or else is `train/images` in it, as in
@@ -214,12 +215,7 @@ def _images(
     file: Path, content: Mapping[str, Any], entries: Sequence[str], problems: list[Problem]
 ) -> list[Path]:
     """Returns the image files of a split, each once."""
-    root = file.parent / str(content.get("path", ""))
-    if not _is_folder(root):
-        raise FileNotFoundError(
-            f"{file}: path is {content['path']!r}, and there is no folder {root}; expected the "
-            f"data's folder, absolute or as seen from {file.parent}"
-        )
+    root = _root(file, content, entries)
     images: dict[Path, None] = {}
     for entry in entries:
         place = _place(file, root, entry, may_climb="path" not in content)
@@ -235,6 +231,20 @@ def _images(
                 problems.append(Problem(place, str(image), "it was listed before; skipped"))
             images[image] = None
     return list(images)
+
+
+def _root(file: Path, content: Mapping[str, Any], entries: Sequence[str]) -> Path:
+    """Returns the data's folder; see `read_yolo`."""
+    root, own = file.parent / str(content.get("path", "")), file.parent
+    if _is_folder(root):
+        return root
+    if not all(_is_folder(own / entry) or _is_list(own / entry) for entry in entries):
+        raise FileNotFoundError(
+            f"{file}: path is {content['path']!r}, and there is no folder {root}; expected the "
+            f"data's folder, absolute or as seen from {own}"
+        )
+    _log.warning("%s: there is no folder %s (its path); %s is taken for it", file, root, own)
+    return own
 
 
 def _place(file: Path, root: Path, entry: str, *, may_climb: bool) -> Path:

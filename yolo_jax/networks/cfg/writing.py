@@ -6,7 +6,9 @@ that of the weights file.
 
 from yolo_jax.core.anchors import AnchorSet
 from yolo_jax.networks.bodies import Darknet53, TinyBody
-from yolo_jax.networks.yolov3 import Network, YOLOv3, YOLOv3SPP
+from yolo_jax.networks.yolov3 import Network, TinyYOLOv3, YOLOv3, YOLOv3SPP
+
+_WRITTEN = (TinyYOLOv3, YOLOv3, YOLOv3SPP)
 
 
 def cfg_text(network: Network, anchors: AnchorSet, input_shape: tuple[int, int]) -> str:
@@ -16,7 +18,16 @@ def cfg_text(network: Network, anchors: AnchorSet, input_shape: tuple[int, int])
         network: of which the kind and the number of classes count.
         anchors: of the network.
         input_shape: (height, width) of the input, px.
+
+    Raises:
+        ValueError: the network is of another class, whose layers are not written here.
     """
+    if type(network) not in _WRITTEN:
+        known = ", ".join(kind.__name__ for kind in _WRITTEN)
+        raise ValueError(
+            f"Darknet's .cfg is written of {known}; found a {type(network).__name__}, whose layers "
+            f"{__name__} does not know"
+        )
     cfg = _Cfg(network, anchors, input_shape)
     if isinstance(network, YOLOv3):
         _yolov3(cfg, pyramid=isinstance(network, YOLOv3SPP))
