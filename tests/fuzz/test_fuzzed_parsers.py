@@ -66,7 +66,7 @@ def test_a_file_that_is_almost_valid_is_read_or_refused(name):
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_MEMORY
 
 
-@pytest.mark.parametrize("name", TARGETS.keys() - SLOW.keys())
+@pytest.mark.parametrize("name", [name for name in TARGETS if name not in SLOW])
 def test_a_file_of_something_else_is_refused(name):
     target = TARGETS[name]
     target.seeds()
