@@ -218,12 +218,9 @@ async def answered(
 
 def requests() -> list[bytes]:
     """Returns a form, and images of each kind by themselves."""
-    form = (
-        b"conf=0.3&iou=0.5\nmultipart/form-data; boundary=b\n300\n--b\r\n"
-        b'Content-Disposition: form-data; name="x"; filename="y"\r\n\r\n'
-        + picture("PNG")
-        + b"\r\n--b--\r\n"
-    )
+    head = b'Content-Disposition: form-data; name="x"; filename="y"\r\n\r\n'
+    part = b"--b\r\n" + head + picture("PNG") + b"\r\n--b--\r\n"
+    form = b"conf=0.3&iou=0.5\nmultipart/form-data; boundary=b\n300\n" + part
     kinds = ("JPEG", "WEBP", "GIF", "BMP", "AVIF")
     return [form] + [b"conf=0.3\nimage/x\n\n" + picture(kind) for kind in kinds]
 
