@@ -1,7 +1,7 @@
 """Feeds one parser for a while: `python tests/fuzz TARGET --minutes 5`.
 
-By coverage where atheris is installed (`pip install atheris`, for Linux), else by changes of valid
-files alone. What the parser fails at is stored; the exit status is 1 then.
+By coverage where atheris is installed (`pip install atheris==3.0.0`, for Linux), else by changes
+of valid files alone. What the parser fails at is stored; the exit status is 1 then.
 """
 
 import argparse

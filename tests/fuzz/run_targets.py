@@ -182,21 +182,23 @@ def application() -> ASGIApp:
 
 
 def request(data: bytes) -> None:
-    """Sends a request: a line of its query, a line of its Content-Type, and its body."""
-    query, kind, body = (*data.split(b"\n", 2), b"", b"")[:3]
-    status, answer = asyncio.run(answered(application(), query, kind, body))
+    """Sends a request: lines of its query, its Content-Type and Content-Length, and its body."""
+    query, kind, length, body = (*data.split(b"\n", 3), b"", b"", b"")[:4]
+    status, answer = asyncio.run(answered(application(), query, kind, length, body))
     assert status in (200, 400, 413, 415, 422), (status, answer)
     content = json.loads(answer)
     assert ("detections" in content) == (status == 200)
     assert ("error" in content) == (status != 200)
 
 
-async def answered(app: ASGIApp, query: bytes, kind: bytes, body: bytes) -> tuple[int, bytes]:
+async def answered(
+    app: ASGIApp, query: bytes, kind: bytes, length: bytes, body: bytes
+) -> tuple[int, bytes]:
     """Returns the status and the body of an answer."""
     scope = {
         "type": "http", "method": "POST", "path": "/detect", "raw_path": b"/detect",
         "root_path": "", "scheme": "http", "query_string": query, "http_version": "1.1",
-        "headers": [(b"content-type", kind), (b"host", b"localhost")],
+        "headers": [(b"content-type", kind), (b"host", b"localhost"), (b"content-length", length)],
     }  # fmt: skip
     sent: list[dict] = []
     waiting = [{"type": "http.request", "body": body}]
@@ -216,12 +218,11 @@ async def answered(app: ASGIApp, query: bytes, kind: bytes, body: bytes) -> tupl
 
 def requests() -> list[bytes]:
     """Returns a form, and images of each kind by themselves."""
-    form = (
-        b"conf=0.3&iou=0.5\nmultipart/form-data; boundary=b\n--b\r\nContent-Disposition: form-data;"
-        b' name="x"; filename="y"\r\n\r\n' + picture("PNG") + b"\r\n--b--\r\n"
-    )
+    head = b'Content-Disposition: form-data; name="x"; filename="y"\r\n\r\n'
+    part = b"--b\r\n" + head + picture("PNG") + b"\r\n--b--\r\n"
+    form = b"conf=0.3&iou=0.5\nmultipart/form-data; boundary=b\n300\n" + part
     kinds = ("JPEG", "WEBP", "GIF", "BMP", "AVIF")
-    return [form] + [b"conf=0.3\nimage/x\n" + picture(kind) for kind in kinds]
+    return [form] + [b"conf=0.3\nimage/x\n\n" + picture(kind) for kind in kinds]
 
 
 def run_target(name: str) -> Target:

@@ -129,6 +129,7 @@ FOUND = {
         lambda: with_fields("held_out_json", worst=[picture_of("a\0")]),
     ),
     "epochs of 400 digits": ("changes", lambda: b'{"epochs": %d}' % HUGE),
+    "a length of 5000 digits": ("request", lambda: b"\n\n" + b"9" * 5000 + b"\n"),
     "checksums within lists": ("checksums", lambda: DEEP),
     "a format of infinity": ("checksums", lambda: with_fields("checksums", format=float("inf"))),
     "names of files that are numbers": (

@@ -15,6 +15,7 @@ from yolo_jax.serve.limits import Limits
 # small file takes much memory (TIFF's tiles).
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 _NAME = "the image"
+_MOST_DIGITS = 20  # of a length in a header; Python reads no number of thousands of them
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -25,8 +26,8 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         ClientDisconnect: the client went away midway.
     """
     told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > limits.body:
-        raise _too_large(f"has {told} bytes", limits)
+    if told.isdecimal() and (len(told) > _MOST_DIGITS or int(told) > limits.body):
+        raise _too_large(f"has {told:.{_MOST_DIGITS}} bytes", limits)
     content = bytearray()
     try:
         async with asyncio.timeout(limits.seconds):
