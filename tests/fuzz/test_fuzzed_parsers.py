@@ -164,6 +164,13 @@ def test_a_name_that_is_none_is_not_likened_for_long():
     assert time.process_time() - start < 1
 
 
+def test_a_number_of_many_digits_is_read_once():
+    start = time.process_time()
+    text = data_targets.CFG.replace(b"anchors=4", b"anchors=" + b"9" * 500_000 + b"x")
+    TARGETS["cfg"].read(text)
+    assert time.process_time() - start < 1
+
+
 @pytest.mark.parametrize(
     "text",
     [

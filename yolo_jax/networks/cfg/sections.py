@@ -238,7 +238,7 @@ def _whole(text: str) -> int | None:
 
 
 def _number(text: str) -> float | None:
-    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
         return None
     value = float(text)
     return value if math.isfinite(value) else None
