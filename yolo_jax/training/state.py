@@ -104,7 +104,8 @@ def copied(tree: PyTree) -> PyTree:
 def was_given_away(state: TrainState) -> bool:
     """Tells whether an interrupt came between a step, which takes the arrays, and its result."""
     arrays = jax.tree.leaves((state.params, state.batch_stats))
-    return any(array.is_deleted() for array in arrays)
+    # Of a trial they are NumPy's, on the host.
+    return any(isinstance(array, jax.Array) and array.is_deleted() for array in arrays)
 
 
 def partition(tree: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
