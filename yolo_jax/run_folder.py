@@ -284,7 +284,7 @@ class RunFolder:
             save_json(self.failure_file, failure._asdict())
 
     def refused(self) -> list[dict[str, Any]]:
-        """Returns the updates that were not finite, by step; see `experiment.refused.Refused`.
+        """Returns the updates that were not finite, by step; see `model.refusals.Refusal`.
 
         Raises:
             ValueError: the file is damaged.

@@ -99,8 +99,8 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
 
 def _replay(options: argparse.Namespace, overrides: list[str]) -> int:
     """Takes a refused update again; the exit status says whether it is refused again."""
-    alone = options.reproduce or options.distributed or options.launch or options.changes
-    if not options.replay or options.config is None or alone or overrides:
+    others = options.reproduce or options.distributed or options.launch or options.changes
+    if not options.replay or options.config is None or others or overrides:
         raise ValueError(
             "--replay takes a run's folder and nothing but --step N, as in "
             "yolo-jax train --replay runs/quickstart; found other options beside it, or --step "
