@@ -1,15 +1,19 @@
 """How a fit ends: validation data that run out, exceptions, Ctrl-C, callbacks that are closed."""
 
+import os
+import signal
 import warnings
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from line_model import LINE_X, LINE_Y, make_line
+from line_model import LINE_X, LINE_Y, alike, make_line
 
 from yolo_jax.callbacks import Callback, Checkpoint, LambdaCallback, TensorBoard
 from yolo_jax.core.caller import warn_caller
+from yolo_jax.core.interrupts import raise_terminated
 
 
 def held_out(batches):
@@ -81,24 +85,54 @@ def test_an_exception_closes_callbacks_and_is_not_hidden(hook, error):
     del error.__notes__
 
 
-def test_an_interrupt_amid_a_step_is_not_hidden_by_arrays_that_are_gone():
-    """Python lets Ctrl-C out between a step, which takes the state's arrays, and its result."""
+def test_a_step_that_failed_with_the_states_arrays_is_told_of():
     model, at_epoch = make_line(), []
 
-    def interrupt(batch, logs):
+    def fail(batch, logs):
         if len(at_epoch) == 2 and batch == 1:
             for array in jax.tree.leaves(model.state):
                 array.delete()
-            raise KeyboardInterrupt
+            raise RuntimeError("out of memory")
 
     begin = LambdaCallback(
         on_epoch_begin=lambda *_: at_epoch.append(model.layers[-1].get_weights()),
-        on_batch_begin=interrupt,
+        on_batch_begin=fail,
     )
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError, match="out of memory"):
         model.fit(LINE_X, LINE_Y, batch_size=2, epochs=3, verbose=0, callbacks=[begin])
     for kept, before in zip(model.layers[-1].get_weights(), at_epoch[-1], strict=True):
         np.testing.assert_array_equal(kept, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_amid_a_step_waits_for_its_result(number):
+    """Such as Ctrl-C: the model has taken that step then, and can be trained further."""
+    third = iter([False, False, True])
+
+    def squares(target, output):
+        def interrupt():
+            if next(third, False):
+                os.kill(os.getpid(), number)
+
+        jax.debug.callback(interrupt)
+        return jnp.mean((target - output) ** 2, axis=-1)
+
+    cut, whole = alike(make_line(), make_line())
+    cut.compile("sgd", squares, devices=jax.devices()[:1], steps_per_execution=1)
+    data = {"batch_size": 2, "shuffle": False, "verbose": 0}
+    usual = signal.signal(number, raise_terminated)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cut.fit(LINE_X, LINE_Y, **data)
+        assert signal.getsignal(number) is raise_terminated
+    finally:
+        signal.signal(number, usual)
+    whole.fit(LINE_X[:6], LINE_Y[:6], **data)
+    for model in (cut, whole):
+        model.fit(LINE_X[6:], LINE_Y[6:], **data)
+    for one, other in zip(cut.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert cut.state.step == 6
 
 
 @pytest.mark.parametrize("fail", ["end", "close"])

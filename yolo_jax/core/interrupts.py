@@ -3,6 +3,8 @@
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _SOON = 0.05  # s
@@ -26,6 +28,30 @@ class Terminated(KeyboardInterrupt):
 def raise_terminated(number: int, frame: object) -> None:
     """Handles SIGTERM as Ctrl-C is, so that worker processes end and the terminal is in order."""
     raise Terminated
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Has Ctrl-C and SIGTERM heard behind what must not be cut in two.
+
+    Of Python's handlers; what a signal does by itself it does at once. Python runs handlers in the
+    main thread alone, so that elsewhere nothing has to wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    usual = {number: handler for number, handler in usual.items() if callable(handler)}
+    came: list[int] = []
+    try:
+        for number in usual:
+            signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 class _RaiseAgain:

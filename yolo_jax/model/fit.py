@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from yolo_jax.core.caller import warn_caller
-from yolo_jax.core.interrupts import hear_every_interrupt
+from yolo_jax.core.interrupts import hear_every_interrupt, interrupts_wait
 from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.augmenting import report_excess
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
@@ -170,9 +170,10 @@ class FitRun:
                 return
             if self.sums is None:
                 self.sums = self._first_sums(feds[0])
-            model.state, self.sums = compiled.train(
-                model.state, self.sums, feds, self.batches, room=self._at_once
-            )
+            with interrupts_wait():  # the step takes the state's arrays, and returns others
+                model.state, self.sums = compiled.train(
+                    model.state, self.sums, feds, self.batches, room=self._at_once
+                )
             self.step, self.batches = self.step + len(feds), self.batches + len(feds)
             names = compiled.objective.log_names
             batch, results = self.step - 1, compiled.objective.results

@@ -102,7 +102,7 @@ def copied(tree: PyTree) -> PyTree:
 
 
 def was_given_away(state: TrainState) -> bool:
-    """Tells whether an interrupt came between a step, which takes the arrays, and its result."""
+    """Tells whether a step took the arrays and failed, so that there are no others."""
     arrays = jax.tree.leaves((state.params, state.batch_stats))
     # Of a trial they are NumPy's, on the host.
     return any(isinstance(array, jax.Array) and array.is_deleted() for array in arrays)
