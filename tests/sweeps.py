@@ -25,7 +25,7 @@ CONFIG = CONFIGS / "short_sweep.py"
 def started(log: Path, *options: str, config: Path = CONFIG) -> Iterator[subprocess.Popen]:
     """Starts a sweep that prints to a log."""
     command = [sys.executable, "-m", "yolo_jax", "sweep", str(config), *options]
-    environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
     with ended(process):

@@ -39,7 +39,7 @@ def started(runs: Path, *options: str) -> Iterator[tuple[subprocess.Popen, Path]
     with log.open("w") as file:
         process = subprocess.Popen(
             [*command, *OPTIONS, *POD, *options],
-            env=os.environ | {"XLA_FLAGS": ""}, stdout=file, stderr=subprocess.STDOUT,
+            stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     with ended(process):
         yield process, log
@@ -105,7 +105,7 @@ def process_of(
     command = [sys.executable, "-m", "yolo_jax", "train", str(CONFIG), "--runs", str(runs)]
     pod = ["--distributed", "--num-processes", str(count), "--process-id", str(number)]
     return subprocess.Popen(
-        [*command, *pod, *options], env=os.environ | {"XLA_FLAGS": "", "PYTHONPATH": folder or ""},
+        [*command, *pod, *options], env=os.environ | {"PYTHONPATH": folder or ""},
         cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

@@ -1,7 +1,6 @@
 """`yolo-jax train` as a user runs it: its folder, its end, its resumption after SIGKILL."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -29,11 +28,10 @@ def started(
 ) -> Iterator[subprocess.Popen]:
     """Starts a training, of which nothing is left behind when a test ends early."""
     command = [sys.executable, "-m", "yolo_jax", "train", str(config), "--runs", str(runs)]
-    environment = os.environ | {"XLA_FLAGS": ""}
     # Started in the background, a shell's children ignore Ctrl-C, and theirs would too.
     process = subprocess.Popen(
         ["env", "--default-signal=INT", *command, *options],
-        env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr,
+        text=True, stdout=subprocess.PIPE, stderr=stderr,
     )  # fmt: skip
     with ended(process):
         yield process

@@ -71,7 +71,7 @@ def run(
     """Runs it in a process of its own and returns the status."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-c", _RUN, folder, hook, str(epoch), str(batch), update_freq]
-    paths = {"XLA_FLAGS": "", "PYTHONPATH": str(Path(__file__).parent)}
+    paths = {"PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(
         command, env=os.environ | paths, capture_output=True, text=True, timeout=PATIENCE,
         check=False,

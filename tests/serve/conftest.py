@@ -24,7 +24,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Starts the server in an empty folder, on one device."""
     folder, log = tmp_path_factory.mktemp("stands"), tmp_path_factory.mktemp("log") / "log.txt"
     places = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"XLA_FLAGS": "", "TMPDIR": str(folder), "PYTHONPATH": places}
+    environment = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": places}
     script = [str(Path(tiny_server.__file__))]
     with tiny_server.served(script, log, cwd=folder, env=environment) as (process, port):
         yield Served(process, port, folder, log)

@@ -1,5 +1,4 @@
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -23,7 +22,7 @@ def test_it_serves_until_a_signal_ends_it(tmp_path):
     options = ["--port", "0", "--size", "64", "--conf", "0.9", "--max-mb", "1", "--concurrency"]
     command = ["-m", "yolo_jax", "serve", str(weights), *options, "1", "--max-pixels", "10000"]
     log = tmp_path / "log.txt"
-    with served(command, log, env=os.environ | {"XLA_FLAGS": ""}) as (process, port):
+    with served(command, log) as (process, port):
         found = asyncio.run(ask(port, post(picture(90, 60))))
         assert (found.status, found.content["conf"], found.content["iou"]) == (200, 0.9, 0.45)
         health = asyncio.run(ask(port, head("/health", "GET"))).content

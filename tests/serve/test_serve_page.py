@@ -48,7 +48,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(str(error))
     command = ["-m", "yolo_jax", "serve", "yolov3-tiny", "--port", "0", "--concurrency", "1"]
     log = tmp_path_factory.mktemp("page") / "log.txt"
-    with served(command, log, env=os.environ | {"XLA_FLAGS": ""}) as (_, port):
+    with served(command, log) as (_, port):
         yield f"http://127.0.0.1:{port}/"
 
 

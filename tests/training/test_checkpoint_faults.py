@@ -279,7 +279,7 @@ def command(folder: Path, what: str, epochs: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(Path(__file__).parent)}
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
 
 
 def child(

@@ -60,7 +60,7 @@ except Exception as error:
 def pod(folder: Path, what: str) -> list[subprocess.Popen]:
     """Starts both processes; their output goes to files in the folder."""
     address = f"127.0.0.1:{free_port()}"
-    paths = {"XLA_FLAGS": "", "PYTHONPATH": str(Path(__file__).parent)}
+    paths = {"PYTHONPATH": str(Path(__file__).parent)}
     return [
         subprocess.Popen(
             [sys.executable, "-c", _PROCESS, str(folder), what, address, str(number)],

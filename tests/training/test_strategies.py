@@ -31,11 +31,9 @@ def run_pod(processes: int, devices: int, out: Path) -> Part:
     """Returns what the processes of a pod make, by strategy and batch normalisation."""
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, str(WORKER), NETWORK, str(out), str(devices)]
-    environment = os.environ | {"XLA_FLAGS": ""}
     children = [
         subprocess.Popen(
             [*command, address, str(processes), str(number)],
-            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
