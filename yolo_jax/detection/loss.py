@@ -26,6 +26,7 @@ from yolo_jax.core.anchors import AnchorSet, anchor_set
 from yolo_jax.core.boxes import box_cxcywh_to_xyxy
 from yolo_jax.core.numbers import finite_number
 from yolo_jax.detection.decode import cell_origins, decode_boxes, flat_head
+from yolo_jax.detection.heads import check_heads, input_shape_of, read_head
 from yolo_jax.detection.ignore import overlaps_any
 from yolo_jax.detection.loss_terms import (
     BoxForm,
@@ -115,8 +116,8 @@ class DetectionLoss:
         Raises:
             ValueError: the heads do not fit the anchors or the number of classes.
         """
-        _check_heads(heads, self.anchors, self.num_classes)
-        input_shape = _input_shape(heads[0], self.anchors)
+        check_heads(heads, self.anchors, self.num_classes)
+        input_shape = input_shape_of(heads[0], self.anchors)
         match = partial(
             match_boxes,
             anchors=self.anchors,
@@ -150,7 +151,7 @@ class DetectionLoss:
         raw = flat_head(head, len(sizes)).astype(jnp.float32)
         cells = raw.shape[1]
         cell = jnp.where(match.owner, match.cell, 0)
-        rows, objectness = _read_head(raw, cell, match.owner)
+        rows, objectness = read_head(raw, cell, match.owner)
 
         # Only the boxes' own rows have box and class terms: [b, t] instead of [b, cells].
         anchor = jnp.asarray(sizes)[cell % len(sizes)]
@@ -195,34 +196,6 @@ def _placed(cells: int, index: Int[Array, "b t"], values: Array) -> Array:
     return jax.vmap(lambda z, i, v: z.at[i].set(v, mode="drop"))(zeros, index, values)
 
 
-@jax.custom_vjp
-def _read_head(
-    raw: Float[Array, "b n 5+C"], cell: Int[Array, "b t"], used: Bool[Array, "b t"]
-) -> tuple[Float[Array, "b t 5+C"], Float[Array, "b n"]]:
-    """Reads what the loss differentiates: the rows of the given cells, every objectness.
-
-    Its own gradient rule writes the gradient of `raw` in one pass, where autodiff would write one
-    array for each of the two readings and then add them.
-    """
-    return jnp.take_along_axis(raw, cell[..., None], axis=1), raw[..., 4]
-
-
-def _read_head_forward(raw: Array, cell: Array, used: Array):
-    return _read_head(raw, cell, used), (raw.shape[-1], cell, used)
-
-
-def _read_head_backward(residuals, grads: tuple[Array, Array]):
-    width, cell, used = residuals
-    row_grad, objectness_grad = grads
-    grad = jnp.where(jnp.arange(width) == 4, objectness_grad[..., None], 0)
-    row_grad = jnp.where(used[..., None], row_grad, 0)
-    grad = jax.vmap(lambda g, i, r: g.at[i].add(r))(grad, cell, row_grad)
-    return grad, None, None
-
-
-_read_head.defvjp(_read_head_forward, _read_head_backward)
-
-
 def dense_terms(
     heads: Sequence[Float[Array, "b gh gw *rest"]],
     targets: Sequence[Float[Array, "b gh gw a 5+C"]],
@@ -242,8 +215,8 @@ def dense_terms(
             are stretched.
     """
     anchors.check_plain_centres()
-    _check_heads(heads, anchors, targets[0].shape[-1] - 5)
-    input_shape = _input_shape(heads[0], anchors)
+    check_heads(heads, anchors, targets[0].shape[-1] - 5)
+    input_shape = input_shape_of(heads[0], anchors)
     scales = []
     for scale, (head, target) in enumerate(zip(heads, targets, strict=True)):
         sizes = anchors.scale_sizes(scale)
@@ -314,32 +287,11 @@ def yolo_loss(
         raise ValueError(f"yolo_loss takes as many heads as y_true grids; found {len(args)} arrays")
     heads, targets = args[: len(args) // 2], args[len(args) // 2 :]
     used = anchor_set(anchors, len(heads))
-    _check_heads(heads, used, num_classes)
+    check_heads(heads, used, num_classes)
     return dense_terms(heads, targets, used, ignore_thresh).total().mean()
-
-
-def _input_shape(head: Array, anchors: AnchorSet) -> tuple[int, int]:
-    """Returns (height, width) of the input in pixels, from the coarsest head."""
-    return head.shape[1] * anchors.strides[0], head.shape[2] * anchors.strides[0]
 
 
 def _box_scale(input_shape: tuple[int, int]) -> Float[Array, "4"]:
     """Returns the factors from boxes relative to the input to pixels."""
     height, width = input_shape
     return jnp.asarray([width, height, width, height], jnp.float32)
-
-
-def _check_heads(heads: Sequence[Array], anchors: AnchorSet, num_classes: int) -> None:
-    """Raises ValueError unless the heads' shapes are those of the anchors and classes."""
-    if len(heads) != len(anchors.masks):
-        raise ValueError(f"found {len(heads)} heads for anchors of {len(anchors.masks)} scales")
-    height, width = _input_shape(heads[0], anchors)
-    expected_grids = anchors.grid_shapes((height, width))
-    for scale, (head, grid) in enumerate(zip(heads, expected_grids, strict=True)):
-        used, depth = len(anchors.masks[scale]), 5 + num_classes
-        shapes = ((*grid, used * depth), (*grid, used, depth))
-        if head.shape[1:] not in shapes:
-            raise ValueError(
-                f"scale {scale}: a head for {num_classes} classes should be (batch, "
-                f"{', '.join(map(str, shapes[0]))}); found {head.shape}"
-            )
