@@ -12,7 +12,6 @@ Expected: memory grows by less than 1 MB a minute; files, threads and time per i
 """
 
 import argparse
-import csv
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from jaxtyping import Float
 
 from experiments.benchmarks.rehearsal import draw_images
 from yolo_jax.core.json_files import save_json
+from yolo_jax.report.runs import read_run
 
 NAME = "endurance"
 _READ_EVERY = 5.0  # seconds
@@ -126,10 +126,9 @@ def _held(process: psutil.Process) -> tuple[float, int, int]:
 
 def _speeds(folder: Path) -> list[float]:
     """Returns the seconds an image of each epoch's steps; none before the first ends."""
-    if not (folder / "speed.csv").is_file():
-        return []
-    with (folder / "speed.csv").open(newline="") as file:
-        return [1 / float(row["images_per_second"]) for row in csv.DictReader(file)]
+    return [
+        1 / speed for speed in read_run(folder, NAME).speed.get("images_per_second", []) if speed
+    ]
 
 
 def steady(speeds: Sequence[float], epochs: Sequence[int]) -> list[tuple[int, float]]:
@@ -149,7 +148,7 @@ def tell(readings: Sequence[Reading], speeds: Sequence[tuple[int, float]]) -> di
     starts, minutes = table[:, 0], table[:, 1]
     memory, files, threads = (slope(starts, minutes, column) for column in table[:, 2:].T)
     epochs, seconds = np.asarray(speeds, np.float64).T
-    slower = slope(np.zeros_like(epochs), epochs, seconds) * np.ptp(epochs) / np.median(seconds)
+    line = slope(np.zeros_like(epochs), epochs, seconds) * (epochs - epochs.mean()) + seconds.mean()
     figures = {
         "starts": len(np.unique(starts)),
         "epochs": int(epochs[-1]) + 1,
@@ -157,7 +156,7 @@ def tell(readings: Sequence[Reading], speeds: Sequence[tuple[int, float]]) -> di
         "memory, MB a minute": memory,
         "files a minute": files,
         "threads a minute": threads,
-        "time an image, last by first": 1 + slower,
+        "time an image, last by first": float(line[-1] / line[0]),
     }
     for name, value in figures.items():
         print(f"{name:<30} {value:.4g}")
