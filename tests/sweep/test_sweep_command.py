@@ -213,7 +213,7 @@ def test_cores_are_shared_out():
     cores = sorted(os.sched_getaffinity(0))
     assert places(1, None) == [Place()]
     shared = [core for place in places(len(cores), None) for core in place.cores]
-    assert shared == cores
+    assert shared == (cores if len(cores) > 1 else [])  # one that is alone has all
     assert places(len(cores) + 1, None) == [Place()] * (len(cores) + 1)
 
 
