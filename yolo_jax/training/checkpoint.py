@@ -145,10 +145,6 @@ class Checkpoints:
             else:
                 shutil.rmtree(replaced)
 
-    def latest(self) -> int | None:
-        """Returns the number of the newest whole checkpoint, or None."""
-        return self._manager.latest_step()
-
     def restore(self, like: PyTree) -> Restored | None:
         """Reads the newest sound checkpoint into the structure, dtypes and placement of `like`.
 
