@@ -56,7 +56,11 @@ def add_parsers(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> int | None:
-    """Trains; the overrides are of the config's fields."""
+    """Trains; the overrides are of the config's fields.
+
+    Raises:
+        ValueError: options do not go together, the config is wrong, or so are the data.
+    """
     if options.replay or options.step is not None:
         return _replay(options, overrides)
     if options.config is None:

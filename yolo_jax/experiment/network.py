@@ -24,7 +24,12 @@ _log = logging.getLogger(__name__)
 
 
 def pretrained_network(config: ExperimentConfig, num_classes: int) -> Network:
-    """Returns the config's network with its starting weights."""
+    """Returns the config's network with its starting weights.
+
+    Raises:
+        ValueError: there is no such file of weights, or it is damaged or of another network.
+        PretrainedUnavailable: of several processes, this one cannot fetch them.
+    """
     kind = config.network.kind
     network = create_network(
         kind,

@@ -76,7 +76,11 @@ class GraphForward:
         axis_name: str | None,
         augment: Transform | None,
     ) -> Forwarded:
-        """Runs graph and losses on this device's rows."""
+        """Runs graph and losses on this device's rows.
+
+        Raises:
+            ValueError: an output has a mask, and the batch is taken in parts.
+        """
         x, y, excess = augmented(fed, keys, augment)
         graphdef = self._train_graph if training else self._eval_graph
         module = nnx.merge(graphdef, params, batch_stats, self._rest, copy=True)

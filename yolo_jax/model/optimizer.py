@@ -51,7 +51,8 @@ class OptimizerView:
         """Returns the learning rate; setting it counts from the next step, without recompiling.
 
         Raises:
-            TypeError: the optimizer is a plain optax transformation, whose rate is fixed.
+            TypeError: the optimizer is a plain optax transformation, whose rate is fixed, or what
+                is to be set follows a schedule.
             ValueError: what it is set to is no finite number of at least 0.
         """
         found = LearningRate(jax.device_get(self._injected().hyperparams["learning_rate"]))

@@ -143,6 +143,9 @@ def figures_of(
         rows: of a batch.
         held: bytes of the state on a chip, by what they are.
         turns: parts that a batch is taken in, by a loop of which XLA counts one turn.
+
+    Raises:
+        RuntimeError: this jaxlib gives no analysis of programs.
     """
     cost, memory = executable.cost_analysis(), executable.memory_analysis()
     if not cost or memory is None:

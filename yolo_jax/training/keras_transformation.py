@@ -66,7 +66,7 @@ class Options(TypedDict, total=False):
 def one_learning_rate(
     maker: Callable[P, optax.GradientTransformationExtraArgs],
 ) -> Callable[P, optax.GradientTransformationExtraArgs]:
-    """Lets a maker refuse a learning rate under both of its names."""
+    """Lets a maker refuse a learning rate under both of its names, with a TypeError."""
 
     @wraps(maker)
     def make(*arguments: P.args, **named: P.kwargs) -> optax.GradientTransformationExtraArgs:

@@ -51,7 +51,8 @@ class Outputs:
 
         Raises:
             ValueError: two files would have one place, or one that of a source.
-            OSError: a folder cannot be made, or a file is a folder.
+            IsADirectoryError: a file is a folder.
+            OSError: a folder cannot be made.
         """
         places, folders = [], []
         for option, path in (("json", self.json), ("csv", self.csv), ("coco", self.coco)):

@@ -106,7 +106,13 @@ def open_network(
     input_size: int | None = None,
     darknet: bool = False,
 ) -> Trained:
-    """Returns a trained network, and what it takes to read its outputs; see `load`."""
+    """Returns a trained network, and what it takes to read its outputs; see `load`.
+
+    Raises:
+        ValueError: the folder has no finished run, a file is damaged, not supported or of another
+            network, the names are not as many as the classes, or no such input can be.
+        FileNotFoundError: there is no such file or folder.
+    """
     given = None if names is None else read_class_names(names)
     path = fetch_pretrained() if str(weights) == "yolov3-tiny" else Path(weights)
     if path.is_dir():

@@ -32,6 +32,9 @@ class ProgbarLogger(Callback):
 
     Attributes:
         pace: seconds between looks at the numbers on the device, each of which waits for it.
+
+    Raises:
+        ValueError: `count_mode` is neither.
     """
 
     pace: float = 1.0

@@ -115,7 +115,12 @@ class Layer(nnx.Module):
         return None
 
     def __call__(self, inputs: PyTree, **keywords: Any) -> PyTree:
-        """Adds the layer to a graph where the inputs are symbolic, else computes."""
+        """Adds the layer to a graph where the inputs are symbolic, else computes.
+
+        Raises:
+            ValueError: the inputs do not fit the layer.
+            RuntimeError: its first call is traced, where it cannot make its parameters.
+        """
         check_called_on(self.name, inputs)
         leaves = jax.tree.leaves(inputs)
         symbolic = any(isinstance(leaf, SymbolicTensor) for leaf in leaves)

@@ -69,7 +69,11 @@ class Subtract(_Elementwise):
     """Takes the second input from the first."""
 
     def build(self, input_shape: Any) -> None:
-        """Checks that there are two inputs."""
+        """Checks that there are two inputs.
+
+        Raises:
+            ValueError: there are not.
+        """
         super().build(input_shape)
         if len(input_shape) != 2:
             raise ValueError(
