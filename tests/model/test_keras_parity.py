@@ -320,12 +320,9 @@ def run(case: SimpleNamespace, side: ModuleType, **options: Any):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    """Time goes into compiling programs that run a few times, some of them in several cases."""
-    least = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+def _memory_of_programs():
+    """Gives back what the cases' compiled programs hold."""
     yield
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
     jax.clear_caches()
 
 
