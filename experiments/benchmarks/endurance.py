@@ -76,6 +76,7 @@ def main() -> None:
     images = draw_images(options.runs / f"{NAME}_images")
     command = ["-m", "yolo_jax", "train", str(images), "--runs", str(options.runs), *_FIELDS]
     log, readings, epochs = options.runs / f"{NAME}.log", [], [0]
+    kept = {"readings": readings, "epochs": epochs}
     end = time.monotonic() + 60 * options.minutes
     for start in range(sys.maxsize):
         seconds = min(60 * options.restart, end - time.monotonic())
@@ -86,9 +87,11 @@ def main() -> None:
         epochs.append(len(_speeds(folder)))
         memory = readings[-1].memory
         print(f"start {start}: {memory:.0f} MB, {epochs[-1]} epochs so far", flush=True)
+        if options.json is not None:
+            save_json(options.json, kept)  # an hour's readings outlive what happens later
     figures = tell(readings, steady(_speeds(folder), epochs))
     if options.json is not None:
-        save_json(options.json, {"figures": figures, "readings": readings})
+        save_json(options.json, kept | {"figures": figures})
     sys.exit(not is_flat(figures))
 
 
@@ -125,10 +128,12 @@ def _held(process: psutil.Process) -> tuple[float, int, int]:
 
 
 def _speeds(folder: Path) -> list[float]:
-    """Returns the seconds an image of each epoch's steps; none before the first ends."""
-    return [
-        1 / speed for speed in read_run(folder, NAME).speed.get("images_per_second", []) if speed
-    ]
+    """Returns the seconds an image of each epoch's steps; none before the first ends.
+
+    An epoch that was stopped behind its last step, and is ended by the next start, has no speed.
+    """
+    speeds = read_run(folder, NAME).speed.get("images_per_second", [])
+    return [1 / speed for speed in speeds if speed]
 
 
 def steady(speeds: Sequence[float], epochs: Sequence[int]) -> list[tuple[int, float]]:
