@@ -3,8 +3,9 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 _SOON = 0.05  # s
@@ -30,28 +31,53 @@ def raise_terminated(number: int, frame: object) -> None:
     raise Terminated
 
 
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Has Ctrl-C and SIGTERM heard behind what must not be cut in two.
+class Uncut:
+    """A block that Ctrl-C and SIGTERM do not cut in two: they are heard behind it.
 
-    Of Python's handlers; what a signal does by itself it does at once. Python runs handlers in the
-    main thread alone, so that elsewhere nothing has to wait.
+    To enter it costs nothing that counts, once a step. Only `uncut` makes it, for a while.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    usual = {number: handler for number, handler in usual.items() if callable(handler)}
-    came: list[int] = []
+
+    def __init__(self) -> None:
+        self.usual: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._is_within = False
+        self._came: list[int] = []
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """Hands a signal to who had it before, at once or behind the block."""
+        if self._is_within:
+            self._came.append(number)
+        else:
+            self.usual[number](number, frame)
+
+    def __enter__(self) -> None:
+        """Has signals wait."""
+        self._is_within = True
+
+    def __exit__(self, *_: object) -> None:
+        """Hands on those that came."""
+        self._is_within = False
+        while self._came:
+            signal.raise_signal(self._came.pop(0))
+
+
+@contextmanager
+def uncut() -> Iterator[Uncut]:
+    """Takes the signals for which Python has a handler, and gives the block in which they wait.
+
+    Python runs handlers in the main thread alone, so that elsewhere nothing has to wait.
+    """
+    block = Uncut()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                block.usual[number] = handler
+                signal.signal(number, block.hear)
     try:
-        for number in usual:
-            signal.signal(number, lambda number, _: came.append(number))
-        yield
+        yield block
     finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
+        for number, handler in block.usual.items():
+            if signal.getsignal(number) == block.hear:  # and nobody else's
+                signal.signal(number, handler)
 
 
 class _RaiseAgain:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from yolo_jax.core.caller import warn_caller
-from yolo_jax.core.interrupts import hear_every_interrupt, interrupts_wait
+from yolo_jax.core.interrupts import hear_every_interrupt, uncut
 from yolo_jax.core.numbers import whole_number
 from yolo_jax.model.augmenting import report_excess
 from yolo_jax.model.callbacks import Callback, CallbackList, Checkpoint
@@ -103,7 +103,9 @@ class FitRun:
         model.stop_training, model.fits = False, self.number + 1
         try:
             self.callbacks.on_train_begin()
-            self.callbacks.on_train_end(self._run_epochs())
+            with uncut() as self._uncut:
+                logs = self._run_epochs()
+            self.callbacks.on_train_end(logs)
         except BaseException as error:
             self.callbacks.close(error)
             raise
@@ -170,7 +172,7 @@ class FitRun:
                 return
             if self.sums is None:
                 self.sums = self._first_sums(feds[0])
-            with interrupts_wait():  # the step takes the state's arrays, and returns others
+            with self._uncut:  # the step takes the state's arrays, and returns others
                 model.state, self.sums = compiled.train(
                     model.state, self.sums, feds, self.batches, room=self._at_once
                 )

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from yolo_jax.core.caller import renamed
-from yolo_jax.core.interrupts import interrupts_wait
+from yolo_jax.core.interrupts import uncut
 from yolo_jax.model.arrays import standardize
 from yolo_jax.model.callbacks import Callback
 from yolo_jax.model.data import kind_of
@@ -87,7 +87,7 @@ class Model(Trainer):
         self.warn_if_frozen_since()
         fed = self._batch(x, y, sample_weight, class_weight)
         sums = compiled.zero_sums(self.state, fed, training=True)
-        with interrupts_wait():  # the step takes the state's arrays, and returns others
+        with uncut() as block, block:  # the step takes the state's arrays, and returns others
             self.state, sums = compiled.train(self.state, sums, [fed])
         self.write_back()
         return self._returned(self._batch_results(sums, reset_metrics), return_dict)
