@@ -46,23 +46,26 @@ def test_an_optimizers_numbers_may_be_traced(kind):
         rate = optax.constant_schedule(numbers["rate"])
         others = {name: number for name, number in numbers.items() if name != "rate"}
         optimizer = build_optimizer(kind, rate, **others)
-        state, made = optimizer.init(PARAMS), []
+        state, made = optimizer.init(params), []
         for step in range(3):
-            grads = jax.tree.map(partial(jnp.roll, shift=step), GRADS)
-            update, state = optimizer.update(grads, state, PARAMS)
+            grads = jax.tree.map(partial(jnp.roll, shift=step), first)
+            update, state = optimizer.update(grads, state, params)
             made.append(update)
         return made
 
-    found = jax.jit(updates)(numbers)
-    expected = jax.jit(partial(updates, numbers))()
-    apart = jax.tree.map(jnp.subtract, found, expected)
-    assert optax.tree.norm(apart) <= 1e-6 * optax.tree.norm(expected)
-    # Those that divide by the gradient's size do not mind how it is clipped.
-    live = set(numbers) if kind in ("sgd", "lars") else set(numbers) - {"clip_norm"}
-    for name in live:
-        other = jax.jit(updates)(numbers | {name: numbers[name] * 0.7})
-        moved = optax.tree.norm(jax.tree.map(jnp.subtract, other, expected))
-        assert moved > 1e-3 * optax.tree.norm(expected), name
+    # Muon's iterations let a rounding of float32 grow to 6e-6, were it the same formula or not.
+    with jax.enable_x64(True):
+        params, first = jax.tree.map(lambda a: a.astype(jnp.float64), (PARAMS, GRADS))
+        found = jax.jit(updates)(numbers)
+        expected = jax.jit(partial(updates, numbers))()
+        apart = jax.tree.map(jnp.subtract, found, expected)
+        assert optax.tree.norm(apart) <= 1e-12 * optax.tree.norm(expected)
+        # Those that divide by the gradient's size do not mind how it is clipped.
+        live = set(numbers) if kind in ("sgd", "lars") else set(numbers) - {"clip_norm"}
+        for name in live:
+            other = jax.jit(updates)(numbers | {name: numbers[name] * 0.7})
+            moved = optax.tree.norm(jax.tree.map(jnp.subtract, other, expected))
+            assert moved > 1e-3 * optax.tree.norm(expected), name
 
 
 def test_a_steps_decay_of_the_average_may_be_traced():
