@@ -5,13 +5,20 @@ ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: train test check docs lock audit
+.PHONY: train test coverage check docs lock audit
 
 train: .venv/.complete
 	@.venv/bin/yolo-jax train experiments/configs/quickstart.py $(ARGS)
 
 test: .venv/.complete
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The share of lines that tests run, and by file those that none does.
+coverage: .venv/.complete
+	@.venv/bin/python -m pip install --quiet --progress-bar off -e '.[coverage]'
+	@.venv/bin/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
 
 check: .venv/.complete
 	@.venv/bin/ruff check
