@@ -2,6 +2,7 @@
 # index: each target first builds .venv when it is missing or older than what it is built from.
 PYTHON ?= python3
 ARGS ?=
+TESTS = pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -11,12 +12,12 @@ train: .venv/.complete
 	@.venv/bin/yolo-jax train experiments/configs/quickstart.py $(ARGS)
 
 test: .venv/.complete
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m $(TESTS)
 
 # The share of lines that tests run, and by file those that none does.
 coverage: .venv/.complete
 	@.venv/bin/python -m pip install --quiet --progress-bar off -e '.[coverage]'
-	@.venv/bin/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/coverage run -m $(TESTS)
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report
 
